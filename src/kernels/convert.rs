@@ -1,0 +1,1 @@
+//! Stored elements to f32 and back, rounding to nearest even.

@@ -1,0 +1,8 @@
+//! Loops over slices that methods share. No names, no I/O, no threads of their own.
+//!
+//! Every kernel gives the same bits on every machine: plain IEEE arithmetic in a fixed order, no
+//! fused multiply-add, transcendental functions from `libm`, reductions in f64 over a fixed tree.
+
+pub mod convert;
+pub mod philox;
+pub mod reduce;

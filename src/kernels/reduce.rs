@@ -1,0 +1,1 @@
+//! Sums in f64 over a fixed tree.

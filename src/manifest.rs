@@ -1,0 +1,141 @@
+//! The fields of an action, written once and read twice: hashed into its key, and as text.
+//!
+//! Whatever writes fields does not know which of the two it feeds, so an explanation cannot
+//! disagree with the key. Fields are named and length-prefixed; their order is the writer's.
+
+use std::collections::BTreeMap;
+
+use crate::digest::ActionKey;
+
+/// Receives the fields of a manifest.
+pub trait Sink {
+    /// Takes one field; `value` is its canonical text.
+    fn field(&mut self, name: &str, value: &str);
+}
+
+/// Typed ways to write a field, each with one canonical text.
+pub trait SinkExt: Sink {
+    fn text(&mut self, name: &str, value: &str) {
+        self.field(name, value);
+    }
+
+    fn integer(&mut self, name: &str, value: u64) {
+        self.field(name, &value.to_string());
+    }
+
+    fn flag(&mut self, name: &str, value: bool) {
+        self.field(name, if value { "true" } else { "false" });
+    }
+
+    /// Writes the shortest decimal that reads back as the same f64; -0 is written as 0.
+    fn number(&mut self, name: &str, value: f64) {
+        debug_assert!(value.is_finite(), "parameters are checked to be finite");
+        self.field(name, &(value + 0.0).to_string());
+    }
+}
+
+impl<S: Sink + ?Sized> SinkExt for S {}
+
+/// Hashes fields into an action key.
+pub struct KeyHasher(blake3::Hasher);
+
+impl KeyHasher {
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self(blake3::Hasher::new_derive_key("lamarck action key"))
+    }
+
+    pub fn finish(self) -> ActionKey {
+        self.0.finalize().into()
+    }
+}
+
+impl Sink for KeyHasher {
+    fn field(&mut self, name: &str, value: &str) {
+        for part in [name, value] {
+            self.0.update(&(part.len() as u64).to_le_bytes());
+            self.0.update(part.as_bytes());
+        }
+    }
+}
+
+/// Collects fields as lines of `name = value`.
+#[derive(Default)]
+pub struct ManifestText(String);
+
+impl ManifestText {
+    pub fn finish(self) -> String {
+        self.0
+    }
+}
+
+impl Sink for ManifestText {
+    fn field(&mut self, name: &str, value: &str) {
+        // A line break inside a value (a tensor name may hold any character) must not make a field.
+        let value = value.replace('\\', "\\\\").replace('\n', "\\n");
+        self.0.push_str(&format!("{name} = {value}\n"));
+    }
+}
+
+/// One field that differs between two manifests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    pub field: String,
+    pub old: Option<String>,
+    pub new: Option<String>,
+}
+
+/// Lists the fields that differ between two manifest texts, in the order of their names.
+pub fn diff(old: &str, new: &str) -> Vec<Change> {
+    fn fields(text: &str) -> BTreeMap<&str, &str> {
+        text.lines().filter_map(|line| line.split_once(" = ")).collect()
+    }
+    let (old, new) = (fields(old), fields(new));
+    let mut names: Vec<&str> = old.keys().chain(new.keys()).copied().collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+        .into_iter()
+        .filter(|name| old.get(name) != new.get(name))
+        .map(|name| Change {
+            field: name.to_owned(),
+            old: old.get(name).map(|value| (*value).to_owned()),
+            new: new.get(name).map(|value| (*value).to_owned()),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(fields: &[(&str, &str)]) -> ActionKey {
+        let mut hasher = KeyHasher::new();
+        for (name, value) in fields {
+            hasher.field(name, value);
+        }
+        hasher.finish()
+    }
+
+    #[test]
+    fn boundaries_between_fields_are_hashed() {
+        assert_ne!(key(&[("ab", "c")]), key(&[("a", "bc")]));
+        assert_ne!(key(&[("a", ""), ("b", "")]), key(&[("a", "b")]));
+    }
+
+    #[test]
+    fn zero_has_one_spelling() {
+        let mut text = ManifestText::default();
+        text.number("a", -0.0);
+        text.number("b", 0.1 + 0.2);
+        assert_eq!(text.finish(), "a = 0\nb = 0.30000000000000004\n");
+    }
+
+    #[test]
+    fn diff_names_changed_added_and_removed_fields() {
+        let changes = diff("a = 1\nb = 2\n", "a = 1\nb = 3\nc = 4\n");
+        let named: Vec<_> =
+            changes.iter().map(|c| (c.field.as_str(), c.old.as_deref(), c.new.as_deref())).collect();
+        assert_eq!(named, [("b", Some("2"), Some("3")), ("c", None, Some("4"))]);
+    }
+}

@@ -1,0 +1,158 @@
+//! Recipes: from YAML text to stages whose every reference and parameter has been checked.
+//!
+//! Two types a stage: as typed (`syntax`, with source positions) and as meant (this file, made by
+//! `resolve`). Everything after the recipe works on the second. Nothing here reads files.
+
+use std::sync::Arc;
+
+use crate::methods::{Method, Value};
+use crate::tensor::Dtype;
+
+pub mod diagnostic;
+
+use diagnostic::Span;
+
+/// A value with the place in the recipe that it came from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Located<T> {
+    pub value: T,
+    pub span: Span,
+}
+
+/// A recipe as meant: stages in the order of the file.
+#[derive(Debug)]
+pub struct Recipe {
+    /// How the user named the file.
+    pub name: String,
+    pub text: Arc<str>,
+    pub stages: Vec<Stage>,
+}
+
+/// The number of a stage in [`Recipe::stages`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StageId(pub usize);
+
+/// One merge.
+#[derive(Debug)]
+pub struct Stage {
+    /// The recipe's `name`, or the recipe file's stem for an unnamed stage.
+    pub name: String,
+    /// The stage's name (or its first line, when unnamed).
+    pub span: Span,
+    pub method: &'static dyn Method,
+    pub base: Option<Located<Reference>>,
+    pub body: Body,
+    /// Top-level `parameters`, the lowest precedence.
+    pub parameters: Parameters,
+    /// Type that inputs are rounded to.
+    pub dtype: Option<Located<Dtype>>,
+    /// Type of the result.
+    pub out_dtype: Option<Located<Dtype>>,
+    pub tokenizer: Option<Located<Tokenizer>>,
+    pub chat_template: Option<Located<String>>,
+    pub seed: u64,
+    /// Whether results of this stage may be kept in the store.
+    pub cache: bool,
+}
+
+/// How a stage lists what it merges.
+#[derive(Debug)]
+pub enum Body {
+    /// Whole models: every module, all layers.
+    Models(Vec<Input>),
+    /// Layer ranges of a model with a single module.
+    Slices(Vec<Slice>),
+    /// Named modules; those not listed are left out of the output.
+    Modules(Vec<Module>),
+}
+
+#[derive(Debug)]
+pub struct Module {
+    pub name: Located<String>,
+    pub body: ModuleBody,
+    pub parameters: Parameters,
+}
+
+#[derive(Debug)]
+pub enum ModuleBody {
+    Models(Vec<Input>),
+    Slices(Vec<Slice>),
+}
+
+/// A run of output layers.
+#[derive(Debug)]
+pub struct Slice {
+    pub span: Span,
+    pub sources: Vec<Input>,
+    /// Replaces the stage's base for this slice.
+    pub base: Option<Located<Reference>>,
+    pub parameters: Parameters,
+}
+
+/// A model listed under `models` or in a slice's `sources`.
+#[derive(Debug)]
+pub struct Input {
+    pub model: Located<Reference>,
+    pub parameters: Parameters,
+    /// Half-open, 0-based; always given in slices, never under `models`.
+    pub layer_range: Option<Located<(usize, usize)>>,
+}
+
+/// What a model reference means.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    Stage(StageId),
+    Model(ModelRef),
+}
+
+/// A checkpoint outside the recipe.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelRef {
+    /// `org/name` or a path, without prefix, revision and LoRA.
+    pub path: String,
+    pub revision: Option<String>,
+    /// The adapter of `model+lora[@revision]`, as written.
+    pub lora: Option<String>,
+    /// Set by the `hub:` prefix: never a local path.
+    pub hub_only: bool,
+}
+
+/// What the output's tokenizer is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokenizer {
+    pub source: TokenizerSource,
+    /// `tokens:` entries by token; only their presence matters until remapping is built.
+    pub tokens: Vec<String>,
+    pub pad_to_multiple_of: Option<usize>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenizerSource {
+    Union,
+    Base,
+    Model(Reference),
+}
+
+/// Settings of declared parameters at one level, in the order written.
+pub type Parameters = Vec<(&'static str, Located<Setting>)>;
+
+/// A parameter's setting, already of the parameter's type.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Setting {
+    Plain(Gradient),
+    /// The first clause whose filter matches gives the value; none may match.
+    Filtered(Vec<Clause>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Clause {
+    /// A plain, case-sensitive substring of a tensor name; `None` (or `*` in the recipe) matches all.
+    pub filter: Option<String>,
+    pub value: Gradient,
+    pub span: Span,
+}
+
+/// One value, or several spread evenly over the layers. Empty when the recipe has an empty list,
+/// which gives no value, so that the next lower level is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Gradient(pub Vec<Value>);
