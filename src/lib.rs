@@ -4,5 +4,6 @@ pub mod digest;
 pub mod kernels;
 pub mod manifest;
 pub mod methods;
+pub mod model;
 pub mod recipe;
 pub mod tensor;

@@ -1,0 +1,308 @@
+//! Infers, from tensor names and config.json alone, which tensors are layers, embeddings and heads.
+//!
+//! There is no list of architectures. A tensor belongs to a layer when its name has a number behind a
+//! prefix that looks like a stack of layers (`model.layers.7.`, `transformer.h.0.`, `encoder.layer.3.`),
+//! either by the word before the number or because config.json gives a layer count that fits.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+/// Words that name a stack of layers whatever config.json says.
+const STACK_WORDS: [&str; 7] = ["layers", "layer", "h", "blocks", "block", "decoder_layers", "resblocks"];
+
+/// Words that name the token embedding.
+const TOKEN_EMBEDDINGS: [&str; 5] = ["embed_tokens", "wte", "tok_embeddings", "word_embeddings", "embed_in"];
+
+/// Words that name the matrix from hidden states to tokens.
+const HEADS: [&str; 4] = ["lm_head", "embed_out", "output", "decoder"];
+
+/// Leading words that some checkpoints of a family have and others leave out.
+const WRAPPERS: [&str; 5] = ["model", "transformer", "gpt_neox", "bert", "roberta"];
+
+/// Endings of tensors that hold no learned weights.
+const BUFFERS: [&str; 4] =
+    ["rotary_emb.inv_freq", "attn.masked_bias", "attention.masked_bias", "position_ids"];
+
+/// Where a tensor stands in its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Position {
+    /// Ahead of all layers: embeddings and what belongs to them.
+    Before,
+    Layer(usize),
+    /// Behind all layers: final norm, head.
+    After,
+}
+
+/// A stack of layers and the tensors around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// `default` if the model has one module.
+    pub name: String,
+    /// The text before the layer number, such as `model.layers`.
+    pub prefix: String,
+    pub layers: usize,
+}
+
+/// The modules of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// Never empty; a model without layers has one module with none.
+    pub modules: Vec<Module>,
+}
+
+impl Layout {
+    /// Infers the layout of a model from its tensor names and its config.json.
+    pub fn infer<'a>(names: impl Iterator<Item = &'a str> + Clone, config: &Value) -> Self {
+        let counts: BTreeSet<usize> = layer_count_keys(config).into_iter().map(|(_, count)| count).collect();
+        let mut stacks: BTreeMap<&str, usize> = BTreeMap::new();
+        for (prefix, index, _) in names.clone().filter_map(split_number) {
+            let layers = stacks.entry(prefix).or_default();
+            *layers = (*layers).max(index + 1);
+        }
+        let is_named = |prefix: &str| STACK_WORDS.contains(&last_word(prefix));
+        // A count alone is weak evidence (`classifier.0` in a model of one layer), so words go first.
+        let any_named = stacks.keys().any(|prefix| is_named(prefix));
+        stacks.retain(|prefix, layers| if any_named { is_named(prefix) } else { counts.contains(layers) });
+        let mut modules: Vec<Module> = stacks
+            .into_iter()
+            .map(|(prefix, layers)| Module { name: String::new(), prefix: prefix.to_owned(), layers })
+            .collect();
+        match modules.as_mut_slice() {
+            [] => modules.push(Module { name: "default".to_owned(), prefix: String::new(), layers: 0 }),
+            [only] => only.name = "default".to_owned(),
+            several => {
+                for module in several {
+                    module.name = module_name(&module.prefix);
+                }
+            }
+        }
+        Self { modules }
+    }
+
+    /// The module a tensor belongs to and its position there.
+    ///
+    /// A tensor outside every stack belongs to the module whose prefix it shares the most leading
+    /// words with; the first module wins a draw.
+    pub fn place(&self, name: &str) -> (usize, Position) {
+        if let Some((prefix, index, _)) = split_number(name)
+            && let Some(number) = self.modules.iter().position(|module| module.prefix == prefix)
+        {
+            return (number, Position::Layer(index));
+        }
+        let shared = |module: &Module| {
+            module.prefix.split('.').zip(name.split('.')).take_while(|(a, b)| a == b).count()
+        };
+        let best = self.modules.iter().map(shared).max().unwrap_or(0);
+        let number = self.modules.iter().position(|module| shared(module) == best).unwrap_or(0);
+        let position = if is_before(name) { Position::Before } else { Position::After };
+        (number, position)
+    }
+
+    /// The name a tensor has in another layer of the same stack; other names stay as they are.
+    pub fn in_layer(&self, name: &str, layer: usize) -> String {
+        match (self.place(name), split_number(name)) {
+            ((_, Position::Layer(_)), Some((prefix, _, suffix))) => format!("{prefix}.{layer}.{suffix}"),
+            _ => name.to_owned(),
+        }
+    }
+}
+
+/// Whether a tensor is the token embedding.
+pub fn is_token_embedding(name: &str) -> bool {
+    stem(name).is_some_and(|stem| TOKEN_EMBEDDINGS.contains(&last_word(stem)))
+}
+
+/// Whether a tensor is a head that may be tied to the token embedding.
+pub fn is_head(name: &str) -> bool {
+    split_number(name).is_none()
+        && stem(name).is_some_and(|stem| match last_word(stem) {
+            "output" => !stem.contains('.'),
+            "decoder" => stem.ends_with("predictions.decoder"),
+            word => HEADS.contains(&word),
+        })
+}
+
+/// Whether an input may lack the tensor: heads (which may be tied), biases, and buffers.
+pub fn is_optional(name: &str) -> bool {
+    is_head(name) || name.ends_with(".bias") || BUFFERS.iter().any(|ending| name.ends_with(ending))
+}
+
+/// The name without a leading word that checkpoints of one family have or leave out.
+pub fn unwrapped(name: &str) -> &str {
+    match name.split_once('.') {
+        Some((first, rest)) if WRAPPERS.contains(&first) => rest,
+        _ => name,
+    }
+}
+
+/// The keys of a config (as JSON pointers) that say how many layers there are, with their values.
+pub fn layer_count_keys(config: &Value) -> Vec<(String, usize)> {
+    let mut found = Vec::new();
+    walk(config, String::new(), &mut |pointer, key, value| {
+        let counts = key == "n_layer" || (key.starts_with('n') && key.ends_with("layers"));
+        if let (true, Some(count)) = (counts, value.as_u64()) {
+            found.push((pointer, count as usize));
+        }
+    });
+    found
+}
+
+/// The keys of a config (as JSON pointers) that hold one entry for each of `layers` layers.
+pub fn per_layer_lists(config: &Value, layers: usize) -> Vec<String> {
+    let mut found = Vec::new();
+    walk(config, String::new(), &mut |pointer, key, value| {
+        let per_layer = key.contains("layer") || key.contains("block");
+        if per_layer && value.as_array().is_some_and(|list| list.len() == layers) {
+            found.push(pointer);
+        }
+    });
+    found
+}
+
+fn walk(config: &Value, pointer: String, visit: &mut impl FnMut(String, &str, &Value)) {
+    for (key, value) in config.as_object().into_iter().flatten() {
+        let here = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
+        visit(here.clone(), key, value);
+        walk(value, here, visit);
+    }
+}
+
+/// Splits `a.b.7.c` into `a.b`, 7 and `c` at the first number that has a word before it.
+fn split_number(name: &str) -> Option<(&str, usize, &str)> {
+    let mut start = 0;
+    for part in name.split('.') {
+        let end = start + part.len();
+        let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number && start > 0 {
+            return Some((&name[..start - 1], part.parse().ok()?, name.get(end + 1..)?));
+        }
+        start = end + 1;
+    }
+    None
+}
+
+fn stem(name: &str) -> Option<&str> {
+    name.strip_suffix(".weight")
+}
+
+fn last_word(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+fn is_before(name: &str) -> bool {
+    !is_head(name)
+        && name
+            .split('.')
+            .any(|word| matches!(word, "wte" | "wpe") || (word.contains("embed") && word != "embed_out"))
+}
+
+/// Names a module after its prefix without wrappers and the stack word: `vision_tower`, `text_model`.
+fn module_name(prefix: &str) -> String {
+    let words: Vec<&str> = prefix.split('.').collect();
+    let inner = &words[..words.len() - 1];
+    let first = inner.iter().find(|word| !WRAPPERS.contains(word)).or(inner.first());
+    first.map_or_else(|| prefix.to_owned(), |word| (*word).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(names: &[&str], config: Value, prefix: &str, layers: usize, places: &[(&str, Position)]) {
+        let layout = Layout::infer(names.iter().copied(), &config);
+        assert_eq!(layout.modules.len(), 1, "{layout:?}");
+        assert_eq!((layout.modules[0].prefix.as_str(), layout.modules[0].layers), (prefix, layers));
+        for (name, position) in places {
+            assert_eq!(layout.place(name), (0, *position), "{name}");
+        }
+    }
+
+    #[test]
+    fn common_families_are_inferred() {
+        use Position::*;
+        check(
+            &[
+                "model.embed_tokens.weight",
+                "model.layers.0.mlp.experts.7.w1.weight",
+                "model.layers.1.input_layernorm.weight",
+                "model.norm.weight",
+                "lm_head.weight",
+            ],
+            json!({"num_hidden_layers": 2}),
+            "model.layers",
+            2,
+            &[
+                ("model.embed_tokens.weight", Before),
+                ("model.layers.1.x", Layer(1)),
+                ("model.norm.weight", After),
+                ("lm_head.weight", After),
+            ],
+        );
+        check(
+            &["wte.weight", "wpe.weight", "h.0.attn.c_attn.weight", "h.1.attn.c_attn.weight", "ln_f.bias"],
+            json!({"n_layer": 2}),
+            "h",
+            2,
+            &[("wte.weight", Before), ("wpe.weight", Before), ("ln_f.bias", After)],
+        );
+        check(
+            &["gpt_neox.embed_in.weight", "gpt_neox.layers.0.attention.dense.bias", "embed_out.weight"],
+            json!({"num_hidden_layers": 1}),
+            "gpt_neox.layers",
+            1,
+            &[("gpt_neox.embed_in.weight", Before), ("embed_out.weight", After)],
+        );
+        check(
+            &[
+                "bert.embeddings.LayerNorm.weight",
+                "bert.encoder.layer.0.output.dense.weight",
+                "bert.pooler.dense.weight",
+                "classifier.0.weight",
+            ],
+            json!({"num_hidden_layers": 1, "classifier_layers": 9}),
+            "bert.encoder.layer",
+            1,
+            &[("bert.embeddings.LayerNorm.weight", Before), ("bert.pooler.dense.weight", After)],
+        );
+    }
+
+    #[test]
+    fn an_unknown_stack_is_known_by_its_count() {
+        let names = ["body.cells.0.w", "body.cells.1.w", "tail.0.w"];
+        check(&names, json!({"num_layers": 2}), "body.cells", 2, &[("tail.0.w", Position::After)]);
+    }
+
+    #[test]
+    fn a_model_with_two_stacks_has_two_modules() {
+        let names = [
+            "vision_tower.encoder.layers.0.w",
+            "language_model.model.layers.0.w",
+            "vision_tower.patch_embed.weight",
+        ];
+        let layout = Layout::infer(names.into_iter(), &json!({}));
+        let named: Vec<_> = layout.modules.iter().map(|module| module.name.as_str()).collect();
+        assert_eq!(named, ["language_model", "vision_tower"]);
+        assert_eq!(layout.place("vision_tower.patch_embed.weight"), (1, Position::Before));
+    }
+
+    #[test]
+    fn heads_and_embeddings_are_told_apart() {
+        assert!(is_head("lm_head.weight") && is_head("embed_out.weight") && is_head("output.weight"));
+        assert!(is_head("cls.predictions.decoder.weight"));
+        assert!(!is_head("bert.encoder.layer.0.output.weight") && !is_head("attn.output.weight"));
+        assert!(
+            is_token_embedding("transformer.wte.weight") && is_token_embedding("model.embed_tokens.weight")
+        );
+        assert!(!is_token_embedding("wpe.weight") && !is_token_embedding("embed_out.weight"));
+    }
+
+    #[test]
+    fn config_keys_of_layers_are_found_wherever_they_stand() {
+        let config = json!({"text_config": {"num_hidden_layers": 3, "layer_types": ["a", "b", "c"]}, "eos_token_id": [1, 2, 3]});
+        assert_eq!(layer_count_keys(&config), [("/text_config/num_hidden_layers".to_owned(), 3)]);
+        assert_eq!(per_layer_lists(&config, 3), ["/text_config/layer_types"]);
+    }
+}

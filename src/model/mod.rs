@@ -1,0 +1,30 @@
+//! The read side of checkpoints: finding them, their headers, their layers, their bytes.
+
+pub mod checkpoint;
+pub mod header;
+pub mod layout;
+pub mod locate;
+pub mod shard;
+
+use std::path::{Path, PathBuf};
+
+/// Why a checkpoint cannot be used. Every message names the file and, where there is one, the tensor.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    #[error("cannot read {}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    #[error("{}: {problem}", path.display())]
+    Header { path: PathBuf, problem: String },
+    #[error("{}: {problem}", path.display())]
+    Layout { path: PathBuf, problem: String },
+    #[error("{}: tensor `{tensor}` {problem}", path.display())]
+    Tensor { path: PathBuf, tensor: String, problem: String },
+    #[error("{} changed while it was being read; nothing read from it was kept, build again", path.display())]
+    Changed { path: PathBuf },
+}
+
+impl ModelError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        |source| Self::Io { path: path.to_owned(), source }
+    }
+}

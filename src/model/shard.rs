@@ -1,0 +1,86 @@
+//! One open safetensors file: its tensors, its identity, and its bytes by positioned reads.
+//!
+//! Sources are read with pread, never mapped: a file that shrinks under a map kills the process.
+
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::ModelError;
+use super::header::{self, Entry};
+
+/// What tells one state of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub device: u64,
+    pub inode: u64,
+    pub size: u64,
+    /// Nanoseconds since the epoch.
+    pub modified: i64,
+    pub changed: i64,
+}
+
+impl Identity {
+    pub fn of(metadata: &Metadata) -> Self {
+        let nanoseconds =
+            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+/// An open shard.
+#[derive(Debug)]
+pub struct Shard {
+    pub path: PathBuf,
+    pub identity: Identity,
+    pub tensors: BTreeMap<String, Entry>,
+    file: File,
+}
+
+impl Shard {
+    /// Opens a safetensors file and checks its header.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let problem = |problem| ModelError::Header { path: path.to_owned(), problem };
+        let file = File::open(path).map_err(ModelError::io(path))?;
+        let metadata = file.metadata().map_err(ModelError::io(path))?;
+        if !metadata.is_file() {
+            return Err(problem("is not a regular file".to_owned()));
+        }
+        let identity = Identity::of(&metadata);
+        let mut first = [0; header::LENGTH_BYTES];
+        if identity.size < first.len() as u64 {
+            return Err(problem(format!("has {} bytes, too few for a safetensors file", identity.size)));
+        }
+        file.read_exact_at(&mut first, 0).map_err(ModelError::io(path))?;
+        let length = header::header_length(first, identity.size).map_err(problem)?;
+        let mut json = vec![0; length];
+        file.read_exact_at(&mut json, first.len() as u64).map_err(ModelError::io(path))?;
+        let tensors = header::parse(&json, identity.size).map_err(problem)?;
+        Ok(Self { path: path.to_owned(), identity, tensors, file })
+    }
+
+    /// Reads bytes at an offset from the start of the file.
+    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
+        self.file.read_exact_at(into, offset).map_err(|error| match error.kind() {
+            std::io::ErrorKind::UnexpectedEof => ModelError::Changed { path: self.path.clone() },
+            _ => ModelError::Io { path: self.path.clone(), source: error },
+        })
+    }
+
+    /// Fails if the path no longer names the file, in the state, that was opened.
+    pub fn check_unchanged(&self) -> Result<(), ModelError> {
+        let metadata = std::fs::metadata(&self.path).map_err(ModelError::io(&self.path))?;
+        if Identity::of(&metadata) == self.identity {
+            Ok(())
+        } else {
+            Err(ModelError::Changed { path: self.path.clone() })
+        }
+    }
+}
