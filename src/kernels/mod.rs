@@ -6,3 +6,4 @@
 pub mod convert;
 pub mod philox;
 pub mod reduce;
+pub mod select;

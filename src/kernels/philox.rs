@@ -1,10 +1,174 @@
 //! Philox4x32-10, a counter-based random generator.
 //!
-//! Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011).
+//! Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011). A draw depends on
+//! its stream and on its element's index alone, so masks do not move with threads, chunks or weights.
+
+const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
+const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
+const ROUNDS: usize = 10;
+
+/// Draws that one counter gives.
+const LANES: usize = 4;
+
+/// Counters that are worked on together, for the compiler to put into vector registers.
+const WIDE: usize = 16;
 
 /// Identifies one independent sequence of draws: the generator's key and the upper half of its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stream {
     pub key: [u32; 2],
     pub high: [u32; 2],
+}
+
+impl Stream {
+    /// The stream of an input: the first 16 bytes of a BLAKE3 hash of what names it.
+    pub fn derive(seed: u64, stage: &str, position: usize, tensor: &str) -> Self {
+        let mut hasher = blake3::Hasher::new_derive_key("lamarck random stream");
+        hasher.update(&seed.to_le_bytes());
+        hasher.update(&(position as u64).to_le_bytes());
+        for part in [stage, tensor] {
+            hasher.update(&(part.len() as u64).to_le_bytes());
+            hasher.update(part.as_bytes());
+        }
+        let bytes = *hasher.finalize().as_bytes();
+        let word = |i: usize| u32::from_le_bytes([bytes[i], bytes[i + 1], bytes[i + 2], bytes[i + 3]]);
+        Self { key: [word(0), word(4)], high: [word(8), word(12)] }
+    }
+
+    /// The draw of the element with this index, uniform over all u32.
+    pub fn draw(&self, index: u64) -> u32 {
+        let [low, high] = halves(index / LANES as u64);
+        philox([low, high, self.high[0], self.high[1]], self.key)[(index % LANES as u64) as usize]
+    }
+
+    /// Fills `out` with the draws of the elements from `start` on.
+    pub fn fill(&self, start: u64, out: &mut [u32]) {
+        let lead = (LANES - (start % LANES as u64) as usize) % LANES;
+        let (first, rest) = out.split_at_mut(lead.min(out.len()));
+        for (i, draw) in first.iter_mut().enumerate() {
+            *draw = self.draw(start + i as u64);
+        }
+        let mut counter = (start + lead as u64) / LANES as u64;
+        for block in rest.chunks_mut(WIDE * LANES) {
+            let draws = self.wide(counter);
+            if let Ok(block) = <&mut [u32; WIDE * LANES]>::try_from(&mut *block) {
+                for i in 0..WIDE {
+                    for lane in 0..LANES {
+                        block[i * LANES + lane] = draws[lane][i];
+                    }
+                }
+            } else {
+                for (i, draw) in block.iter_mut().enumerate() {
+                    *draw = draws[i % LANES][i / LANES];
+                }
+            }
+            counter += WIDE as u64;
+        }
+    }
+
+    /// The draws of `WIDE` neighbouring counters, lane by lane.
+    fn wide(&self, counter: u64) -> [[u32; WIDE]; LANES] {
+        let mut words = [[0; WIDE], [0; WIDE], [self.high[0]; WIDE], [self.high[1]; WIDE]];
+        for i in 0..WIDE {
+            [words[0][i], words[1][i]] = halves(counter + i as u64);
+        }
+        let mut key = self.key;
+        for _ in 0..ROUNDS {
+            let [c0, c1, c2, c3] = words;
+            for i in 0..WIDE {
+                [words[0][i], words[1][i], words[2][i], words[3][i]] =
+                    round([c0[i], c1[i], c2[i], c3[i]], key);
+            }
+            key = next_key(key);
+        }
+        words
+    }
+}
+
+/// The bound below which a draw must lie to happen with probability `p`; all draws lie below that of 1.
+///
+/// The bound grows with `p`, so whatever a smaller probability lets happen, a larger one does too.
+pub fn bound(p: f64) -> u64 {
+    const ALL: f64 = 4_294_967_296.0;
+    (p.clamp(0.0, 1.0) * ALL).ceil() as u64
+}
+
+fn halves(counter: u64) -> [u32; 2] {
+    [counter as u32, (counter >> 32) as u32]
+}
+
+fn philox(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
+    for _ in 0..ROUNDS {
+        counter = round(counter, key);
+        key = next_key(key);
+    }
+    counter
+}
+
+#[inline(always)]
+fn round(counter: [u32; 4], key: [u32; 2]) -> [u32; 4] {
+    let a = u64::from(MULTIPLIERS[0]) * u64::from(counter[0]);
+    let b = u64::from(MULTIPLIERS[1]) * u64::from(counter[2]);
+    [(b >> 32) as u32 ^ counter[1] ^ key[0], b as u32, (a >> 32) as u32 ^ counter[3] ^ key[1], a as u32]
+}
+
+fn next_key(key: [u32; 2]) -> [u32; 2] {
+    [key[0].wrapping_add(KEY_STEPS[0]), key[1].wrapping_add(KEY_STEPS[1])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The known answers that the authors publish with Random123.
+    #[test]
+    fn published_vectors_hold() {
+        let ones = u32::MAX;
+        let cases = [
+            ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
+            ([ones; 4], [ones; 2], [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd]),
+            (
+                [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344],
+                [0xa409_3822, 0x299f_31d0],
+                [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+            ),
+        ];
+        for (counter, key, expected) in cases {
+            assert_eq!(philox(counter, key), expected);
+        }
+    }
+
+    #[test]
+    fn filling_and_single_draws_agree() {
+        let stream = Stream::derive(7, "stage", 1, "tensor");
+        let far = u64::from(u32::MAX) * 4 - 10;
+        for (start, n) in [(0, 300), (1, 64), (3, 1), (62, 131), (far, 100)] {
+            let mut draws = vec![0; n];
+            stream.fill(start, &mut draws);
+            let single: Vec<u32> = (0..n as u64).map(|i| stream.draw(start + i)).collect();
+            assert_eq!(draws, single, "from {start}");
+        }
+    }
+
+    #[test]
+    fn streams_differ_in_every_part_of_their_name() {
+        let streams = [
+            Stream::derive(0, "a", 0, "t"),
+            Stream::derive(1, "a", 0, "t"),
+            Stream::derive(0, "b", 0, "t"),
+            Stream::derive(0, "a", 1, "t"),
+            Stream::derive(0, "a", 0, "u"),
+            Stream::derive(0, "at", 0, ""),
+        ];
+        for (i, a) in streams.iter().enumerate() {
+            assert!(streams[i + 1..].iter().all(|b| a != b));
+        }
+    }
+
+    #[test]
+    fn bounds_cover_everything_and_nothing() {
+        assert_eq!(bound(0.0), 0);
+        assert_eq!(bound(1.0), 1 << 32);
+        assert_eq!(bound(0.5), 1 << 31);
+    }
 }

@@ -11,6 +11,7 @@ use std::fmt::Debug;
 use crate::kernels::philox::Stream;
 use crate::manifest::Sink;
 
+pub mod convert;
 mod spec;
 
 pub use spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};

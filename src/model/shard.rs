@@ -3,37 +3,13 @@
 //! Sources are read with pread, never mapped: a file that shrinks under a map kills the process.
 
 use std::collections::BTreeMap;
-use std::fs::{File, Metadata};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use super::ModelError;
 use super::header::{self, Entry};
-
-/// What tells one state of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Identity {
-    pub device: u64,
-    pub inode: u64,
-    pub size: u64,
-    /// Nanoseconds since the epoch.
-    pub modified: i64,
-    pub changed: i64,
-}
-
-impl Identity {
-    pub fn of(metadata: &Metadata) -> Self {
-        let nanoseconds =
-            |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-            changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
+use crate::identity::Identity;
 
 /// An open shard.
 #[derive(Debug)]

@@ -49,6 +49,10 @@ impl Diagnostic {
         Self::new(Severity::Note, code, span, message)
     }
 
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// Adds what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());

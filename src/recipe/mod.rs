@@ -156,3 +156,59 @@ pub struct Clause {
 /// which gives no value, so that the next lower level is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradient(pub Vec<Value>);
+
+impl Stage {
+    /// Every model reference of the stage, in the order of the recipe, the base first.
+    pub fn references(&self) -> Vec<&Located<Reference>> {
+        fn of_slice(slice: &Slice) -> impl Iterator<Item = &Located<Reference>> {
+            slice.base.iter().chain(slice.sources.iter().map(|input| &input.model))
+        }
+        let mut references: Vec<&Located<Reference>> = self.base.iter().collect();
+        match &self.body {
+            Body::Models(inputs) => references.extend(inputs.iter().map(|input| &input.model)),
+            Body::Slices(slices) => references.extend(slices.iter().flat_map(of_slice)),
+            Body::Modules(modules) => {
+                for module in modules {
+                    match &module.body {
+                        ModuleBody::Models(inputs) => {
+                            references.extend(inputs.iter().map(|input| &input.model))
+                        }
+                        ModuleBody::Slices(slices) => references.extend(slices.iter().flat_map(of_slice)),
+                    }
+                }
+            }
+        }
+        references
+    }
+
+    /// The model whose tokenizer the recipe asks for by name.
+    pub fn tokenizer_model(&self) -> Option<&Reference> {
+        match &self.tokenizer.as_ref()?.value.source {
+            TokenizerSource::Model(reference) => Some(reference),
+            TokenizerSource::Union | TokenizerSource::Base => None,
+        }
+    }
+
+    /// Every stage that this one reads, its tokenizer's included; a stage may be named twice.
+    pub fn stages_read(&self) -> impl Iterator<Item = StageId> {
+        let references = self.references().into_iter().map(|located| &located.value);
+        references.chain(self.tokenizer_model()).filter_map(|reference| match reference {
+            Reference::Stage(stage) => Some(*stage),
+            Reference::Model(_) => None,
+        })
+    }
+}
+
+impl Recipe {
+    pub fn stage(&self, id: StageId) -> &Stage {
+        &self.stages[id.0]
+    }
+
+    /// How a person would name a reference.
+    pub fn name_of<'a>(&'a self, reference: &'a Reference) -> &'a str {
+        match reference {
+            Reference::Stage(stage) => &self.stage(*stage).name,
+            Reference::Model(model) => &model.path,
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! The bytes of a tensor, wherever they are.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::mapping::Mapping;
+use crate::model::ModelError;
+use crate::model::shard::Shard;
+
+/// A tensor's bytes: in memory, in a mapped file of the store, or still in a checkpoint.
+#[derive(Clone, Debug)]
+pub enum Bytes {
+    Memory(Arc<Vec<u8>>),
+    Mapped(Arc<Mapping>),
+    Source { shard: Arc<Shard>, offset: u64, n_bytes: usize },
+}
+
+impl Bytes {
+    pub fn source(shard: Arc<Shard>, tensor: &str) -> Self {
+        let entry = &shard.tensors[tensor];
+        let (offset, n_bytes) = (entry.offset, entry.spec.n_bytes());
+        Self::Source { shard, offset, n_bytes }
+    }
+
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::Mapped(mapping) => mapping.len(),
+            Self::Source { n_bytes, .. } => *n_bytes,
+        }
+    }
+
+    /// A range of the bytes; `scratch` is used where they must be read from a file.
+    pub fn range<'s>(
+        &'s self,
+        range: Range<usize>,
+        scratch: &'s mut Vec<u8>,
+    ) -> Result<&'s [u8], ModelError> {
+        match self {
+            Self::Memory(bytes) => Ok(&bytes[range]),
+            Self::Mapped(mapping) => Ok(&mapping[range]),
+            Self::Source { shard, offset, n_bytes } => {
+                debug_assert!(range.end <= *n_bytes);
+                scratch.resize(range.len(), 0);
+                shard.read_at(offset + range.start as u64, scratch)?;
+                Ok(scratch)
+            }
+        }
+    }
+}

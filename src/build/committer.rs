@@ -1,0 +1,128 @@
+//! Commits finished actions in the background, many at a time.
+//!
+//! Computing goes on while results are made durable. Nothing in a build waits for a commit but its
+//! end: consumers read results from memory or from the temporary file.
+
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use super::BuildError;
+use crate::store::blob::Content;
+use crate::store::index::MemoRow;
+use crate::store::{Finished, Store};
+
+/// Most actions in one commit.
+const BATCH_ACTIONS: usize = 256;
+
+/// A commit is not made larger once it holds this many bytes.
+const BATCH_BYTES: u64 = 512 << 20;
+
+/// Something to be kept.
+enum Job {
+    Action(Finished),
+    Memo(MemoRow),
+}
+
+/// The sending side. When it is dropped, the worker commits what is left and ends.
+pub struct Committer<'a> {
+    sender: Sender<Job>,
+    waiting: Arc<Waiting>,
+    limit: u64,
+    scope: std::marker::PhantomData<&'a ()>,
+}
+
+/// Bytes in memory that wait for the worker.
+#[derive(Default)]
+struct Waiting {
+    bytes: Mutex<u64>,
+    fewer: Condvar,
+}
+
+type Check<'a> = &'a (dyn Fn() -> Result<(), BuildError> + Sync);
+
+impl<'a> Committer<'a> {
+    /// Starts the worker. `check` is asked before every commit; if it fails, nothing more is kept.
+    pub fn start<'scope>(
+        scope: &'scope Scope<'scope, '_>,
+        store: &'scope Store,
+        limit: u64,
+        check: Check<'scope>,
+    ) -> (Self, ScopedJoinHandle<'scope, Result<(), BuildError>>) {
+        let (sender, receiver) = channel();
+        let waiting = Arc::new(Waiting::default());
+        let shared = Arc::clone(&waiting);
+        let worker = scope.spawn(move || {
+            let result = work(&receiver, store, &shared, check);
+            drop(receiver);
+            // Whoever waits for room must not wait forever: the closed channel stops it.
+            *shared.bytes.lock().expect("no thread panics with it") = 0;
+            shared.fewer.notify_all();
+            result
+        });
+        (Self { sender, waiting, limit, scope: std::marker::PhantomData }, worker)
+    }
+
+    /// Hands over a finished action; waits while too many bytes are on their way.
+    ///
+    /// # Errors
+    /// If the worker has stopped; its own result says why.
+    pub fn keep(&self, finished: Finished) -> Result<(), BuildError> {
+        let mut bytes = self.waiting.bytes.lock().expect("no thread panics with it");
+        while *bytes > self.limit {
+            bytes = self.waiting.fewer.wait(bytes).expect("no thread panics with it");
+        }
+        *bytes += in_memory(&finished);
+        drop(bytes);
+        self.sender.send(Job::Action(finished)).map_err(|_| BuildError::Interrupted)
+    }
+
+    /// Hands over what a range of a source held.
+    pub fn remember(&self, row: MemoRow) -> Result<(), BuildError> {
+        self.sender.send(Job::Memo(row)).map_err(|_| BuildError::Interrupted)
+    }
+}
+
+fn in_memory(finished: &Finished) -> u64 {
+    match &finished.content {
+        Some(Content::Bytes(bytes)) => bytes.len() as u64,
+        Some(Content::File(_)) | None => 0,
+    }
+}
+
+fn work(
+    receiver: &Receiver<Job>,
+    store: &Store,
+    waiting: &Waiting,
+    check: Check<'_>,
+) -> Result<(), BuildError> {
+    while let Ok(first) = receiver.recv() {
+        let (mut actions, mut memo) = (Vec::new(), Vec::new());
+        let mut total = 0;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            match job {
+                Job::Action(finished) => {
+                    total += finished.row.n_bytes;
+                    actions.push(finished);
+                }
+                Job::Memo(row) => memo.push(row),
+            }
+            let full = actions.len() >= BATCH_ACTIONS || total >= BATCH_BYTES;
+            next = if full { None } else { ready(receiver) };
+        }
+        let freed: u64 = actions.iter().map(in_memory).sum();
+        check()?;
+        store.commit(actions, memo)?;
+        *waiting.bytes.lock().expect("no thread panics with it") -= freed;
+        waiting.fewer.notify_all();
+    }
+    Ok(())
+}
+
+fn ready(receiver: &Receiver<Job>) -> Option<Job> {
+    match receiver.try_recv() {
+        Ok(job) => Some(job),
+        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+    }
+}

@@ -1,0 +1,301 @@
+//! Runs one operation over one tensor: reads blocks, feeds leaves, rounds and writes the result.
+
+use rayon::prelude::*;
+
+use super::geometry::{Geometry, LeafSpan};
+use super::{BuildError, Bytes};
+use crate::kernels::convert;
+use crate::methods::{Kernel, Leaf, Operation, Pass};
+use crate::store::Store;
+use crate::store::blob::{BlobFile, Content};
+use crate::tensor::{Dtype, TensorSpec};
+use std::sync::Arc;
+
+/// Where the result of a computation is made.
+pub enum Target<'a> {
+    Memory,
+    /// A temporary file of the store, for results that memory cannot hold.
+    File(&'a Store),
+}
+
+/// One tensor's computation.
+pub struct Computation<'a> {
+    pub operation: &'a dyn Operation,
+    pub inputs: Vec<(Bytes, Dtype)>,
+    /// What inputs are rounded to first.
+    pub compute: Option<Dtype>,
+    pub output: &'a TensorSpec,
+    /// Whether to use all threads for this tensor.
+    pub parallel: bool,
+    /// Called between blocks; an error ends the computation.
+    pub proceed: &'a (dyn Fn() -> Result<(), BuildError> + Sync),
+}
+
+/// Why a computation has no result.
+pub enum Failure {
+    Build(BuildError),
+    /// The arithmetic has no sound result.
+    Undefined(String),
+}
+
+impl<E: Into<BuildError>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Build(error.into())
+    }
+}
+
+/// Buffers that one thread uses again and again.
+struct Scratch {
+    raw: Vec<u8>,
+    inputs: Vec<Vec<f32>>,
+    out: Vec<f32>,
+    encoded: Vec<u8>,
+}
+
+impl Computation<'_> {
+    /// Computes the whole result.
+    pub fn run(&self, target: Target<'_>) -> Result<Content, Failure> {
+        let geometry = Geometry::new(&self.output.shape, self.operation.cut());
+        let mut kernel = self.operation.kernel(self.output.shape.elements());
+        while let Some(pass) = kernel.next_pass() {
+            let (sums, counts) = self.gather(&geometry, &*kernel, pass)?;
+            kernel.absorb(&sums, &counts).map_err(Failure::Undefined)?;
+        }
+        match target {
+            Target::Memory if geometry.is_contiguous() => self.emit_to_memory(&geometry, &*kernel),
+            Target::Memory => {
+                let mut bytes = vec![0; self.output.n_bytes()];
+                let size = self.output.dtype.size();
+                let mut scratch = self.scratch();
+                for index in 0..geometry.n_leaves() {
+                    let span = geometry.leaf(index);
+                    self.emit_leaf(&*kernel, index, span, &mut scratch)?;
+                    for (column, run) in span.columns().enumerate() {
+                        let range = run.start * size..run.end * size;
+                        bytes[range].copy_from_slice(
+                            &scratch.encoded[column * span.rows * size..][..span.rows * size],
+                        );
+                    }
+                }
+                Ok(Content::Bytes(Arc::new(bytes)))
+            }
+            Target::File(store) => self.emit_to_file(&geometry, &*kernel, store),
+        }
+    }
+
+    fn scratch(&self) -> Scratch {
+        Scratch {
+            raw: Vec::new(),
+            inputs: vec![Vec::new(); self.inputs.len()],
+            out: Vec::new(),
+            encoded: Vec::new(),
+        }
+    }
+
+    /// One pass over all leaves: their sums in leaf order, and the counts of all.
+    fn gather(
+        &self,
+        geometry: &Geometry,
+        kernel: &dyn Kernel,
+        pass: Pass,
+    ) -> Result<(Vec<f64>, Vec<u64>), Failure> {
+        type Partial = (Vec<(usize, Vec<f64>)>, Vec<u64>);
+        let blocks = geometry.blocks();
+        let block = |scratch: &mut Scratch, partial: &mut Partial, number: usize| -> Result<(), Failure> {
+            (self.proceed)()?;
+            let leaves = blocks[number].clone();
+            let mut sums = vec![0.0; leaves.len() * pass.sums];
+            for (nth, index) in leaves.enumerate() {
+                let span = geometry.leaf(index);
+                self.load(span, scratch)?;
+                let inputs: Vec<&[f32]> = scratch.inputs.iter().map(Vec::as_slice).collect();
+                let own = &mut sums[nth * pass.sums..(nth + 1) * pass.sums];
+                kernel.gather(&leaf(index, span, &inputs), own, &mut partial.1);
+            }
+            partial.0.push((number, sums));
+            Ok(())
+        };
+        let empty = || (Vec::new(), vec![0; pass.counts]);
+        let (mut sums, counts) = if self.parallel {
+            // Few, long runs of blocks, since each has counts of its own.
+            let run = blocks.len().div_ceil(rayon::current_num_threads() * 4).max(1);
+            (0..blocks.len())
+                .into_par_iter()
+                .with_min_len(run)
+                .try_fold(
+                    || (self.scratch(), empty()),
+                    |(mut scratch, mut partial), number| {
+                        block(&mut scratch, &mut partial, number)?;
+                        Ok::<_, Failure>((scratch, partial))
+                    },
+                )
+                .map(|folded| folded.map(|(_, partial)| partial))
+                .try_reduce(empty, |mut a, b| {
+                    a.0.extend(b.0);
+                    a.1.iter_mut().zip(b.1).for_each(|(count, more)| *count += more);
+                    Ok(a)
+                })?
+        } else {
+            let (mut scratch, mut partial) = (self.scratch(), empty());
+            for number in 0..blocks.len() {
+                block(&mut scratch, &mut partial, number)?;
+            }
+            partial
+        };
+        sums.sort_unstable_by_key(|(number, _)| *number);
+        Ok((sums.into_iter().flat_map(|(_, sums)| sums).collect(), counts))
+    }
+
+    fn emit_to_memory(&self, geometry: &Geometry, kernel: &dyn Kernel) -> Result<Content, Failure> {
+        let mut bytes = vec![0; self.output.n_bytes()];
+        let blocks = geometry.blocks();
+        let size = self.output.dtype.size();
+        // Blocks are neighbours, so each has a run of the result to itself.
+        let mut runs = Vec::with_capacity(blocks.len());
+        let mut rest = bytes.as_mut_slice();
+        for leaves in blocks {
+            let elements: usize = leaves.clone().map(|index| geometry.leaf(index).len()).sum();
+            let (run, more) = rest.split_at_mut(elements * size);
+            runs.push((leaves, run));
+            rest = more;
+        }
+        let emit = |scratch: &mut Scratch,
+                    (leaves, run): (std::ops::Range<usize>, &mut [u8])|
+         -> Result<(), Failure> {
+            (self.proceed)()?;
+            let mut at = 0;
+            for index in leaves {
+                self.emit_leaf(kernel, index, geometry.leaf(index), scratch)?;
+                run[at..at + scratch.encoded.len()].copy_from_slice(&scratch.encoded);
+                at += scratch.encoded.len();
+            }
+            Ok(())
+        };
+        if self.parallel {
+            runs.into_par_iter().try_for_each_init(|| self.scratch(), emit)?;
+        } else {
+            let mut scratch = self.scratch();
+            runs.into_iter().try_for_each(|run| emit(&mut scratch, run))?;
+        }
+        Ok(Content::Bytes(Arc::new(bytes)))
+    }
+
+    fn emit_to_file(
+        &self,
+        geometry: &Geometry,
+        kernel: &dyn Kernel,
+        store: &Store,
+    ) -> Result<Content, Failure> {
+        let file = store.new_blob()?;
+        let size = self.output.dtype.size();
+        let emit = |(scratch, block): &mut (Scratch, Vec<u8>),
+                    leaves: std::ops::Range<usize>|
+         -> Result<(), Failure> {
+            (self.proceed)()?;
+            block.clear();
+            let first = geometry.leaf(leaves.start);
+            for index in leaves {
+                let span = geometry.leaf(index);
+                self.emit_leaf(kernel, index, span, scratch)?;
+                if geometry.is_contiguous() {
+                    block.extend_from_slice(&scratch.encoded);
+                } else {
+                    write_columns(&file, span, &scratch.encoded, size)?;
+                }
+            }
+            Ok(file.write_at((first.start * size) as u64, block)?)
+        };
+        let blocks = geometry.blocks();
+        let scratch = || (self.scratch(), Vec::new());
+        if self.parallel {
+            blocks.into_par_iter().try_for_each_init(scratch, emit)?;
+        } else {
+            let mut scratch = scratch();
+            blocks.into_iter().try_for_each(|leaves| emit(&mut scratch, leaves))?;
+        }
+        Ok(Content::File(Arc::new(file)))
+    }
+
+    /// Leaves the leaf's encoded result in `scratch.encoded`; strided leaves column by column.
+    fn emit_leaf(
+        &self,
+        kernel: &dyn Kernel,
+        index: usize,
+        span: LeafSpan,
+        scratch: &mut Scratch,
+    ) -> Result<(), Failure> {
+        self.load(span, scratch)?;
+        let Scratch { inputs, out, encoded, .. } = scratch;
+        out.resize(span.len(), 0.0);
+        {
+            let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+            kernel.emit(&leaf(index, span, &inputs), out);
+        }
+        if span.col_step != 1 {
+            *out = transposed(out, span.rows, span.row_len);
+        }
+        convert::round(self.output.dtype, out);
+        if !convert::all_finite(out) {
+            let problem = format!("the result is infinite or not a number as {}", self.output.dtype);
+            return Err(Failure::Undefined(problem));
+        }
+        encoded.resize(out.len() * self.output.dtype.size(), 0);
+        convert::encode(self.output.dtype, out, encoded);
+        Ok(())
+    }
+
+    /// Reads a leaf of every input as f32, rounded to the type that the recipe computes in.
+    fn load(&self, span: LeafSpan, scratch: &mut Scratch) -> Result<(), Failure> {
+        let Scratch { raw, inputs, .. } = scratch;
+        for ((bytes, dtype), values) in self.inputs.iter().zip(inputs) {
+            let size = dtype.size();
+            values.resize(span.len(), 0.0);
+            if span.col_step == 1 {
+                let range = span.start * size..(span.start + span.len()) * size;
+                convert::decode(*dtype, bytes.range(range, raw)?, values);
+            } else {
+                let mut column_values = vec![0.0; span.rows];
+                for (column, run) in span.columns().enumerate() {
+                    let bytes = bytes.range(run.start * size..run.end * size, raw)?;
+                    convert::decode(*dtype, bytes, &mut column_values);
+                    for (row, value) in column_values.iter().enumerate() {
+                        values[row * span.row_len + column] = *value;
+                    }
+                }
+            }
+            if let Some(compute) = self.compute.filter(|compute| !dtype.fits_in(*compute)) {
+                convert::round(compute, values);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn leaf<'a>(index: usize, span: LeafSpan, inputs: &'a [&'a [f32]]) -> Leaf<'a> {
+    Leaf {
+        index,
+        inputs,
+        rows: span.rows,
+        row_len: span.row_len,
+        start: span.start as u64,
+        row_step: span.row_step as u64,
+        col_step: span.col_step as u64,
+    }
+}
+
+fn transposed(values: &[f32], rows: usize, row_len: usize) -> Vec<f32> {
+    let mut columns = vec![0.0; values.len()];
+    for row in 0..rows {
+        for column in 0..row_len {
+            columns[column * rows + row] = values[row * row_len + column];
+        }
+    }
+    columns
+}
+
+fn write_columns(file: &BlobFile, span: LeafSpan, encoded: &[u8], size: usize) -> Result<(), Failure> {
+    for (run, bytes) in span.columns().zip(encoded.chunks(span.rows * size)) {
+        file.write_at((run.start * size) as u64, bytes)?;
+    }
+    Ok(())
+}

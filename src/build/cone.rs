@@ -1,0 +1,231 @@
+//! Settles one cone: its nodes in order, inputs first, each result dropped once nothing needs it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::compute::{Computation, Failure, Target};
+use super::status::source_range;
+use super::{Build, BuildError, Bytes, Event, Outcome, Settled};
+use crate::digest::Digest;
+use crate::kernels::convert;
+use crate::plan::{Action, Node, NodeId, Source, Task, key};
+use crate::store::Finished;
+use crate::store::blob::{Content, Lookup};
+use crate::store::index::{ActionRow, FileRange, RangeContent};
+
+/// Results up to this size are made in memory; larger ones in a temporary file that is then mapped.
+const IN_MEMORY: u64 = 16 << 20;
+
+/// Bytes of a source that are read and hashed in one go.
+const READ_BYTES: usize = 1 << 20;
+
+pub struct Cone<'b, 'a> {
+    build: &'b Build<'a>,
+    nodes: &'b [NodeId],
+    parallel: bool,
+    /// Results that later nodes of the cone may still read.
+    warm: HashMap<NodeId, Bytes>,
+}
+
+impl<'b, 'a> Cone<'b, 'a> {
+    pub fn new(build: &'b Build<'a>, nodes: &'b [NodeId], parallel: bool) -> Self {
+        Self { build, nodes, parallel, warm: HashMap::new() }
+    }
+
+    /// Finds the digest of every node.
+    pub fn settle(mut self) -> Result<(), BuildError> {
+        let plan = self.build.context.plan;
+        let mut last_reader: HashMap<NodeId, usize> = HashMap::new();
+        for (position, node) in self.nodes.iter().enumerate() {
+            for input in plan.inputs(*node) {
+                last_reader.insert(input, position);
+            }
+        }
+        for (position, node) in self.nodes.iter().enumerate() {
+            self.build.check_interrupted()?;
+            let settled = match &plan.graph[*node] {
+                Node::Source(source) => self.settle_source(source)?,
+                Node::Action(action) => self.settle_action(*node, action)?,
+            };
+            self.build.settled[node.index()].set(settled).expect("a cone is settled once");
+            self.warm.retain(|warm, _| last_reader.get(warm).is_some_and(|last| *last > position));
+        }
+        Ok(())
+    }
+
+    /// The bytes of a settled node: warm, in the store, or computed again.
+    pub fn bytes(&mut self, node: NodeId) -> Result<Bytes, BuildError> {
+        let Build { context, .. } = self.build;
+        let action = match &context.plan.graph[node] {
+            Node::Source(source) => return Ok(self.build.source_bytes(source)),
+            Node::Action(action) => action,
+        };
+        if let Some(bytes) = self.warm.get(&node) {
+            return Ok(bytes.clone());
+        }
+        let digest = self.build.settled(node).digest;
+        match context.store.read(&digest, action.spec.n_bytes() as u64)? {
+            Lookup::Found(mapping) => {
+                let bytes = Bytes::Mapped(Arc::new(mapping));
+                self.warm.insert(node, bytes.clone());
+                return Ok(bytes);
+            }
+            Lookup::Damaged => context.events.event(Event::Damaged { digest }),
+            Lookup::Missing => {}
+        }
+        let again = self.run(node, action)?;
+        if again != digest {
+            return Err(BuildError::NotReproducible {
+                stage: self.stage_name(action),
+                tensor: action.tensor.clone(),
+            });
+        }
+        Ok(self.warm[&node].clone())
+    }
+
+    fn settle_source(&self, source: &Source) -> Result<Settled, BuildError> {
+        let Build { context, snapshot, .. } = self.build;
+        let checkpoint = &context.checkpoints[source.model.0];
+        let range = source_range(checkpoint, &source.tensor);
+        let content = match snapshot.remembered(&range)? {
+            Some(content) => content,
+            None => self.hash_source(source, &range)?,
+        };
+        if !content.finite {
+            let shard =
+                checkpoint.shard_of(&source.tensor).expect("the source is a tensor of the checkpoint");
+            return Err(BuildError::NotFinite { path: shard.path.clone(), tensor: source.tensor.clone() });
+        }
+        Ok(Settled { digest: content.digest, key: None, outcome: Outcome::Reused })
+    }
+
+    /// Reads a source once, hashing it and looking for NaN and infinity.
+    fn hash_source(&self, source: &Source, range: &FileRange) -> Result<RangeContent, BuildError> {
+        let Build { context, committer, .. } = self.build;
+        let started = now();
+        let bytes = self.build.source_bytes(source);
+        let dtype = source.spec.dtype;
+        let (mut hasher, mut raw) = (blake3::Hasher::new(), Vec::new());
+        let mut values = vec![0.0; READ_BYTES / dtype.size()];
+        let mut finite = true;
+        for start in (0..bytes.len()).step_by(READ_BYTES) {
+            self.build.check_interrupted()?;
+            let block = bytes.range(start..(start + READ_BYTES).min(bytes.len()), &mut raw)?;
+            hasher.update(block);
+            if dtype.is_float() {
+                let values = &mut values[..block.len() / dtype.size()];
+                convert::decode(dtype, block, values);
+                finite &= convert::all_finite(values);
+            }
+        }
+        let content = RangeContent { digest: hasher.finalize().into(), finite };
+        let reference = &context.checkpoints[source.model.0].dir;
+        context.events.event(Event::Hashed {
+            model: &reference.to_string_lossy(),
+            tensor: &source.tensor,
+            bytes: bytes.len() as u64,
+        });
+        if range.identity.is_settled(started) {
+            committer.remember((*range, content))?;
+        }
+        Ok(content)
+    }
+
+    fn settle_action(&mut self, node: NodeId, action: &Action) -> Result<Settled, BuildError> {
+        let Build { context, snapshot, .. } = self.build;
+        let inputs: Vec<Settled> =
+            context.plan.inputs(node).into_iter().map(|input| self.build.settled(input)).collect();
+        let key = key::action_key(context.plan, node, &digests(&inputs));
+        if let Some((digest, _)) = snapshot.action(&key)? {
+            context.events.event(Event::Reused { stage: &self.stage_name(action), tensor: &action.tensor });
+            let something_ran = inputs.iter().any(|input| input.outcome != Outcome::Reused);
+            let outcome = if something_ran { Outcome::CutOff } else { Outcome::Reused };
+            return Ok(Settled { digest, key: Some(key), outcome });
+        }
+        let digest = self.run(node, action)?;
+        Ok(Settled { digest, key: Some(key), outcome: Outcome::Ran })
+    }
+
+    /// Runs an action whose inputs are settled, hands its result to the committer and keeps it warm.
+    fn run(&mut self, node: NodeId, action: &Action) -> Result<Digest, BuildError> {
+        let context = &self.build.context;
+        let plan = context.plan;
+        let input_nodes = plan.inputs(node);
+        let settled: Vec<Settled> = input_nodes.iter().map(|input| self.build.settled(*input)).collect();
+        let digests = digests(&settled);
+        let stage = self.stage_name(action);
+        let cached = context.recipe.stage(action.stage).cache;
+        let held = !cached && self.build.is_output(node);
+        let undefined =
+            |problem| BuildError::Arithmetic { stage: stage.clone(), tensor: action.tensor.clone(), problem };
+        let (digest, bytes, content) = match &action.task {
+            Task::Identical { inputs } => {
+                if let Some(other) = digests.iter().position(|digest| *digest != digests[0]) {
+                    let problem = format!(
+                        "{} and {} hold different {} values, which cannot be merged",
+                        inputs[0].name, inputs[other].name, action.spec.dtype
+                    );
+                    return Err(undefined(problem));
+                }
+                // The result is a source's bytes, found through the key whenever they are wanted.
+                (digests[0], self.bytes(input_nodes[0])?, None)
+            }
+            Task::Compute { operation, compute, .. } => {
+                let mut inputs = Vec::with_capacity(input_nodes.len());
+                for input in &input_nodes {
+                    inputs.push((self.bytes(*input)?, plan.graph[*input].spec().dtype));
+                }
+                let proceed = || self.build.check_interrupted();
+                let computation = Computation {
+                    operation: &**operation,
+                    inputs,
+                    compute: *compute,
+                    output: &action.spec,
+                    parallel: self.parallel,
+                    proceed: &proceed,
+                };
+                let large = action.spec.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
+                let target = if large || held { Target::File(context.store) } else { Target::Memory };
+                let content = computation.run(target).map_err(|failure| match failure {
+                    Failure::Build(error) => error,
+                    Failure::Undefined(problem) => undefined(problem),
+                })?;
+                let bytes = match &content {
+                    Content::Bytes(bytes) => Bytes::Memory(Arc::clone(bytes)),
+                    Content::File(file) => Bytes::Mapped(Arc::new(file.map()?)),
+                };
+                let digest = match &bytes {
+                    Bytes::Memory(bytes) => Digest::of(bytes),
+                    Bytes::Mapped(mapping) => Digest::of(mapping),
+                    Bytes::Source { .. } => unreachable!("a result is not a source"),
+                };
+                (digest, bytes, Some(content))
+            }
+        };
+        context.events.event(Event::Ran { stage: &stage, tensor: &action.tensor, bytes: bytes.len() as u64 });
+        self.warm.insert(node, bytes.clone());
+        if held {
+            self.build.held.lock().expect("no thread panics with it").insert(node, bytes);
+        }
+        let key = key::action_key(plan, node, &digests);
+        let manifest = key::action_manifest(plan, node, &digests);
+        let row = ActionRow { key, digest, n_bytes: action.spec.n_bytes() as u64, manifest };
+        let content = content.filter(|_| cached);
+        self.build.committer.keep(Finished { row, content })?;
+        Ok(digest)
+    }
+
+    fn stage_name(&self, action: &Action) -> String {
+        self.build.context.recipe.stage(action.stage).name.clone()
+    }
+}
+
+fn digests(settled: &[Settled]) -> Vec<Digest> {
+    settled.iter().map(|settled| settled.digest).collect()
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

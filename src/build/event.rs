@@ -1,0 +1,27 @@
+//! What a build tells while it runs. Whoever listens decides what to show.
+
+use crate::digest::Digest;
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// A source tensor was read and hashed.
+    Hashed { model: &'a str, tensor: &'a str, bytes: u64 },
+    /// An action was run.
+    Ran { stage: &'a str, tensor: &'a str, bytes: u64 },
+    /// An action was found in the store.
+    Reused { stage: &'a str, tensor: &'a str },
+    /// A blob was damaged and has been removed; what needs it is made again.
+    Damaged { digest: Digest },
+}
+
+/// Listens to a build, on any of its threads.
+pub trait Events: Sync {
+    fn event(&self, event: Event<'_>);
+}
+
+impl<F: Fn(Event<'_>) + Sync> Events for F {
+    fn event(&self, event: Event<'_>) {
+        self(event);
+    }
+}

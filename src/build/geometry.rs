@@ -1,0 +1,166 @@
+//! How a tensor is cut: into leaves, the units of arithmetic, and blocks of leaves, the units of reading.
+//!
+//! The cut follows from the shape and the operation alone, so that sums over leaves are the same with
+//! any number of threads and any memory limit.
+
+use std::ops::Range;
+
+use crate::methods::Cut;
+use crate::tensor::Shape;
+
+/// Elements a leaf has, or the next smaller number of whole rows: with a handful of inputs as f32 it
+/// stays in a core's cache.
+const LEAF: usize = 1 << 14;
+
+/// Leaves read and written in one go.
+const LEAVES_PER_BLOCK: usize = 16;
+
+/// Strided vectors are taken this many at a time, so that a read fetches more than one element.
+const STRIDED_VECTORS: usize = 64;
+
+/// The cut of one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Geometry {
+    /// Leaves are neighbouring runs of elements.
+    Contiguous { n_elements: usize, row_len: Option<usize>, leaf: usize },
+    /// Vectors of `len` elements, `inner` elements apart, in `outer` groups.
+    Strided { outer: usize, len: usize, inner: usize },
+}
+
+/// One leaf: what of the tensor it covers, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeafSpan {
+    pub rows: usize,
+    pub row_len: usize,
+    pub start: usize,
+    pub row_step: usize,
+    pub col_step: usize,
+}
+
+impl Geometry {
+    pub fn new(shape: &Shape, cut: Cut) -> Self {
+        let n_elements = shape.elements();
+        let dims = &shape.0;
+        let rows_of = |row_len: usize| {
+            let row_len = row_len.max(1);
+            let leaf = (LEAF / row_len).max(1) * row_len;
+            Self::Contiguous { n_elements, row_len: Some(row_len), leaf }
+        };
+        match cut {
+            Cut::Elements => Self::Contiguous { n_elements, row_len: None, leaf: LEAF },
+            Cut::LastAxis => rows_of(dims.last().copied().unwrap_or(1)),
+            Cut::SecondAxis => match dims.as_slice() {
+                [] => rows_of(1),
+                [len] | [_, len] => rows_of(*len),
+                [outer, len, inner @ ..] => {
+                    Self::Strided { outer: *outer, len: *len, inner: inner.iter().product() }
+                }
+            },
+        }
+    }
+
+    pub fn n_leaves(&self) -> usize {
+        match self {
+            Self::Contiguous { n_elements, leaf, .. } => n_elements.div_ceil(*leaf),
+            Self::Strided { outer, len, inner } if *len > 0 => outer * inner.div_ceil(STRIDED_VECTORS),
+            Self::Strided { .. } => 0,
+        }
+    }
+
+    pub fn leaf(&self, index: usize) -> LeafSpan {
+        match *self {
+            Self::Contiguous { n_elements, row_len, leaf } => {
+                let start = index * leaf;
+                let n = leaf.min(n_elements - start);
+                let row_len = row_len.unwrap_or(n);
+                LeafSpan { rows: n / row_len, row_len, start, row_step: row_len, col_step: 1 }
+            }
+            Self::Strided { outer: _, len, inner } => {
+                let tiles = inner.div_ceil(STRIDED_VECTORS);
+                let (group, tile) = (index / tiles, index % tiles);
+                let first = tile * STRIDED_VECTORS;
+                let rows = STRIDED_VECTORS.min(inner - first);
+                LeafSpan {
+                    rows,
+                    row_len: len,
+                    start: group * len * inner + first,
+                    row_step: 1,
+                    col_step: inner,
+                }
+            }
+        }
+    }
+
+    /// Runs of leaves that are read and written together.
+    pub fn blocks(&self) -> Vec<Range<usize>> {
+        let step = if self.is_contiguous() { LEAVES_PER_BLOCK } else { 1 };
+        (0..self.n_leaves()).step_by(step).map(|start| start..(start + step).min(self.n_leaves())).collect()
+    }
+
+    pub fn is_contiguous(&self) -> bool {
+        matches!(self, Self::Contiguous { .. })
+    }
+}
+
+impl LeafSpan {
+    pub fn len(&self) -> usize {
+        self.rows * self.row_len
+    }
+
+    /// The runs of neighbouring elements that the leaf covers, in the order of their columns, each
+    /// holding one element of every row. Only for strided leaves.
+    pub fn columns(&self) -> impl Iterator<Item = Range<usize>> + use<> {
+        let Self { rows, row_len, start, col_step, .. } = *self;
+        (0..row_len).map(move |column| {
+            let first = start + column * col_step;
+            first..first + rows
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn covers_once(dims: &[usize], cut: Cut) {
+        let shape = Shape(dims.to_vec());
+        let geometry = Geometry::new(&shape, cut);
+        let mut seen = vec![0; shape.elements()];
+        for index in geometry.blocks().into_iter().flatten() {
+            let leaf = geometry.leaf(index);
+            for row in 0..leaf.rows {
+                for column in 0..leaf.row_len {
+                    seen[leaf.start + row * leaf.row_step + column * leaf.col_step] += 1;
+                }
+            }
+        }
+        assert!(seen.iter().all(|count| *count == 1), "{dims:?} {cut:?}");
+    }
+
+    #[test]
+    fn every_element_is_in_one_leaf() {
+        for dims in [
+            &[][..],
+            &[7],
+            &[40_000],
+            &[3, 5],
+            &[100, 500],
+            &[2, 20_000],
+            &[3, 4, 150],
+            &[2, 5, 3, 70],
+            &[0, 4],
+        ] {
+            for cut in [Cut::Elements, Cut::LastAxis, Cut::SecondAxis] {
+                covers_once(dims, cut);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_whole() {
+        let geometry = Geometry::new(&Shape(vec![100, 500]), Cut::SecondAxis);
+        assert_eq!(geometry.leaf(0).rows, 32);
+        assert_eq!(geometry.leaf(3).rows, 4);
+    }
+}

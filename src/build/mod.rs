@@ -1,0 +1,212 @@
+//! Carries out a plan: looks every action up, runs what is missing, keeps the results.
+//!
+//! The unit of scheduling is a cone: the actions and sources that one output tensor hangs together
+//! with, and that hang together with nothing else. Cones share nothing, so they run side by side;
+//! within a cone actions run in order, each while what it reads is still warm.
+
+mod bytes;
+mod committer;
+mod compute;
+mod cone;
+mod event;
+mod geometry;
+pub mod status;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+use petgraph::unionfind::UnionFind;
+use rayon::prelude::*;
+
+pub use bytes::Bytes;
+pub use event::{Event, Events};
+
+use crate::digest::{ActionKey, Digest};
+use crate::model::ModelError;
+use crate::model::checkpoint::Checkpoint;
+use crate::plan::{NodeId, Plan, Source};
+use crate::recipe::Recipe;
+use crate::store::index::Snapshot;
+use crate::store::{Store, StoreError};
+use committer::Committer;
+use cone::Cone;
+
+/// Why a build stopped. What had been finished by then is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("stage `{stage}`, tensor `{tensor}`: {problem}")]
+    Arithmetic { stage: String, tensor: String, problem: String },
+    #[error("{}: tensor `{tensor}` holds NaN or infinity, which cannot be merged", path.display())]
+    NotFinite { path: PathBuf, tensor: String },
+    #[error(
+        "stage `{stage}`, tensor `{tensor}`: computed other bytes than an earlier build did of the same inputs; the memory, the processor or the cache is damaged"
+    )]
+    NotReproducible { stage: String, tensor: String },
+    #[error("interrupted; what was finished is kept, build again to go on")]
+    Interrupted,
+}
+
+/// What a build works with.
+pub struct Context<'a> {
+    pub recipe: &'a Recipe,
+    pub plan: &'a Plan,
+    /// By model number.
+    pub checkpoints: &'a [Arc<Checkpoint>],
+    pub store: &'a Store,
+    /// The most bytes that results waiting to be written may take in memory.
+    pub memory: u64,
+    pub interrupted: &'a AtomicBool,
+    pub events: &'a dyn Events,
+}
+
+/// How a node came to its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A source, or an action that was found in the store.
+    Reused,
+    /// Found in the store although something it reads was computed anew: the bytes came out equal.
+    CutOff,
+    Ran,
+}
+
+/// A node that was dealt with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    pub digest: Digest,
+    /// `None` for sources.
+    pub key: Option<ActionKey>,
+    pub outcome: Outcome,
+}
+
+/// A build in progress.
+pub struct Build<'a> {
+    context: Context<'a>,
+    snapshot: Snapshot<'a>,
+    committer: Committer<'a>,
+    /// By node number.
+    settled: Vec<OnceLock<Settled>>,
+    /// Results of targets that the recipe keeps out of the store, mapped until they are written out.
+    held: Mutex<HashMap<NodeId, Bytes>>,
+    cones: Vec<Vec<NodeId>>,
+    cone_of: HashMap<NodeId, usize>,
+}
+
+impl<'a> Build<'a> {
+    pub fn new(context: Context<'a>, committer: Committer<'a>) -> Result<Self, BuildError> {
+        let snapshot = context.store.index().snapshot()?;
+        let cones = cones(context.plan);
+        let cone_of = cones
+            .iter()
+            .enumerate()
+            .flat_map(|(i, nodes)| nodes.iter().map(move |node| (*node, i)))
+            .collect();
+        let settled = context.plan.graph.node_indices().map(|_| OnceLock::new()).collect();
+        Ok(Self { context, snapshot, committer, settled, held: Mutex::default(), cones, cone_of })
+    }
+
+    /// Settles every node of the plan: finds its digest, running what the store does not know.
+    pub fn settle_all(&self) -> Result<(), BuildError> {
+        // A cone of large tensors has the machine to itself and splits each tensor over all threads;
+        // the others run side by side, each on one thread. So memory is bounded either way.
+        let (large, small): (Vec<_>, Vec<_>) = self.cones.iter().partition(|nodes| self.is_large(nodes));
+        for nodes in large {
+            Cone::new(self, nodes, true).settle()?;
+        }
+        small.into_par_iter().try_for_each(|nodes| Cone::new(self, nodes, false).settle())
+    }
+
+    /// The bytes of a settled node, run again if the store has lost them.
+    pub fn bytes(&self, node: NodeId) -> Result<Bytes, BuildError> {
+        if let Some(bytes) = self.held.lock().expect("no thread panics with it").get(&node) {
+            return Ok(bytes.clone());
+        }
+        let nodes = &self.cones[self.cone_of[&node]];
+        Cone::new(self, nodes, self.is_large(nodes)).bytes(node)
+    }
+
+    /// How a node was settled.
+    ///
+    /// # Panics
+    /// Before [`Self::settle_all`] has succeeded.
+    pub fn settled(&self, node: NodeId) -> Settled {
+        *self.settled[node.index()].get().expect("every node is settled")
+    }
+
+    fn is_output(&self, node: NodeId) -> bool {
+        self.context
+            .plan
+            .targets
+            .iter()
+            .any(|target| self.context.plan.stage(*target).nodes.values().any(|output| *output == node))
+    }
+
+    fn is_large(&self, nodes: &[NodeId]) -> bool {
+        // Several results of a cone may be alive at once, on every thread.
+        let bytes: u64 =
+            nodes.iter().map(|node| self.context.plan.graph[*node].spec().n_bytes() as u64).sum();
+        bytes * rayon::current_num_threads() as u64 > self.context.memory / 2
+    }
+
+    fn source_bytes(&self, source: &Source) -> Bytes {
+        let checkpoint = &self.context.checkpoints[source.model.0];
+        let shard = checkpoint.shard_of(&source.tensor).expect("the plan was made from these checkpoints");
+        Bytes::source(Arc::clone(shard), &source.tensor)
+    }
+
+    fn check_interrupted(&self) -> Result<(), BuildError> {
+        if self.context.interrupted.load(Ordering::Relaxed) { Err(BuildError::Interrupted) } else { Ok(()) }
+    }
+}
+
+/// Runs `body` with a build whose finished results are committed in the background; returns when all
+/// of them are, also when `body` fails.
+pub fn with_build<T, E: From<BuildError>>(
+    context: Context<'_>,
+    body: impl FnOnce(&Build<'_>) -> Result<T, E>,
+) -> Result<T, E> {
+    let store = context.store;
+    let checkpoints = context.checkpoints;
+    let memory = context.memory;
+    // Nothing computed from a source that changed meanwhile may be kept under the digest it had.
+    let sources_unchanged = || {
+        let mut shards = checkpoints.iter().flat_map(|checkpoint| &checkpoint.shards);
+        shards.try_for_each(|shard| shard.check_unchanged()).map_err(BuildError::from)
+    };
+    std::thread::scope(|scope| {
+        let (committer, worker) = Committer::start(scope, store, memory / 4, &sources_unchanged);
+        let result = Build::new(context, committer).map_err(E::from).and_then(|build| body(&build));
+        let committed = worker.join().expect("the committer does not panic");
+        // A failure to commit is the cause of what went wrong after it.
+        committed.map_err(E::from)?;
+        result
+    })
+}
+
+/// The connected parts of the plan's graph, each in an order in which inputs come first.
+fn cones(plan: &Plan) -> Vec<Vec<NodeId>> {
+    let mut sets = UnionFind::<usize>::new(plan.graph.node_count());
+    for edge in plan.graph.raw_edges() {
+        sets.union(edge.source().index(), edge.target().index());
+    }
+    let order =
+        petgraph::algo::toposort(&plan.graph, None).expect("actions read only what was planned before");
+    let mut number = HashMap::new();
+    let mut cones: Vec<Vec<NodeId>> = Vec::new();
+    // Node numbers follow the names of output tensors, so cones come in that order too.
+    for node in plan.graph.node_indices() {
+        number.entry(sets.find(node.index())).or_insert_with(|| {
+            cones.push(Vec::new());
+            cones.len() - 1
+        });
+    }
+    for node in order {
+        cones[number[&sets.find(node.index())]].push(node);
+    }
+    cones
+}

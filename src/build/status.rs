@@ -1,0 +1,75 @@
+//! Tells, without running anything, what a build would do with every node of a plan.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::digest::{ActionKey, Digest};
+use crate::model::checkpoint::Checkpoint;
+use crate::plan::{Node, NodeId, Plan, key};
+use crate::store::StoreError;
+use crate::store::index::{FileRange, Snapshot};
+
+/// A build's verdict on a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Its digest is known: a source that was read before, or an action found in the store.
+    Reuse { digest: Digest, key: Option<ActionKey> },
+    /// A source that no build has read in its present state.
+    Read,
+    /// An action that the store does not know; what it reads is known.
+    Run { key: ActionKey },
+    /// An action that must run if something it reads comes out with other bytes than before.
+    RunIfChanged,
+}
+
+/// The range of a file that holds a checkpoint's tensor.
+///
+/// # Panics
+/// If the checkpoint has no such tensor.
+pub fn source_range(checkpoint: &Checkpoint, tensor: &str) -> FileRange {
+    let shard = checkpoint.shard_of(tensor).expect("the tensor is one of the checkpoint's");
+    let entry = &shard.tensors[tensor];
+    FileRange { identity: shard.identity, offset: entry.offset, n_bytes: entry.spec.n_bytes() as u64 }
+}
+
+/// Finds the verdict on every node; `None` as snapshot stands for a store that does not exist yet.
+pub fn verdicts(
+    plan: &Plan,
+    checkpoints: &[Arc<Checkpoint>],
+    snapshot: Option<&Snapshot<'_>>,
+) -> Result<HashMap<NodeId, Verdict>, StoreError> {
+    let mut verdicts = HashMap::new();
+    let order = petgraph::algo::toposort(&plan.graph, None).expect("a plan has no cycles");
+    for node in order {
+        let verdict = match &plan.graph[node] {
+            Node::Source(source) => {
+                let range = source_range(&checkpoints[source.model.0], &source.tensor);
+                match snapshot.map(|snapshot| snapshot.remembered(&range)).transpose()?.flatten() {
+                    Some(content) => Verdict::Reuse { digest: content.digest, key: None },
+                    None => Verdict::Read,
+                }
+            }
+            Node::Action(_) => {
+                let digests: Option<Vec<Digest>> = plan
+                    .inputs(node)
+                    .iter()
+                    .map(|input| match verdicts[input] {
+                        Verdict::Reuse { digest, .. } => Some(digest),
+                        _ => None,
+                    })
+                    .collect();
+                match digests.map(|digests| key::action_key(plan, node, &digests)) {
+                    None => Verdict::RunIfChanged,
+                    Some(key) => {
+                        match snapshot.map(|snapshot| snapshot.action(&key)).transpose()?.flatten() {
+                            Some((digest, _)) => Verdict::Reuse { digest, key: Some(key) },
+                            None => Verdict::Run { key },
+                        }
+                    }
+                }
+            }
+        };
+        verdicts.insert(node, verdict);
+    }
+    Ok(verdicts)
+}

@@ -1,0 +1,256 @@
+//! Keeps the elements whose magnitudes rank within bounds, without sorting a tensor.
+//!
+//! Ranks count from 0 for the largest magnitude; of equal magnitudes the lower index ranks first. A rank
+//! is bounded by a magnitude and by how many elements equal to it still belong: found by a histogram of
+//! the upper bits of all magnitudes, one of the lower bits of those that share the bound's upper bits,
+//! and a count of equal elements in each leaf.
+
+use std::ops::Range;
+
+/// Bins of either histogram.
+pub const BINS: usize = 1 << 16;
+
+const LOW_BITS: u32 = 15;
+const LOW_BINS: usize = 1 << LOW_BITS;
+
+/// Whole numbers that each leaf counts in the last pass: elements equal to either bound.
+pub const LEAF_COUNTS: usize = 2;
+
+/// The bits of a magnitude, in the order of magnitudes.
+#[inline(always)]
+pub fn magnitude(value: f32) -> u32 {
+    value.to_bits() & 0x7fff_ffff
+}
+
+/// The first `rank` elements in rank order: those above a magnitude, and some that equal it.
+#[derive(Clone, Debug, PartialEq)]
+enum Bound {
+    /// Rank 0: no element comes before it.
+    Start,
+    /// All elements come before it.
+    End,
+    /// The magnitude of the last element before it has these upper bits; so many more are to be found there.
+    Coarse { high: u32, wanted: u64 },
+    /// All elements above `magnitude` and the first `wanted` that equal it.
+    Exact { magnitude: u32, wanted: u64, before_leaf: Vec<u64> },
+}
+
+/// A range of ranks being narrowed down.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    ranks: Range<u64>,
+    bounds: [Bound; 2],
+}
+
+impl Selection {
+    /// Wants the elements of these ranks among `n_elements`.
+    pub fn new(ranks: Range<u64>, n_elements: u64) -> Self {
+        let bound = |rank: u64| if rank == 0 { Bound::Start } else { Bound::End };
+        let ranks = ranks.start.min(n_elements)..ranks.end.min(n_elements);
+        // A bound inside is a coarse one as soon as the first histogram is there.
+        let bounds = [bound(ranks.start), bound(ranks.end)];
+        Self { ranks, bounds }
+    }
+
+    /// First pass: counts upper bits into `BINS` bins.
+    pub fn count_high(values: &[f32], counts: &mut [u64]) {
+        for value in values {
+            counts[(magnitude(*value) >> LOW_BITS) as usize] += 1;
+        }
+    }
+
+    pub fn absorb_high(&mut self, counts: &[u64]) {
+        let total: u64 = counts.iter().sum();
+        for (bound, rank) in self.bounds.iter_mut().zip([self.ranks.start, self.ranks.end]) {
+            if rank > 0 && rank < total {
+                let (high, wanted) = bin_of(counts, rank);
+                *bound = Bound::Coarse { high, wanted };
+            }
+        }
+    }
+
+    /// Second pass: counts lower bits, for each bound into half of the `BINS` bins.
+    pub fn count_low(&self, values: &[f32], counts: &mut [u64]) {
+        for (bound, counts) in self.bounds.iter().zip(counts.chunks_exact_mut(LOW_BINS)) {
+            if let Bound::Coarse { high, .. } = bound {
+                for value in values {
+                    let bits = magnitude(*value);
+                    if bits >> LOW_BITS == *high {
+                        counts[bits as usize & (LOW_BINS - 1)] += 1;
+                    }
+                }
+            }
+        }
+    }
+
+    pub fn absorb_low(&mut self, counts: &[u64]) {
+        for (bound, counts) in self.bounds.iter_mut().zip(counts.chunks_exact(LOW_BINS)) {
+            if let Bound::Coarse { high, wanted } = bound {
+                let (low, wanted) = bin_of(counts, *wanted);
+                *bound = Bound::Exact { magnitude: *high << LOW_BITS | low, wanted, before_leaf: Vec::new() };
+            }
+        }
+    }
+
+    /// Third pass: counts elements equal to the bounds, and adds up the magnitudes strictly between them.
+    pub fn count_equal(&self, values: &[f32], equal: &mut [f64]) -> f64 {
+        let bits_of = |bound: &Bound| match bound {
+            Bound::Start => u32::MAX,
+            // Below every magnitude; wrapped so that zero itself lies above.
+            Bound::End => 0,
+            Bound::Exact { magnitude, .. } => *magnitude,
+            Bound::Coarse { .. } => unreachable!("bounds are exact by the third pass"),
+        };
+        let [upper, lower] = [bits_of(&self.bounds[0]), bits_of(&self.bounds[1])];
+        let to_the_end = self.bounds[1] == Bound::End;
+        let mut between = 0.0;
+        for value in values {
+            let bits = magnitude(*value);
+            equal[0] += f64::from(u8::from(bits == upper));
+            equal[1] += f64::from(u8::from(bits == lower));
+            if bits < upper && (bits > lower || to_the_end) {
+                between += f64::from(value.abs());
+            }
+        }
+        between
+    }
+
+    /// Ends the third pass. `equal` yields each leaf's two counts. Returns the sum of the magnitudes that
+    /// are kept although they equal a bound.
+    pub fn absorb_equal(&mut self, equal: impl Iterator<Item = [f64; LEAF_COUNTS]>) -> f64 {
+        let equal: Vec<[f64; LEAF_COUNTS]> = equal.collect();
+        let mut kept = [0.0; 2];
+        for (which, bound) in self.bounds.iter_mut().enumerate() {
+            if let Bound::Exact { magnitude, wanted, before_leaf } = bound {
+                let mut total = 0;
+                for counts in &equal {
+                    before_leaf.push(total);
+                    total += counts[which] as u64;
+                }
+                let value = f64::from(f32::from_bits(*magnitude));
+                // The upper bound keeps the equal elements behind it, the lower one those before it.
+                let count = if which == 0 { total - *wanted } else { *wanted };
+                kept[which] = count as f64 * value;
+            }
+        }
+        match &self.bounds {
+            [
+                Bound::Exact { magnitude: upper, wanted: skipped, .. },
+                Bound::Exact { magnitude: lower, wanted, .. },
+            ] if upper == lower => (wanted - skipped) as f64 * f64::from(f32::from_bits(*lower)),
+            _ => kept[0] + kept[1],
+        }
+    }
+
+    /// Zeroes the elements of a leaf that are not wanted.
+    pub fn apply(&self, leaf: usize, values: &mut [f32]) {
+        let mut sides = self.bounds.each_ref().map(|bound| Side::new(bound, leaf));
+        for value in values {
+            let bits = magnitude(*value);
+            let [before_start, before_end] = [sides[0].is_before(bits), sides[1].is_before(bits)];
+            if before_start || !before_end {
+                *value = 0.0;
+            }
+        }
+    }
+}
+
+/// One bound on its way through a leaf.
+struct Side {
+    magnitude: u32,
+    /// Elements equal to the bound that still come before it.
+    left: u64,
+    /// The answer where there is no magnitude to compare with.
+    always: Option<bool>,
+}
+
+impl Side {
+    fn new(bound: &Bound, leaf: usize) -> Self {
+        match bound {
+            Bound::Start => Self { magnitude: 0, left: 0, always: Some(false) },
+            Bound::End => Self { magnitude: 0, left: 0, always: Some(true) },
+            Bound::Exact { magnitude, wanted, before_leaf } => {
+                Self { magnitude: *magnitude, left: wanted.saturating_sub(before_leaf[leaf]), always: None }
+            }
+            Bound::Coarse { .. } => unreachable!("bounds are exact once all passes are done"),
+        }
+    }
+
+    #[inline(always)]
+    fn is_before(&mut self, bits: u32) -> bool {
+        if let Some(always) = self.always {
+            return always;
+        }
+        if bits == self.magnitude && self.left > 0 {
+            self.left -= 1;
+            return true;
+        }
+        bits > self.magnitude
+    }
+}
+
+/// The bin in which the `wanted`-th largest falls, and how many are wanted of that bin.
+fn bin_of(counts: &[u64], wanted: u64) -> (u32, u64) {
+    let mut left = wanted;
+    for (bin, count) in counts.iter().enumerate().rev() {
+        if *count >= left {
+            return (bin as u32, left);
+        }
+        left -= count;
+    }
+    unreachable!("the bins hold at least as many as are wanted")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn select(values: &[f32], ranks: Range<u64>, leaf: usize) -> (Vec<f32>, f64) {
+        let mut selection = Selection::new(ranks, values.len() as u64);
+        let mut counts = vec![0; BINS];
+        values.chunks(leaf).for_each(|values| Selection::count_high(values, &mut counts));
+        selection.absorb_high(&counts);
+        counts.fill(0);
+        values.chunks(leaf).for_each(|values| selection.count_low(values, &mut counts));
+        selection.absorb_low(&counts);
+        let (mut between, mut equal) = (0.0, Vec::new());
+        for values in values.chunks(leaf) {
+            let mut counts = [0.0; LEAF_COUNTS];
+            between += selection.count_equal(values, &mut counts);
+            equal.push(counts);
+        }
+        let sum = between + selection.absorb_equal(equal.into_iter());
+        let mut kept = values.to_vec();
+        kept.chunks_mut(leaf).enumerate().for_each(|(leaf, values)| selection.apply(leaf, values));
+        (kept, sum)
+    }
+
+    fn by_sorting(values: &[f32], ranks: Range<u64>) -> Vec<f32> {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|a, b| values[*b].abs().total_cmp(&values[*a].abs()).then(a.cmp(b)));
+        let mut kept = vec![0.0; values.len()];
+        for (rank, index) in order.into_iter().enumerate() {
+            if ranks.contains(&(rank as u64)) {
+                kept[index] = values[index];
+            }
+        }
+        kept
+    }
+
+    proptest! {
+        #[test]
+        fn selecting_is_sorting(
+            values in proptest::collection::vec(prop_oneof![(-4i8..4).prop_map(f32::from), -1e3f32..1e3], 0..200),
+            start in 0u64..210,
+            len in 0u64..210,
+            leaf in 1usize..50,
+        ) {
+            let (kept, sum) = select(&values, start..start + len, leaf);
+            let expected = by_sorting(&values, start..start + len);
+            prop_assert_eq!(&kept, &expected);
+            let exact: f64 = expected.iter().map(|value| f64::from(value.abs())).sum();
+            prop_assert!((sum - exact).abs() <= 1e-9 * exact.max(1.0), "{} {}", sum, exact);
+        }
+    }
+}

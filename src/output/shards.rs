@@ -1,0 +1,180 @@
+//! Writes the shards that changed.
+//!
+//! A shard is up to date when its header is the planned one and the index remembers, for the file in its
+//! present state, that every range holds the wanted digest: the same memo that spares sources a second
+//! reading.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rayon::prelude::*;
+use tempfile::NamedTempFile;
+
+use super::sharding::ShardPlan;
+use super::{Output, OutputError, Written};
+use crate::atomic;
+use crate::build::{Build, Bytes};
+use crate::digest::Digest;
+use crate::identity::Identity;
+use crate::model::ModelError;
+use crate::store::Store;
+use crate::store::index::{FileRange, MemoRow, RangeContent, Snapshot};
+
+/// Bytes copied from a source in one go.
+const COPY_BYTES: usize = 1 << 20;
+
+/// Longer than the step in which common file systems stamp files.
+const STAMP_STEP: Duration = Duration::from_millis(20);
+
+pub(super) fn write(
+    output: &Output<'_>,
+    shards: &[ShardPlan],
+    build: &Build<'_>,
+    store: &Store,
+) -> Result<Written, OutputError> {
+    let snapshot = store.index().snapshot()?;
+    let mut written = Written { shards: shards.len(), ..Written::default() };
+    let mut ready = Vec::new();
+    for shard in shards {
+        if !is_up_to_date(output, shard, build, &snapshot)? {
+            ready.push((shard, write_beside(output, shard, build)?));
+            written.shards_written += 1;
+            written.bytes_written += shard.n_bytes;
+        }
+    }
+    let mut memo = Vec::new();
+    for (shard, temporary) in ready {
+        let path = output.dir.join(&shard.file);
+        let rename = || settle(temporary, &path);
+        if let Some(identity) = rename().map_err(OutputError::io("write", &path))? {
+            memo.extend(rows(output, shard, build, identity));
+        }
+    }
+    written.changed = written.shards_written > 0;
+    if written.changed {
+        atomic::sync_folder(output.dir).map_err(OutputError::io("sync", output.dir))?;
+        store.commit(Vec::new(), memo)?;
+    }
+    Ok(written)
+}
+
+fn digest_of(output: &Output<'_>, build: &Build<'_>, tensor: &str) -> Digest {
+    build.settled(output.stage.nodes[tensor]).digest
+}
+
+fn is_up_to_date(
+    output: &Output<'_>,
+    shard: &ShardPlan,
+    build: &Build<'_>,
+    snapshot: &Snapshot<'_>,
+) -> Result<bool, OutputError> {
+    let path = output.dir.join(&shard.file);
+    let Some(identity) = identity_if_header_is(&path, &shard.header) else { return Ok(false) };
+    for (tensor, spec, offset) in &shard.tensors {
+        let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
+        let remembered = snapshot.remembered(&range)?;
+        if remembered.is_none_or(|content| content.digest != digest_of(output, build, tensor)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The file's identity, if it can be read and starts with this header. Anything else means writing anew.
+fn identity_if_header_is(path: &Path, header: &[u8]) -> Option<Identity> {
+    let mut file = File::open(path).ok()?;
+    let identity = Identity::of(&file.metadata().ok()?);
+    let mut found = vec![0; header.len()];
+    file.read_exact(&mut found).ok()?;
+    (found == header).then_some(identity)
+}
+
+fn write_beside(
+    output: &Output<'_>,
+    shard: &ShardPlan,
+    build: &Build<'_>,
+) -> Result<NamedTempFile, OutputError> {
+    let temporary = atomic::temporary_in(output.dir).map_err(OutputError::io("write in", output.dir))?;
+    let failed = |error| OutputError::io("write", &output.dir.join(&shard.file))(error);
+    let file = temporary.as_file();
+    // Claims all room at once, so that a full disk is noticed before anything is computed for it.
+    allocate(file, shard.n_bytes).map_err(failed)?;
+    file.write_all_at(&shard.header, 0).map_err(failed)?;
+    shard.tensors.par_iter().try_for_each(|(tensor, _, offset)| {
+        let node = output.stage.nodes[tensor.as_str()];
+        match build.bytes(node)? {
+            Bytes::Memory(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
+            Bytes::Mapped(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
+            source @ Bytes::Source { .. } => copy_source(&source, build.settled(node).digest, file, *offset, &failed),
+        }
+    })?;
+    file.sync_all().map_err(failed)?;
+    Ok(temporary)
+}
+
+/// Copies a source tensor, checking that it still is what was hashed.
+fn copy_source(
+    source: &Bytes,
+    digest: Digest,
+    file: &File,
+    offset: u64,
+    failed: &(dyn Fn(io::Error) -> OutputError + Sync),
+) -> Result<(), OutputError> {
+    let (mut hasher, mut scratch) = (blake3::Hasher::new(), Vec::new());
+    for start in (0..source.len()).step_by(COPY_BYTES) {
+        let block = source
+            .range(start..(start + COPY_BYTES).min(source.len()), &mut scratch)
+            .map_err(|error| OutputError::Build(error.into()))?;
+        hasher.update(block);
+        file.write_all_at(block, offset + start as u64).map_err(failed)?;
+    }
+    if Digest::from(hasher.finalize()) != digest
+        && let Bytes::Source { shard, .. } = source
+    {
+        let changed = ModelError::Changed { path: shard.path.clone() };
+        return Err(OutputError::Build(changed.into()));
+    }
+    Ok(())
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, n_bytes: u64) -> io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    use rustix::io::Errno;
+    match fallocate(file, FallocateFlags::empty(), 0, n_bytes) {
+        // Some file systems cannot; they tell about a full disk when it is written.
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(n_bytes),
+        result => Ok(result?),
+    }
+}
+
+/// Names a shard. Returns its identity if that can be trusted to tell of every later write.
+///
+/// The name appears at least a step of the file system's clock after the last write, so a write by
+/// someone else, who can only know the file by its name, must change the modification stamp.
+fn settle(temporary: NamedTempFile, path: &Path) -> io::Result<Option<Identity>> {
+    let before = Identity::of(&temporary.as_file().metadata()?);
+    let age = SystemTime::now().duration_since(temporary.as_file().metadata()?.modified()?).unwrap_or_default();
+    std::thread::sleep(STAMP_STEP.saturating_sub(age));
+    temporary.persist(path)?;
+    let identity = Identity::of(&fs::metadata(path)?);
+    let untouched = (identity.inode, identity.modified, identity.size) == (before.inode, before.modified, before.size);
+    // A stamp of whole seconds comes from a file system whose step is longer than was waited for.
+    let fine_stamps = identity.modified % 1_000_000_000 != 0;
+    Ok((untouched && fine_stamps).then_some(identity))
+}
+
+fn rows<'a>(
+    output: &'a Output<'_>,
+    shard: &'a ShardPlan,
+    build: &'a Build<'_>,
+    identity: Identity,
+) -> impl Iterator<Item = MemoRow> + 'a {
+    shard.tensors.iter().map(move |(tensor, spec, offset)| {
+        let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
+        (range, RangeContent { digest: digest_of(output, build, tensor), finite: true })
+    })
+}

@@ -1,0 +1,80 @@
+//! Settings that have no effect, as far as tensor names and layer counts tell.
+
+use super::inputs::Segment;
+use super::shape::{Shapes, StageShape};
+use crate::methods::Scope;
+use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::{Parameters, Recipe, Setting, Stage, StageId};
+
+/// Warns of filters that match no tensor and of gradients over a single layer.
+pub fn check(recipe: &Recipe, order: &[StageId], shapes: &Shapes<'_>, findings: &mut Vec<Diagnostic>) {
+    for id in order {
+        let stage = recipe.stage(*id);
+        let shape = shapes[id.0].as_ref().expect("every stage of the order is shaped");
+        let mut levels: Vec<&Parameters> = Vec::new();
+        for segment in &shape.segments {
+            let own = segment.sources.iter().filter_map(|source| source.parameters);
+            levels.extend(own.chain(segment.levels.iter().copied()));
+            if segment.layers == 1 {
+                gradients_over_one_layer(stage, segment, findings);
+            }
+        }
+        levels.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        for level in levels {
+            filters_without_match(stage, shape, level, findings);
+        }
+    }
+}
+
+fn filters_without_match(
+    stage: &Stage,
+    shape: &StageShape<'_>,
+    level: &Parameters,
+    findings: &mut Vec<Diagnostic>,
+) {
+    for (name, setting) in level {
+        let Setting::Filtered(clauses) = &setting.value else { continue };
+        let shared = stage.method.spec().param(name).is_some_and(|param| param.scope == Scope::Shared);
+        for clause in clauses {
+            let Some(filter) = &clause.filter else { continue };
+            let matches = shape.outputs.iter().any(|(output, tensor)| {
+                if shared {
+                    output.contains(filter.as_str())
+                } else {
+                    tensor.parts.iter().any(|part| part.tensor.contains(filter.as_str()))
+                }
+            });
+            if !matches {
+                let message =
+                    format!("stage `{}`: the filter `{filter}` of `{name}` matches no tensor", stage.name);
+                let finding = Diagnostic::warning("filter-without-match", clause.span, message).help(
+                    "a filter is a plain substring of a tensor's name, as `lamarck inspect` lists them",
+                );
+                push_once(findings, finding);
+            }
+        }
+    }
+}
+
+fn gradients_over_one_layer(stage: &Stage, segment: &Segment<'_>, findings: &mut Vec<Diagnostic>) {
+    // Settings above the slice span other slices too, where they may well have an effect.
+    let own =
+        segment.sources.iter().filter_map(|source| source.parameters).chain(segment.levels.first().copied());
+    for (name, setting) in own.filter(|level| !std::ptr::eq(*level, &stage.parameters)).flatten() {
+        if let Setting::Plain(gradient) = &setting.value
+            && gradient.0.len() > 1
+        {
+            let message = format!(
+                "stage `{}`: `{name}` is a gradient over one layer, which takes its last value",
+                stage.name
+            );
+            push_once(findings, Diagnostic::warning("gradient-over-one-layer", setting.span, message));
+        }
+    }
+}
+
+fn push_once(findings: &mut Vec<Diagnostic>, finding: Diagnostic) {
+    if !findings.contains(&finding) {
+        findings.push(finding);
+    }
+}

@@ -1,0 +1,284 @@
+//! Lowers output tensors to actions, on demand from the targets.
+//!
+//! Every method first reduces its arguments to the least work that gives the same bytes; what it then
+//! does not read is never lowered.
+
+use std::collections::{BTreeMap, HashMap};
+
+use petgraph::graph::DiGraph;
+
+use super::inputs::Segment;
+use super::params::{Site, evaluate};
+use super::shape::{OutputTensor, Part, Shapes, StageShape, keeps_bytes, model_id};
+use super::{Action, InputLabel, Model, Node, NodeId, Plan, Source, StagePlan, Task};
+use crate::kernels::philox::Stream;
+use crate::methods::{
+    ArgumentError, Arguments, BaseRule, Default, InputArguments, ParamSpec, Reduced, Scope, Values, convert,
+};
+use crate::recipe::diagnostic::{Diagnostic, Span};
+use crate::recipe::{Parameters, Recipe, Reference, StageId};
+
+/// Lowers everything the targets need. Errors are added to the findings; the plan is then incomplete.
+pub fn lower(
+    recipe: &Recipe,
+    models: &[Model],
+    order: &[StageId],
+    targets: &[StageId],
+    shapes: &Shapes<'_>,
+    findings: &mut Vec<Diagnostic>,
+) -> Plan {
+    let mut lowering = Lowering {
+        recipe,
+        models,
+        shapes,
+        graph: DiGraph::new(),
+        sources: HashMap::new(),
+        outputs: HashMap::new(),
+        findings,
+    };
+    for target in targets {
+        for name in shapes[target.0].as_ref().expect("targets are shaped").outputs.keys() {
+            lowering.output(*target, name);
+        }
+    }
+    let Lowering { graph, outputs, .. } = lowering;
+    let mut stages: Vec<Option<StagePlan>> =
+        shapes.iter().map(|shape| shape.as_ref().map(stage_plan)).collect();
+    for ((stage, tensor), node) in outputs {
+        stages[stage.0].as_mut().expect("only shaped stages are lowered").nodes.insert(tensor, node);
+    }
+    Plan { graph, stages, targets: targets.to_vec(), order: order.to_vec() }
+}
+
+fn stage_plan(shape: &StageShape<'_>) -> StagePlan {
+    StagePlan {
+        tensors: shape.inventory.tensors.clone(),
+        nodes: BTreeMap::new(),
+        config: shape.inventory.config.clone(),
+        tokenizer: shape.tokenizer,
+        donor: shape.donor,
+    }
+}
+
+struct Lowering<'a> {
+    recipe: &'a Recipe,
+    models: &'a [Model],
+    shapes: &'a Shapes<'a>,
+    graph: DiGraph<Node, usize>,
+    sources: HashMap<(usize, String), NodeId>,
+    outputs: HashMap<(StageId, String), NodeId>,
+    findings: &'a mut Vec<Diagnostic>,
+}
+
+/// One output tensor with everything that bears on it.
+struct Spot<'a> {
+    stage: StageId,
+    name: &'a str,
+    output: &'a OutputTensor,
+    segment: &'a Segment<'a>,
+}
+
+impl<'a> Lowering<'a> {
+    fn output(&mut self, stage: StageId, name: &str) -> NodeId {
+        if let Some(node) = self.outputs.get(&(stage, name.to_owned())) {
+            return *node;
+        }
+        let shapes = self.shapes;
+        let shape = shapes[stage.0].as_ref().expect("stages are shaped before they are lowered");
+        let (name, output) =
+            shape.outputs.get_key_value(name).expect("only tensors of the shape are asked for");
+        let site = Spot { stage, name, output, segment: &shape.segments[output.segment] };
+        let node = self.lower(&site);
+        self.outputs.insert((stage, name.clone()), node);
+        node
+    }
+
+    fn lower(&mut self, site: &Spot<'a>) -> NodeId {
+        let parts = &site.output.parts;
+        if site.output.copied {
+            return self.copy(site, &parts[0]);
+        }
+        if !site.output.spec.dtype.is_float() {
+            return self.identical(site);
+        }
+        let (arguments, parts) = match self.arguments(site) {
+            Ok(found) => found,
+            Err(error) => {
+                self.report(error);
+                return self.part(site, &parts[0]);
+            }
+        };
+        let stage = self.recipe.stage(site.stage);
+        match stage.method.reduce(&arguments) {
+            Ok(Reduced::Input(number)) => self.copy(site, parts[number]),
+            Ok(Reduced::Operation { operation, inputs }) => {
+                let used: Vec<&Part> = inputs.iter().map(|number| parts[*number]).collect();
+                let labels = inputs
+                    .iter()
+                    .zip(&used)
+                    .map(|(number, part)| self.label(site, part, arguments.inputs[*number].is_base))
+                    .collect();
+                let task = Task::Compute {
+                    method: stage.method.spec(),
+                    operation,
+                    compute: stage.dtype.as_ref().map(|dtype| dtype.value),
+                    inputs: labels,
+                };
+                self.action(site, task, &used)
+            }
+            Err(error) => {
+                let finding = self.refused(site, &parts, &error);
+                self.report(finding);
+                self.part(site, parts[0])
+            }
+        }
+    }
+
+    /// The output is a part's tensor; an action is needed only where the dtype changes.
+    fn copy(&mut self, site: &Spot<'a>, part: &Part) -> NodeId {
+        let compute = self.recipe.stage(site.stage).dtype.as_ref().map(|dtype| dtype.value);
+        let is_float = part.spec.dtype.is_float();
+        if !is_float || keeps_bytes(part.spec.dtype, compute, site.output.spec.dtype) {
+            return self.part(site, part);
+        }
+        let labels = vec![self.label(site, part, false)];
+        let task = Task::Compute {
+            method: &convert::SPEC,
+            operation: convert::operation(),
+            compute,
+            inputs: labels,
+        };
+        self.action(site, task, &[part])
+    }
+
+    fn identical(&mut self, site: &Spot<'a>) -> NodeId {
+        let parts: Vec<&Part> = site.output.parts.iter().collect();
+        let nodes: Vec<NodeId> = parts.iter().map(|part| self.part(site, part)).collect();
+        if nodes.iter().all(|node| *node == nodes[0]) {
+            return nodes[0];
+        }
+        let labels = parts.iter().map(|part| self.label(site, part, false)).collect();
+        self.action(site, Task::Identical { inputs: labels }, &parts)
+    }
+
+    fn action(&mut self, site: &Spot<'a>, task: Task, parts: &[&Part]) -> NodeId {
+        let inputs: Vec<NodeId> = parts.iter().map(|part| self.part(site, part)).collect();
+        let action =
+            Action { stage: site.stage, tensor: site.name.to_owned(), task, spec: site.output.spec.clone() };
+        let node = self.graph.add_node(Node::Action(action));
+        for (number, input) in inputs.into_iter().enumerate() {
+            self.graph.add_edge(input, node, number);
+        }
+        node
+    }
+
+    /// The node of an input's tensor.
+    fn part(&mut self, site: &Spot<'a>, part: &Part) -> NodeId {
+        match site.segment.sources[part.source].reference {
+            Reference::Stage(stage) => self.output(*stage, &part.tensor),
+            Reference::Model(reference) => {
+                let model = model_id(self.models, reference);
+                *self.sources.entry((model.0, part.tensor.clone())).or_insert_with(|| {
+                    let spec = part.spec.clone();
+                    self.graph.add_node(Node::Source(Source { model, tensor: part.tensor.clone(), spec }))
+                })
+            }
+        }
+    }
+
+    fn label(&self, site: &Spot<'a>, part: &Part, is_base: bool) -> InputLabel {
+        let reference = site.segment.sources[part.source].reference;
+        InputLabel { name: self.recipe.name_of(reference).to_owned(), is_base }
+    }
+
+    /// Resolves every parameter of the method, and lists the parts that are its inputs.
+    fn arguments(&self, site: &Spot<'a>) -> Result<(Arguments, Vec<&'a Part>), Diagnostic> {
+        let stage = self.recipe.stage(site.stage);
+        let spec = stage.method.spec();
+        let mut shared = Values::new();
+        for param in spec.params.iter().filter(|param| param.scope == Scope::Shared) {
+            resolve(&mut shared, param, &site.segment.levels, Site { tensor: site.name, t: site.output.t })
+                .map_err(|()| self.required(site, param, None))?;
+        }
+        let mut inputs = Vec::new();
+        let mut parts = Vec::new();
+        for part in &site.output.parts {
+            let source = &site.segment.sources[part.source];
+            let is_base = spec.base == BaseRule::Required && site.segment.base == Some(source.reference);
+            let levels: Vec<&Parameters> =
+                source.parameters.iter().copied().chain(site.segment.levels.iter().copied()).collect();
+            let mut values = Values::new();
+            for param in spec.params {
+                let wanted = match param.scope {
+                    Scope::Shared => false,
+                    Scope::EachInput => true,
+                    Scope::EachModel => !is_base,
+                };
+                if wanted {
+                    resolve(&mut values, param, &levels, Site { tensor: &part.tensor, t: site.output.t })
+                        .map_err(|()| self.required(site, param, Some(part)))?;
+                }
+            }
+            let stream = Stream::derive(stage.seed, &stage.name, part.source, site.name);
+            inputs.push(InputArguments { is_base, stream, values });
+            parts.push(part);
+        }
+        Ok((Arguments { shared, inputs }, parts))
+    }
+
+    fn required(&self, site: &Spot<'a>, param: &ParamSpec, part: Option<&Part>) -> Diagnostic {
+        let stage = self.recipe.stage(site.stage);
+        let of = part.map_or(String::new(), |part| {
+            format!(" for {}", self.recipe.name_of(site.segment.sources[part.source].reference))
+        });
+        let message = format!(
+            "stage `{}`: method `{}` needs a `{}`{of}, and nothing gives one to tensor `{}`",
+            stage.name,
+            stage.method.spec().name,
+            param.name,
+            site.name
+        );
+        let span = part.map_or(stage.span, |part| site.segment.sources[part.source].span);
+        Diagnostic::error("missing-parameter", span, message)
+    }
+
+    fn refused(&self, site: &Spot<'a>, parts: &[&Part], error: &ArgumentError) -> Diagnostic {
+        let stage = self.recipe.stage(site.stage);
+        let part = error.input.map(|number| parts[number]);
+        let model = part.map_or(String::new(), |part| {
+            format!(" for {}", self.recipe.name_of(site.segment.sources[part.source].reference))
+        });
+        let span = self.origin(site, part, error.param).unwrap_or(stage.span);
+        let message = format!("stage `{}`, tensor `{}`{model}: {}", stage.name, site.name, error.message);
+        Diagnostic::error("parameter-value", span, message)
+    }
+
+    /// Where in the recipe a parameter's value came from.
+    fn origin(&self, site: &Spot<'a>, part: Option<&Part>, param: &str) -> Option<Span> {
+        let own = part.and_then(|part| site.segment.sources[part.source].parameters);
+        let levels: Vec<&Parameters> = own.into_iter().chain(site.segment.levels.iter().copied()).collect();
+        let tensor = part.map_or(site.name, |part| part.tensor.as_str());
+        evaluate(param, &levels, Site { tensor, t: site.output.t }).map(|(_, span)| span)
+    }
+
+    /// Adds an error unless the same place already has one of the kind: one message is enough for the
+    /// hundreds of tensors that a setting governs.
+    fn report(&mut self, finding: Diagnostic) {
+        let known = |other: &Diagnostic| other.code == finding.code && other.span == finding.span;
+        if !self.findings.iter().any(known) {
+            self.findings.push(finding);
+        }
+    }
+}
+
+fn resolve(values: &mut Values, param: &ParamSpec, levels: &[&Parameters], site: Site<'_>) -> Result<(), ()> {
+    let found = evaluate(param.name, levels, site).map(|(value, _)| value);
+    match (found, param.default) {
+        (Some(value), _) | (None, Default::Is(value)) => {
+            values.insert(param.name, value);
+            Ok(())
+        }
+        (None, Default::Absent) => Ok(()),
+        (None, Default::Required) => Err(()),
+    }
+}

@@ -1,0 +1,176 @@
+//! Blob files: made under a temporary name, made durable, then named by their digest.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::StoreError;
+use crate::digest::Digest;
+use crate::mapping::Mapping;
+
+/// The outcome of looking for a blob.
+#[derive(Debug)]
+pub enum Lookup {
+    Found(Mapping),
+    Missing,
+    /// The blob did not match its digest and was removed.
+    Damaged,
+}
+
+/// A result on its way into the store.
+#[derive(Debug)]
+pub enum Content {
+    Bytes(Arc<Vec<u8>>),
+    File(Arc<BlobFile>),
+}
+
+/// A temporary file that becomes a blob. Removed when dropped, unless it was published.
+#[derive(Debug)]
+pub struct BlobFile {
+    path: tempfile::TempPath,
+    file: File,
+}
+
+impl BlobFile {
+    pub(super) fn create(dir: &Path) -> Result<Self, StoreError> {
+        let temporary = tempfile::Builder::new()
+            .prefix("blob-")
+            .tempfile_in(dir)
+            .map_err(StoreError::io("create a file in", dir))?;
+        let (file, path) = temporary.into_parts();
+        Ok(Self { path, file })
+    }
+
+    /// Writes bytes at an offset. Writers of separate ranges may run at the same time.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
+        self.file.write_all_at(bytes, offset).map_err(StoreError::io("write", &self.path))
+    }
+
+    /// Maps the finished file; it must not be written afterwards.
+    pub fn map(&self) -> Result<Mapping, StoreError> {
+        Mapping::of_store_file(&self.file).map_err(StoreError::io("map", &self.path))
+    }
+}
+
+impl Content {
+    /// The file to publish; bytes in memory are written out first.
+    pub(super) fn into_file(self, dir: &Path) -> Result<Arc<BlobFile>, StoreError> {
+        match self {
+            Self::File(file) => Ok(file),
+            Self::Bytes(bytes) => {
+                let mut blob = BlobFile::create(dir)?;
+                blob.file.write_all(&bytes).map_err(StoreError::io("write", &blob.path))?;
+                Ok(Arc::new(blob))
+            }
+        }
+    }
+}
+
+/// Reads and checks the blob at `path`.
+pub(super) fn read(path: &Path, digest: &Digest, n_bytes: u64) -> Result<Lookup, StoreError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Missing),
+        Err(error) => return Err(StoreError::io("open", path)(error)),
+    };
+    let metadata = file.metadata().map_err(StoreError::io("read", path))?;
+    let sound = metadata.is_file() && metadata.len() == n_bytes;
+    let mapping =
+        sound.then(|| Mapping::of_store_file(&file)).transpose().map_err(StoreError::io("map", path))?;
+    match mapping {
+        Some(mapping) if Digest::of(&mapping) == *digest => Ok(Lookup::Found(mapping)),
+        _ => {
+            fs::remove_file(path).map_err(StoreError::io("remove the damaged", path))?;
+            Ok(Lookup::Damaged)
+        }
+    }
+}
+
+/// Above this many files, one sync of the whole file system is cheaper than one for each file.
+const SYNC_ALL_FROM: usize = 8;
+
+/// Makes files durable, gives each its name, and makes the names durable.
+pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Result<(), StoreError> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let many = files.len() > SYNC_ALL_FROM;
+    for (blob, _) in &files {
+        blob.file
+            .set_permissions(Permissions::from_mode(0o444))
+            .map_err(StoreError::io("protect", &blob.path))?;
+    }
+    if many {
+        sync_file_system(root)?;
+    } else {
+        for (blob, _) in &files {
+            blob.file.sync_all().map_err(StoreError::io("sync", &blob.path))?;
+        }
+    }
+    let mut folders: Vec<&Path> = Vec::new();
+    for (blob, path) in &files {
+        let folder = path.parent().expect("a blob's path has a folder");
+        if !folder.is_dir() {
+            fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
+            folders.push(root);
+        }
+        // Replacing a blob of the same name is harmless: it has the same bytes.
+        fs::rename(&blob.path, path).map_err(StoreError::io("name", path))?;
+        folders.push(folder);
+    }
+    if many {
+        return sync_file_system(root);
+    }
+    folders.push(root);
+    folders.sort_unstable();
+    folders.dedup();
+    for folder in folders {
+        let sync = || File::open(folder)?.sync_all();
+        sync().map_err(StoreError::io("sync", folder))?;
+    }
+    Ok(())
+}
+
+/// Makes everything written to the store's file system durable.
+#[cfg(target_os = "linux")]
+fn sync_file_system(root: &Path) -> Result<(), StoreError> {
+    let sync = || Ok(rustix::fs::syncfs(File::open(root)?)?);
+    sync().map_err(StoreError::io("sync the file system of", root))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(root: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+        let file = Content::Bytes(Arc::new(bytes.to_vec())).into_file(root).unwrap();
+        let path = root.join("blobs/ab").join(name);
+        publish(root, vec![(file, path.clone())]).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_published_blob_reads_back_and_a_damaged_one_is_removed() {
+        let space = tempfile::tempdir().unwrap();
+        let digest = Digest::of(b"bytes");
+        let path = put(space.path(), "a", b"bytes");
+        assert!(matches!(read(&path, &digest, 5).unwrap(), Lookup::Found(map) if *map == *b"bytes"));
+        assert!(matches!(read(&space.path().join("b"), &digest, 5).unwrap(), Lookup::Missing));
+        for damaged in [&b"bytez"[..], b"byte", b""] {
+            let path = put(space.path(), "c", damaged);
+            assert!(matches!(read(&path, &digest, 5).unwrap(), Lookup::Damaged));
+            assert!(!path.exists());
+        }
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_blob_that_was_not_published() {
+        let space = tempfile::tempdir().unwrap();
+        let blob = BlobFile::create(space.path()).unwrap();
+        blob.write_at(3, b"x").unwrap();
+        drop(blob);
+        assert_eq!(fs::read_dir(space.path()).unwrap().count(), 0);
+    }
+}

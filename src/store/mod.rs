@@ -1,0 +1,178 @@
+//! The store: blobs named by digest, and an index from action keys to digests.
+//!
+//! The store knows digests and bytes, never recipes or tensors. Invariants:
+//!
+//! - A blob appears under its name complete and durable, and never changes afterwards.
+//! - A key is committed only after the blob it names is durable. A crash at any instant leaves the
+//!   old state or the new one, plus temporary files that the next opening removes.
+//! - The index is never the truth about bytes: a hit is a key and a blob of the right size, checked
+//!   against its digest when it is read. Anything less is a miss.
+//!
+//! On disk, below the cache directory: `CACHEDIR.TAG`, `.gitignore`, and `v1/` with `index.redb`,
+//! `blobs/ab/abcd...` (raw bytes, read-only) and `tmp/` (one locked folder per process).
+
+pub mod blob;
+pub mod index;
+pub mod session;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use blob::{BlobFile, Content};
+use index::{ActionRow, Index, MemoRow};
+use session::Session;
+
+use crate::digest::Digest;
+
+/// The version of everything below the cache directory; other versions' folders are left alone.
+pub const STORE_VERSION: &str = "v1";
+
+/// Why the store cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the cache's index {} cannot be used", path.display())]
+    Index { path: PathBuf, source: Box<redb::Error> },
+}
+
+impl StoreError {
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+}
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    index: Index,
+    /// Only a store opened for building can take new blobs.
+    session: Option<Session>,
+}
+
+/// One finished action, ready to be kept.
+#[derive(Debug)]
+pub struct Finished {
+    pub row: ActionRow,
+    /// What to keep as a blob; `None` keeps the key alone.
+    pub content: Option<Content>,
+}
+
+/// What the store takes room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub blobs: u64,
+    pub blob_bytes: u64,
+    pub index_bytes: u64,
+    pub actions: u64,
+    pub builds: u64,
+}
+
+impl Store {
+    /// Opens the store below a cache directory for building, making it if need be.
+    pub fn open(cache: &Path) -> Result<Self, StoreError> {
+        let root = cache.join(STORE_VERSION);
+        fs::create_dir_all(root.join("blobs")).map_err(StoreError::io("create", &root))?;
+        mark_as_cache(cache)?;
+        let session = Session::start(&root.join("tmp"))?;
+        let index = Index::open(&root.join("index.redb"))?;
+        Ok(Self { root, index, session: Some(session) })
+    }
+
+    /// Opens an existing store for looking only; `None` if there is none yet.
+    pub fn open_existing(cache: &Path) -> Result<Option<Self>, StoreError> {
+        let root = cache.join(STORE_VERSION);
+        let path = root.join("index.redb");
+        if !path.exists() {
+            return Ok(None);
+        }
+        Ok(Some(Self { index: Index::open_for_reading(&path)?, root, session: None }))
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Where a digest's blob is or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join("blobs").join(&name[..2]).join(name)
+    }
+
+    /// Whether a blob of this size is there; its bytes are not looked at.
+    pub fn holds(&self, digest: &Digest, n_bytes: u64) -> bool {
+        fs::symlink_metadata(self.blob_path(digest))
+            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == n_bytes)
+    }
+
+    /// Reads a blob after checking it against its digest. A blob that is damaged is removed, so that
+    /// whoever asked can make it again.
+    pub fn read(&self, digest: &Digest, n_bytes: u64) -> Result<blob::Lookup, StoreError> {
+        blob::read(&self.blob_path(digest), digest, n_bytes)
+    }
+
+    /// Makes an empty temporary file for a result too large to be held in memory.
+    ///
+    /// # Panics
+    /// If the store was opened for reading.
+    pub fn new_blob(&self) -> Result<BlobFile, StoreError> {
+        BlobFile::create(self.session().dir())
+    }
+
+    /// Makes results durable, then names them, then commits their keys: in that order.
+    ///
+    /// # Panics
+    /// If the store was opened for reading.
+    pub fn commit(&self, finished: Vec<Finished>, memo: Vec<MemoRow>) -> Result<(), StoreError> {
+        let mut rows = Vec::with_capacity(finished.len());
+        let mut staged = Vec::new();
+        for Finished { row, content } in finished {
+            if let Some(content) = content
+                && !self.holds(&row.digest, row.n_bytes)
+            {
+                staged.push((content.into_file(self.session().dir())?, self.blob_path(&row.digest)));
+            }
+            rows.push(row);
+        }
+        blob::publish(&self.root, staged)?;
+        self.index.commit(&rows, &memo)
+    }
+
+    /// Counts blobs and bytes.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        let mut usage = self.index.usage()?;
+        let blobs = self.root.join("blobs");
+        for folder in read_dir(&blobs)? {
+            for file in read_dir(&folder)? {
+                let metadata = fs::symlink_metadata(&file).map_err(StoreError::io("read", &file))?;
+                usage.blobs += 1;
+                usage.blob_bytes += metadata.len();
+            }
+        }
+        Ok(usage)
+    }
+
+    fn session(&self) -> &Session {
+        self.session.as_ref().expect("only a store opened for building takes blobs")
+    }
+}
+
+fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    fs::read_dir(dir)
+        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect())
+        .map_err(StoreError::io("list", dir))
+}
+
+/// Tells backup programs and git to pass over the cache.
+fn mark_as_cache(cache: &Path) -> Result<(), StoreError> {
+    const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache made by lamarck; it can be deleted.\n";
+    for (name, text) in [("CACHEDIR.TAG", TAG), (".gitignore", "*\n")] {
+        let path = cache.join(name);
+        if !path.exists() {
+            fs::write(&path, text).map_err(StoreError::io("write", &path))?;
+        }
+    }
+    Ok(())
+}
