@@ -11,10 +11,48 @@ use std::fmt::Debug;
 use crate::kernels::philox::Stream;
 use crate::manifest::Sink;
 
+mod breadcrumbs;
+mod breadcrumbs_ties;
 pub mod convert;
+mod dare_linear;
+mod dare_ties;
+mod della;
+mod della_linear;
+mod linear;
+mod model_stock;
+mod passthrough;
+mod slerp;
 mod spec;
+mod task_arithmetic;
+mod task_vector;
+#[cfg(test)]
+mod testing;
+mod ties;
 
 pub use spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
+
+/// Every method, simple ones first.
+pub fn all() -> &'static [&'static dyn Method] {
+    &[
+        &passthrough::Passthrough,
+        &linear::Linear,
+        &slerp::Slerp,
+        &task_arithmetic::TaskArithmetic,
+        &ties::Ties,
+        &dare_linear::DareLinear,
+        &dare_ties::DareTies,
+        &della::Della,
+        &della_linear::DellaLinear,
+        &breadcrumbs::Breadcrumbs,
+        &breadcrumbs_ties::BreadcrumbsTies,
+        &model_stock::ModelStock,
+    ]
+}
+
+/// Looks a method up by its name in recipes.
+pub fn find(name: &str) -> Option<&'static dyn Method> {
+    all().iter().copied().find(|method| method.spec().name == name)
+}
 
 /// The values of declared parameters, by name. Absent optional parameters have no entry.
 pub type Values = BTreeMap<&'static str, Value>;
@@ -35,6 +73,44 @@ pub struct InputArguments {
 pub struct Arguments {
     pub shared: Values,
     pub inputs: Vec<InputArguments>,
+}
+
+impl Arguments {
+    /// The number of the base.
+    ///
+    /// # Panics
+    /// If there is none; methods that ask for it require one.
+    fn base(&self) -> usize {
+        self.inputs.iter().position(|input| input.is_base).expect("the method requires a base")
+    }
+
+    /// The numbers of all inputs, the base first, the others in order.
+    fn base_first(&self) -> Vec<usize> {
+        let base = self.base();
+        std::iter::once(base).chain((0..self.inputs.len()).filter(|i| *i != base)).collect()
+    }
+}
+
+/// A declared number.
+///
+/// # Panics
+/// If the method declares no such number, or one that may be absent is.
+fn number(values: &Values, name: &str) -> f64 {
+    match values.get(name) {
+        Some(Value::Number(value)) => *value,
+        other => panic!("`{name}` is declared as a number, not {other:?}"),
+    }
+}
+
+/// A declared flag.
+///
+/// # Panics
+/// If the method declares no such flag.
+fn flag(values: &Values, name: &str) -> bool {
+    match values.get(name) {
+        Some(Value::Flag(value)) => *value,
+        other => panic!("`{name}` is declared as a flag, not {other:?}"),
+    }
 }
 
 /// What an action comes down to once everything that cannot change its bytes is gone.
@@ -150,4 +226,33 @@ pub trait Kernel: Sync {
 
     /// Computes the leaf's result, before rounding to the output dtype.
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_everything_is_documented() {
+        let names: BTreeSet<&str> = all().iter().map(|method| method.spec().name).collect();
+        assert_eq!(names.len(), all().len());
+        for method in all() {
+            let spec = method.spec();
+            assert!(find(spec.name).is_some());
+            assert!(spec.summary.ends_with('.') && !spec.formula.is_empty() && !spec.reference.is_empty());
+            let params: BTreeSet<&str> = spec.params.iter().map(|param| param.name).collect();
+            assert_eq!(params.len(), spec.params.len(), "{}", spec.name);
+            assert!(spec.params.iter().all(|param| param.doc.ends_with('.')), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn parameters_of_one_name_have_one_type() {
+        let all_params = || all().iter().flat_map(|method| method.spec().params);
+        for param in all_params() {
+            assert!(all_params().all(|other| other.name != param.name || other.kind == param.kind));
+        }
+    }
 }

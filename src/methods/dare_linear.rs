@@ -1,0 +1,31 @@
+//! `dare_linear`: a member of the task-arithmetic family.
+
+use super::task_vector::{DENSITY, Family, INT8_MASK, LAMBDA, Sparsification, WEIGHT, normalize, rescale};
+use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Reduced};
+
+#[derive(Debug)]
+pub struct DareLinear;
+
+static SPEC: MethodSpec = MethodSpec {
+    name: "dare_linear",
+    version: 1,
+    summary: "Keeps differences by chance, scales them back, and adds them.",
+    formula: "\
+d_i = w_i * (x_i - b, each element kept with probability density, scaled to its L1 norm before if rescale)\n\
+r = b + lambda * sum(d_i), the sum divided by sum(w_i) if normalize",
+    reference: "Yu et al. 2023, Language Models are Super Mario (DARE), https://arxiv.org/abs/2311.03099",
+    base: BaseRule::Required,
+    inputs: Count { min: 1, max: None },
+    missing: MissingRule::MergeRest,
+    params: &[WEIGHT, DENSITY, normalize(false), rescale(true), LAMBDA, INT8_MASK],
+};
+
+impl Method for DareLinear {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
+
+    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+        Family { sparsification: Sparsification::Random, election: false }.reduce(arguments)
+    }
+}

@@ -1,0 +1,144 @@
+//! `linear`: a weighted mean or sum.
+
+use super::{
+    ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
+    MissingRule, Operation, ParamSpec, Reduced, Scope, Value, flag, number,
+};
+use crate::manifest::{Sink, SinkExt};
+
+#[derive(Debug)]
+pub struct Linear;
+
+static SPEC: MethodSpec = MethodSpec {
+    name: "linear",
+    version: 1,
+    summary: "Averages models by weight.",
+    formula: "r = sum(w_i * x_i), divided by sum(w_i) if normalize",
+    reference: "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
+    base: BaseRule::Ordinary,
+    inputs: Count { min: 1, max: None },
+    missing: MissingRule::MergeRest,
+    params: &[
+        ParamSpec {
+            name: "weight",
+            scope: Scope::EachInput,
+            kind: Kind::Number,
+            default: Default::Required,
+            inert: false,
+            doc: "How much the model counts.",
+        },
+        ParamSpec {
+            name: "normalize",
+            scope: Scope::Shared,
+            kind: Kind::Flag,
+            default: Default::Is(Value::Flag(true)),
+            inert: false,
+            doc: "Whether to divide by the sum of the weights.",
+        },
+    ],
+};
+
+impl Method for Linear {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
+
+    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+        let weights: Vec<f64> =
+            arguments.inputs.iter().map(|input| number(&input.values, "weight")).collect();
+        let total: f64 = weights.iter().sum();
+        let normalize = flag(&arguments.shared, "normalize");
+        if normalize && total == 0.0 {
+            let message =
+                "the weights add up to zero, so there is no mean; set other weights or `normalize: false`";
+            return Err(ArgumentError { param: "weight", input: None, message: message.to_owned() });
+        }
+        let mut inputs: Vec<usize> = (0..weights.len()).filter(|i| weights[*i] != 0.0).collect();
+        if let [only] = inputs[..]
+            && (normalize || weights[only] == 1.0)
+        {
+            return Ok(Reduced::Input(only));
+        }
+        if inputs.is_empty() {
+            // Zero times the first input keeps the shape of the result.
+            inputs.push(0);
+        }
+        let operation = Sum {
+            weights: inputs.iter().map(|i| weights[*i]).collect(),
+            divisor: (normalize && total != 1.0).then_some(total),
+        };
+        Ok(Reduced::Operation { operation: Box::new(operation), inputs })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Sum {
+    weights: Vec<f64>,
+    divisor: Option<f64>,
+}
+
+impl Operation for Sum {
+    fn write_manifest(&self, sink: &mut dyn Sink) {
+        let Self { weights, divisor } = self;
+        for (i, weight) in weights.iter().enumerate() {
+            sink.number(&format!("inputs[{i}].weight"), *weight);
+        }
+        if let Some(divisor) = divisor {
+            sink.number("divisor", *divisor);
+        }
+    }
+
+    fn cut(&self) -> Cut {
+        Cut::Elements
+    }
+
+    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+        Box::new(self.clone())
+    }
+}
+
+impl Kernel for Sum {
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+        out.fill(0.0);
+        for (weight, input) in self.weights.iter().zip(leaf.inputs) {
+            let weight = *weight as f32;
+            for (r, x) in out.iter_mut().zip(*input) {
+                *r += weight * x;
+            }
+        }
+        if let Some(divisor) = self.divisor {
+            let divisor = divisor as f32;
+            for r in out {
+                *r /= divisor;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::testing::{B, Case, X2, Y2, assert_close};
+
+    #[test]
+    fn the_published_vector_holds() {
+        let case = Case::new(&[("x", &X2), ("y", &Y2)]).each("weight", &[0.6, 0.4]);
+        assert_close(&case.run(&Linear), &[1.2, -1.95, 2.8, -3.6, 0.4, 0.65, -1.0, 1.9]);
+    }
+
+    #[test]
+    fn inputs_without_weight_are_not_read() {
+        let case = Case::new(&[("x", &X2), ("y", &Y2)]).each("weight", &[0.0, 0.4]);
+        assert!(matches!(case.reduce(&Linear), Ok(Reduced::Input(1))));
+        let case = case.each("weight", &[0.0, 0.4]).flag("normalize", false);
+        assert_close(&case.run(&Linear), &Y2.map(|y| y * 0.4));
+        let case = Case::new(&[("b", &B), ("y", &Y2)]).each("weight", &[0.0, 0.0]).flag("normalize", false);
+        assert_eq!(case.run(&Linear), [0.0; 8]);
+    }
+
+    #[test]
+    fn weights_that_cancel_are_refused() {
+        let case = Case::new(&[("x", &X2), ("y", &Y2)]).each("weight", &[0.5, -0.5]);
+        assert_eq!(case.reduce(&Linear).unwrap_err().param, "weight");
+    }
+}

@@ -1,0 +1,188 @@
+//! `model_stock`: as far from the base as the angles between fine-tunes suggest.
+
+use super::{
+    ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
+    MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, Value, flag,
+};
+use crate::kernels::reduce::{dot, over_leaves};
+use crate::manifest::{Sink, SinkExt};
+
+#[derive(Debug)]
+pub struct ModelStock;
+
+static SPEC: MethodSpec = MethodSpec {
+    name: "model_stock",
+    version: 1,
+    summary: "Averages fine-tunes of a base and pulls the mean towards the base by their angles.",
+    formula: "\
+d_i = x_i - b, n = number of models, c = mean over pairs of cos(d_i, d_j)
+t = n c / (1 + (n - 1) c), or 0 where the divisor is below 1e-6
+r = t mean(x_i) + (1 - t) b
+over the whole tensor, or over each row if filter_wise",
+    reference: "Jang et al. 2024, Model Stock, https://arxiv.org/abs/2403.19522",
+    base: BaseRule::Required,
+    inputs: Count { min: 2, max: None },
+    missing: MissingRule::CopyBaseOrSkip,
+    params: &[ParamSpec {
+        name: "filter_wise",
+        scope: Scope::Shared,
+        kind: Kind::Flag,
+        default: Default::Is(Value::Flag(false)),
+        inert: false,
+        doc: "Whether each vector along the last axis gets a ratio of its own.",
+    }],
+};
+
+/// The least that a product of norms is taken for.
+const LEAST_NORMS: f64 = 1e-6;
+
+/// Divisors closer to zero than this make the ratio 0.
+const LEAST_DIVISOR: f64 = 1e-6;
+
+impl Method for ModelStock {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
+
+    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+        let inputs = arguments.base_first();
+        let operation = Stock { filter_wise: flag(&arguments.shared, "filter_wise"), n: inputs.len() - 1 };
+        Ok(Reduced::Operation { operation: Box::new(operation), inputs })
+    }
+}
+
+#[derive(Debug)]
+struct Stock {
+    filter_wise: bool,
+    /// Models, without the base.
+    n: usize,
+}
+
+impl Operation for Stock {
+    fn write_manifest(&self, sink: &mut dyn Sink) {
+        // The number of models shows in the inputs that every manifest lists.
+        let Self { filter_wise, n: _ } = self;
+        sink.flag("filter_wise", *filter_wise);
+    }
+
+    fn cut(&self) -> Cut {
+        if self.filter_wise { Cut::LastAxis } else { Cut::Elements }
+    }
+
+    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+        if self.filter_wise { Box::new(EachRow) } else { Box::new(Whole { ratio: None, n: self.n }) }
+    }
+}
+
+/// Inner products of all differences, as the upper triangle row by row.
+fn gram(inputs: &[&[f32]], rows: std::ops::Range<usize>, sums: &mut Vec<f64>) {
+    let base = &inputs[0][rows.clone()];
+    let deltas: Vec<Vec<f32>> = inputs[1..]
+        .iter()
+        .map(|input| input[rows.clone()].iter().zip(base).map(|(x, b)| x - b).collect())
+        .collect();
+    for (i, a) in deltas.iter().enumerate() {
+        sums.extend(deltas[i..].iter().map(|b| dot(a, b)));
+    }
+}
+
+fn n_sums(n: usize) -> usize {
+    n * (n + 1) / 2
+}
+
+/// The interpolation ratio t from the upper triangle of inner products.
+fn ratio(gram: &[f64], n: usize) -> f64 {
+    let at = |i: usize, j: usize| gram[i * n - i * (i + 1) / 2 + j];
+    let mut total = 0.0;
+    for i in 0..n {
+        for j in i + 1..n {
+            let norms = (at(i, i).sqrt() * at(j, j).sqrt()).max(LEAST_NORMS);
+            total += (at(i, j) / norms).clamp(-1.0, 1.0);
+        }
+    }
+    let n_pairs = (n * (n - 1) / 2) as f64;
+    let n = n as f64;
+    let cosine = total / n_pairs;
+    let divisor = 1.0 + (n - 1.0) * cosine;
+    if divisor.abs() < LEAST_DIVISOR { 0.0 } else { n * cosine / divisor }
+}
+
+fn blend(inputs: &[&[f32]], range: std::ops::Range<usize>, ratio: f64, out: &mut [f32]) {
+    let n = (inputs.len() - 1) as f32;
+    let (of_mean, of_base) = (ratio as f32, (1.0 - ratio) as f32);
+    out.fill(0.0);
+    for input in &inputs[1..] {
+        for (r, x) in out.iter_mut().zip(&input[range.clone()]) {
+            *r += x;
+        }
+    }
+    for (r, b) in out.iter_mut().zip(&inputs[0][range]) {
+        *r = of_mean * (*r / n) + of_base * b;
+    }
+}
+
+struct Whole {
+    ratio: Option<f64>,
+    n: usize,
+}
+
+impl Kernel for Whole {
+    fn next_pass(&self) -> Option<Pass> {
+        self.ratio.is_none().then_some(Pass { sums: n_sums(self.n), counts: 0 })
+    }
+
+    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64]) {
+        let mut own = Vec::with_capacity(sums.len());
+        gram(leaf.inputs, 0..leaf.len(), &mut own);
+        sums.copy_from_slice(&own);
+    }
+
+    fn absorb(&mut self, sums: &[f64], _counts: &[u64]) -> Result<(), String> {
+        let width = n_sums(self.n);
+        let totals: Vec<f64> = (0..width).map(|which| over_leaves(sums, width, which)).collect();
+        self.ratio = Some(ratio(&totals, self.n));
+        Ok(())
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+        blend(leaf.inputs, 0..leaf.len(), self.ratio.expect("the pass came first"), out);
+    }
+}
+
+struct EachRow;
+
+impl Kernel for EachRow {
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+        let mut sums = Vec::new();
+        for (row, out) in out.chunks_mut(leaf.row_len).enumerate() {
+            let range = row * leaf.row_len..(row + 1) * leaf.row_len;
+            sums.clear();
+            gram(leaf.inputs, range.clone(), &mut sums);
+            blend(leaf.inputs, range, ratio(&sums, leaf.inputs.len() - 1), out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::testing::{B, Case, X, X2, Y, Z2, assert_close};
+
+    #[test]
+    fn the_published_vectors_hold() {
+        let case = Case::new(&[("base", &B), ("x", &X), ("y", &Y)]);
+        let expected = [0.810728, -2.283908, 3.189272, -5.088315, 0.547318, -0.649043, -0.216092, 2.425862];
+        assert_close(&case.run(&ModelStock), &expected);
+        let case = Case::new(&[("x", &X2), ("z", &Z2), ("base", &B)]);
+        let expected = [1.1449744, -2.1449742, 3.0, -4.0966496, 0.5966496, 0.3466496, -0.741624, 2.1449742];
+        assert_close(&case.run(&ModelStock), &expected);
+        let expected = [1.0, -2.0, 3.0, -4.0, 0.6666666, 0.4166667, -0.9166666, 2.25];
+        assert_close(&case.flag("filter_wise", true).run(&ModelStock), &expected);
+    }
+
+    #[test]
+    fn a_vanishing_divisor_gives_the_base() {
+        let case = Case::of_shape(&[2], &[("base", &[1.0, 1.0]), ("x", &[2.0, 1.0]), ("y", &[0.0, 1.0])]);
+        assert_close(&case.run(&ModelStock), &[1.0, 1.0]);
+    }
+}

@@ -1,0 +1,72 @@
+//! `passthrough`: one input, unchanged or scaled.
+
+use super::{
+    ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
+    MissingRule, Operation, ParamSpec, Reduced, Scope, number,
+};
+use crate::manifest::{Sink, SinkExt};
+
+#[derive(Debug)]
+pub struct Passthrough;
+
+static SPEC: MethodSpec = MethodSpec {
+    name: "passthrough",
+    version: 1,
+    summary: "Takes the tensors of one model, for stacking layers of several.",
+    formula: "r = x, or scale * x",
+    reference: "mergekit, https://github.com/arcee-ai/mergekit",
+    base: BaseRule::Ordinary,
+    inputs: Count { min: 1, max: Some(1) },
+    missing: MissingRule::MergeRest,
+    params: &[ParamSpec {
+        name: "scale",
+        scope: Scope::EachInput,
+        kind: Kind::Number,
+        default: Default::Absent,
+        inert: false,
+        doc: "Multiplies the tensor; without it the tensor's bytes are kept.",
+    }],
+};
+
+impl Method for Passthrough {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
+
+    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+        match arguments.inputs[0].values.get("scale") {
+            None => Ok(Reduced::Input(0)),
+            Some(_) => match number(&arguments.inputs[0].values, "scale") {
+                1.0 => Ok(Reduced::Input(0)),
+                scale => Ok(Reduced::Operation { operation: Box::new(Scale(scale)), inputs: vec![0] }),
+            },
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Scale(f64);
+
+impl Operation for Scale {
+    fn write_manifest(&self, sink: &mut dyn Sink) {
+        let Self(scale) = self;
+        sink.number("inputs[0].scale", *scale);
+    }
+
+    fn cut(&self) -> Cut {
+        Cut::Elements
+    }
+
+    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+        Box::new(Self(self.0))
+    }
+}
+
+impl Kernel for Scale {
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+        let scale = self.0 as f32;
+        for (r, x) in out.iter_mut().zip(leaf.inputs[0]) {
+            *r = x * scale;
+        }
+    }
+}

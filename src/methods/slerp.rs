@@ -1,0 +1,156 @@
+//! `slerp`: along the arc between two tensors.
+
+use super::{
+    ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
+    MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, number,
+};
+use crate::kernels::reduce::{dot, over_leaves};
+use crate::manifest::{Sink, SinkExt};
+
+#[derive(Debug)]
+pub struct Slerp;
+
+static SPEC: MethodSpec = MethodSpec {
+    name: "slerp",
+    version: 1,
+    summary: "Blends a base and one other model along the arc between them.",
+    formula: "\
+c = <b, x> / (|b| |x|) over the whole tensor, theta = arccos c
+r = (sin((1 - t) theta) b + sin(t theta) x) / sin theta
+r = (1 - t) b + t x where |c| > 0.9995
+t = 0 is the base, t = 1 the other model, whichever is listed first",
+    reference: "Shoemake 1985, Animating rotation with quaternion curves, https://doi.org/10.1145/325165.325242",
+    base: BaseRule::Required,
+    inputs: Count { min: 1, max: Some(1) },
+    missing: MissingRule::CopySingle,
+    params: &[ParamSpec {
+        name: "t",
+        scope: Scope::Shared,
+        kind: Kind::Number,
+        default: Default::Required,
+        inert: false,
+        doc: "Position on the arc: 0 is the base, 1 the other model.",
+    }],
+};
+
+/// Above this cosine (of either sign) the arc is too short, or too ambiguous, to follow.
+const PARALLEL: f64 = 0.9995;
+
+/// Norms up to this count as zero.
+const ZERO_NORM: f64 = 1e-8;
+
+impl Method for Slerp {
+    fn spec(&self) -> &'static MethodSpec {
+        &SPEC
+    }
+
+    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+        let t = number(&arguments.shared, "t");
+        let base = arguments.base();
+        let other = 1 - base;
+        if t == 0.0 {
+            Ok(Reduced::Input(base))
+        } else if t == 1.0 {
+            Ok(Reduced::Input(other))
+        } else {
+            Ok(Reduced::Operation { operation: Box::new(Arc { t }), inputs: vec![base, other] })
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Arc {
+    t: f64,
+}
+
+impl Operation for Arc {
+    fn write_manifest(&self, sink: &mut dyn Sink) {
+        let Self { t } = self;
+        sink.number("t", *t);
+    }
+
+    fn cut(&self) -> Cut {
+        Cut::Elements
+    }
+
+    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+        Box::new(Blend { t: self.t, factors: None })
+    }
+}
+
+struct Blend {
+    t: f64,
+    /// What base and other are multiplied by, once the angle is known.
+    factors: Option<[f32; 2]>,
+}
+
+impl Kernel for Blend {
+    fn next_pass(&self) -> Option<Pass> {
+        self.factors.is_none().then_some(Pass { sums: 3, counts: 0 })
+    }
+
+    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64]) {
+        let [base, other] = [leaf.inputs[0], leaf.inputs[1]];
+        sums[0] = dot(base, base);
+        sums[1] = dot(other, other);
+        sums[2] = dot(base, other);
+    }
+
+    fn absorb(&mut self, sums: &[f64], _counts: &[u64]) -> Result<(), String> {
+        let norm = |which| {
+            let norm = over_leaves(sums, 3, which).sqrt();
+            if norm <= ZERO_NORM { 1.0 } else { norm }
+        };
+        let cosine = (over_leaves(sums, 3, 2) / (norm(0) * norm(1))).clamp(-1.0, 1.0);
+        let factors = if cosine.abs() > PARALLEL {
+            [1.0 - self.t, self.t]
+        } else {
+            let theta = libm::acos(cosine);
+            [libm::sin((1.0 - self.t) * theta), libm::sin(self.t * theta)].map(|sine| sine / libm::sin(theta))
+        };
+        self.factors = Some(factors.map(|factor| factor as f32));
+        Ok(())
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+        let [of_base, of_other] = self.factors.expect("the pass came first");
+        for (r, (b, x)) in out.iter_mut().zip(leaf.inputs[0].iter().zip(leaf.inputs[1])) {
+            *r = of_base * b + of_other * x;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::testing::{B, Case, X2, assert_close};
+
+    #[test]
+    fn the_published_vectors_hold_in_either_order() {
+        let expected =
+            [1.1568136, -2.0868063, 2.8655849, -4.0223985, 0.5027998, 0.4026139, -0.8052278, 2.1624134];
+        for inputs in [[("base", &B), ("x", &X2)], [("x", &X2), ("base", &B)]] {
+            assert_close(&Case::new(&inputs).number("t", 0.3).run(&Slerp), &expected);
+        }
+        let case = Case::of_shape(&[2, 2], &[("base", &[1.0, 0.0, 0.0, 2.0]), ("x", &[0.0, 3.0, 1.0, 0.0])]);
+        let expected = [0.8910065, 1.3619716, 0.4539905, 1.7820131];
+        assert_close(&case.number("t", 0.3).run(&Slerp), &expected);
+    }
+
+    #[test]
+    fn the_ends_are_the_inputs() {
+        let case = Case::new(&[("x", &X2), ("base", &B)]);
+        let reduced = |t| case.clone().number("t", t).reduce(&Slerp);
+        assert!(matches!(reduced(0.0), Ok(Reduced::Input(1))));
+        assert!(matches!(reduced(1.0), Ok(Reduced::Input(0))));
+    }
+
+    #[test]
+    fn parallel_and_zero_tensors_are_blended_straight() {
+        let case = Case::of_shape(&[2], &[("base", &[1.0, 1.0]), ("x", &[3.0, 3.0])]).number("t", 0.25);
+        assert_close(&case.run(&Slerp), &[1.5, 1.5]);
+        let case = Case::of_shape(&[2], &[("base", &[0.0, 0.0]), ("x", &[1.0, 2.0])]).number("t", 0.5);
+        let half = libm::sin(std::f64::consts::FRAC_PI_4) as f32;
+        assert_close(&case.run(&Slerp), &[half, 2.0 * half]);
+    }
+}

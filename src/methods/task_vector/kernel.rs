@@ -1,0 +1,235 @@
+//! The arithmetic of the family, leaf by leaf.
+
+use super::sparsify::{Drawing, Sparsifier};
+use super::{Divisor, TaskVectors};
+use crate::kernels::reduce::{l1, over_leaves};
+use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
+use crate::methods::{Kernel, Leaf, Pass};
+
+/// Sums below this leave a difference as it is instead of scaling it back.
+const LEAST_L1: f64 = 1e-7;
+
+/// Sums that each input has in the last pass: the whole difference's L1 norm, the kept part's, and the
+/// counts of elements equal to the bounds of a selection.
+const SUMS: usize = 2 + LEAF_COUNTS;
+
+/// What must be known before results can be emitted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    CountHigh,
+    CountLow,
+    Totals,
+    Emit,
+}
+
+pub(super) struct TaskKernel<'a> {
+    operation: &'a TaskVectors,
+    phase: Phase,
+    /// For each vector whose rule goes by rank in the tensor.
+    selections: Vec<Option<Selection>>,
+    /// What each sparse difference is multiplied by.
+    factors: Vec<f32>,
+}
+
+impl<'a> TaskKernel<'a> {
+    pub(super) fn new(operation: &'a TaskVectors, n_elements: usize) -> Self {
+        let n = n_elements as u64;
+        let selections: Vec<Option<Selection>> = operation
+            .vectors
+            .iter()
+            .map(|vector| Some(Selection::new(vector.sparsifier.ranks(n)?, n)))
+            .collect();
+        let phase = if selections.iter().any(Option::is_some) {
+            Phase::CountHigh
+        } else if operation.rescale {
+            Phase::Totals
+        } else {
+            Phase::Emit
+        };
+        let factors = vec![1.0; operation.vectors.len()];
+        Self { operation, phase, selections, factors }
+    }
+
+    /// Each selection with its number among the selections and its vector's number.
+    fn selected(&self) -> impl Iterator<Item = (usize, usize, &Selection)> {
+        let of_vector = self.selections.iter().enumerate();
+        of_vector
+            .filter_map(|(i, selection)| Some((i, selection.as_ref()?)))
+            .enumerate()
+            .map(|(n, (i, s))| (n, i, s))
+    }
+
+    /// Zeroes what the rule does not keep.
+    fn sparsify(&self, vector: usize, leaf: &Leaf<'_>, drawing: &mut Drawing, values: &mut [f32]) {
+        match &self.operation.vectors[vector].sparsifier {
+            Sparsifier::Everything | Sparsifier::Nothing => {}
+            Sparsifier::Random { density, stream } => drawing.keep_random(stream, *density, leaf, values),
+            Sparsifier::Ranked { density, epsilon, stream } => {
+                drawing.keep_ranked(stream, *density, *epsilon, leaf, values);
+            }
+            Sparsifier::Largest { .. } | Sparsifier::LargestButOutliers { .. } => {
+                let selection = self.selections[vector].as_ref().expect("rules by rank have a selection");
+                selection.apply(leaf.index, values);
+            }
+        }
+    }
+
+    fn gather_totals(&self, leaf: &Leaf<'_>, sums: &mut [f64]) {
+        let (mut delta, mut drawing) = (Vec::new(), Drawing::default());
+        for (i, vector) in self.operation.vectors.iter().enumerate() {
+            if vector.sparsifier == Sparsifier::Everything {
+                continue;
+            }
+            difference(leaf, i, &mut delta);
+            let [whole, kept, equal @ ..] = &mut sums[i * SUMS..(i + 1) * SUMS] else {
+                unreachable!("every vector has its sums")
+            };
+            *whole = l1(&delta);
+            match &self.selections[i] {
+                Some(selection) => *kept = selection.count_equal(&delta, equal),
+                None => {
+                    self.sparsify(i, leaf, &mut drawing, &mut delta);
+                    *kept = l1(&delta);
+                }
+            }
+        }
+    }
+
+    fn absorb_totals(&mut self, sums: &[f64]) {
+        let n = self.operation.vectors.len();
+        let width = n * SUMS;
+        for i in 0..n {
+            let whole = over_leaves(sums, width, i * SUMS);
+            let mut kept = over_leaves(sums, width, i * SUMS + 1);
+            if let Some(selection) = &mut self.selections[i] {
+                let at = i * SUMS + 2;
+                kept += selection.absorb_equal(sums.chunks_exact(width).map(|leaf| [leaf[at], leaf[at + 1]]));
+            }
+            if self.operation.rescale && whole >= LEAST_L1 && kept >= LEAST_L1 {
+                self.factors[i] = (whole / kept) as f32;
+            }
+        }
+    }
+
+    /// The weighted sparse difference of one vector.
+    fn weighted(&self, vector: usize, leaf: &Leaf<'_>, drawing: &mut Drawing, values: &mut Vec<f32>) {
+        difference(leaf, vector, values);
+        self.sparsify(vector, leaf, drawing, values);
+        let (factor, weight) = (self.factors[vector], self.operation.vectors[vector].weight as f32);
+        if factor == 1.0 {
+            values.iter_mut().for_each(|value| *value *= weight);
+        } else {
+            values.iter_mut().for_each(|value| *value = *value * factor * weight);
+        }
+    }
+
+    fn elect(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+        let mut drawing = Drawing::default();
+        let n = self.operation.vectors.len();
+        let mut weighted = vec![Vec::new(); n];
+        out.fill(0.0);
+        for (i, values) in weighted.iter_mut().enumerate() {
+            self.weighted(i, leaf, &mut drawing, values);
+            out.iter_mut().zip(&*values).for_each(|(sum, d)| *sum += d);
+        }
+        // From here on `out` holds the elected sign, and the totals build up beside it.
+        let (mut delta, mut divisor) = (vec![0.0; out.len()], vec![0.0; out.len()]);
+        for (values, vector) in weighted.iter().zip(&self.operation.vectors) {
+            let weight = vector.weight as f32;
+            for (((sign, d), delta), divisor) in out.iter().zip(values).zip(&mut delta).zip(&mut divisor) {
+                let agrees = if *sign >= 0.0 { *d > 0.0 } else { *d < 0.0 };
+                *delta += if agrees { *d } else { 0.0 };
+                *divisor += if agrees { weight } else { 0.0 };
+            }
+        }
+        if self.operation.divisor == Divisor::Elected {
+            for (delta, divisor) in delta.iter_mut().zip(&divisor) {
+                *delta /= if *divisor == 0.0 { 1.0 } else { *divisor };
+            }
+        }
+        out.copy_from_slice(&delta);
+    }
+
+    fn add_up(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+        let (mut drawing, mut values) = (Drawing::default(), Vec::new());
+        out.fill(0.0);
+        for i in 0..self.operation.vectors.len() {
+            self.weighted(i, leaf, &mut drawing, &mut values);
+            out.iter_mut().zip(&values).for_each(|(sum, d)| *sum += d);
+        }
+        if let Divisor::Fixed(total) = self.operation.divisor {
+            let total = total as f32;
+            out.iter_mut().for_each(|delta| *delta /= total);
+        }
+    }
+}
+
+impl Kernel for TaskKernel<'_> {
+    fn next_pass(&self) -> Option<Pass> {
+        let counts = self.selected().count() * BINS;
+        match self.phase {
+            Phase::CountHigh | Phase::CountLow => Some(Pass { sums: 0, counts }),
+            Phase::Totals => Some(Pass { sums: self.operation.vectors.len() * SUMS, counts: 0 }),
+            Phase::Emit => None,
+        }
+    }
+
+    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], counts: &mut [u64]) {
+        if self.phase == Phase::Totals {
+            return self.gather_totals(leaf, sums);
+        }
+        let mut delta = Vec::new();
+        for (n, i, selection) in self.selected() {
+            difference(leaf, i, &mut delta);
+            let counts = &mut counts[n * BINS..(n + 1) * BINS];
+            if self.phase == Phase::CountHigh {
+                Selection::count_high(&delta, counts);
+            } else {
+                selection.count_low(&delta, counts);
+            }
+        }
+    }
+
+    fn absorb(&mut self, sums: &[f64], counts: &[u64]) -> Result<(), String> {
+        match self.phase {
+            Phase::CountHigh => {
+                for (selection, counts) in self.selections.iter_mut().flatten().zip(counts.chunks_exact(BINS))
+                {
+                    selection.absorb_high(counts);
+                }
+                self.phase = Phase::CountLow;
+            }
+            Phase::CountLow => {
+                for (selection, counts) in self.selections.iter_mut().flatten().zip(counts.chunks_exact(BINS))
+                {
+                    selection.absorb_low(counts);
+                }
+                self.phase = Phase::Totals;
+            }
+            Phase::Totals => {
+                self.absorb_totals(sums);
+                self.phase = Phase::Emit;
+            }
+            Phase::Emit => unreachable!("no pass is asked for"),
+        }
+        Ok(())
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+        if self.operation.election {
+            self.elect(leaf, out);
+        } else {
+            self.add_up(leaf, out);
+        }
+        let lambda = self.operation.lambda as f32;
+        for (r, b) in out.iter_mut().zip(leaf.inputs[0]) {
+            *r = b + *r * lambda;
+        }
+    }
+}
+
+/// x_i - b.
+fn difference(leaf: &Leaf<'_>, vector: usize, out: &mut Vec<f32>) {
+    out.clear();
+    out.extend(leaf.inputs[vector + 1].iter().zip(leaf.inputs[0]).map(|(x, b)| x - b));
+}

@@ -1,0 +1,178 @@
+//! Which elements of a difference are kept.
+
+use crate::kernels::philox::{Stream, bound};
+use crate::kernels::select::magnitude;
+use crate::manifest::{Sink, SinkExt};
+use crate::methods::Leaf;
+
+/// A resolved rule of one input.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Sparsifier {
+    Everything,
+    Nothing,
+    /// Ranks 0 to max(1, floor(density * n)) of the tensor by magnitude. TIES: Yadav et al. 2023,
+    /// <https://arxiv.org/abs/2306.01708>.
+    Largest {
+        density: f64,
+    },
+    /// After floor(gamma * n) outliers, floor(density * n) ranks. Model Breadcrumbs: Davari and
+    /// Belilovsky 2023, <https://arxiv.org/abs/2312.06795>.
+    LargestButOutliers {
+        density: f64,
+        gamma: f64,
+    },
+    /// Each element with probability density. DARE: Yu et al. 2023, <https://arxiv.org/abs/2311.03099>.
+    Random {
+        density: f64,
+        stream: Stream,
+    },
+    /// Each element with a probability that grows with its rank in its row. DELLA: Deep et al. 2024,
+    /// <https://arxiv.org/abs/2406.11617>.
+    Ranked {
+        density: f64,
+        epsilon: f64,
+        stream: Stream,
+    },
+}
+
+impl Sparsifier {
+    /// Writes only what can matter: nothing for a difference that is kept whole.
+    pub(super) fn write_manifest(&self, input: &str, sink: &mut dyn Sink) {
+        let stream_of = |stream: &Stream, sink: &mut dyn Sink| {
+            let Stream { key, high } = stream;
+            let text = format!("{:08x}{:08x}{:08x}{:08x}", key[0], key[1], high[0], high[1]);
+            sink.text(&format!("{input}.stream"), &text);
+        };
+        let name = |field: &str| format!("{input}.{field}");
+        match self {
+            Self::Everything | Self::Nothing => {}
+            Self::Largest { density } => sink.number(&name("density"), *density),
+            Self::LargestButOutliers { density, gamma } => {
+                sink.number(&name("density"), *density);
+                sink.number(&name("gamma"), *gamma);
+            }
+            Self::Random { density, stream } => {
+                sink.number(&name("density"), *density);
+                stream_of(stream, sink);
+            }
+            Self::Ranked { density, epsilon, stream } => {
+                sink.number(&name("density"), *density);
+                sink.number(&name("epsilon"), *epsilon);
+                stream_of(stream, sink);
+            }
+        }
+    }
+
+    /// The ranks that are kept among `n` elements, for rules that go by rank in the tensor.
+    pub(super) fn ranks(&self, n: u64) -> Option<std::ops::Range<u64>> {
+        // The product is taken in f64 as mergekit does: 0.29 of 100 are 28.
+        let part = |fraction: f64| (fraction * n as f64).floor() as u64;
+        match self {
+            Self::Largest { density } => Some(0..part(*density).max(1)),
+            Self::LargestButOutliers { density, gamma } => {
+                let top = part(*gamma);
+                let keep = part(*density);
+                // What the outliers leave may be less than density asks for; then the outliers move up.
+                let bottom = n.saturating_sub(keep + top);
+                Some(n.saturating_sub(bottom + keep)..n - bottom)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Buffers for drawing and ranking, used again from row to row.
+#[derive(Default)]
+pub(super) struct Drawing {
+    draws: Vec<u32>,
+    order: Vec<u64>,
+    undecided: Vec<u32>,
+}
+
+impl Drawing {
+    /// Keeps each element with probability `density`.
+    pub(super) fn keep_random(&mut self, stream: &Stream, density: f64, leaf: &Leaf<'_>, values: &mut [f32]) {
+        let limit = bound(density);
+        for row in 0..leaf.rows {
+            let values = &mut values[row * leaf.row_len..(row + 1) * leaf.row_len];
+            self.draw(stream, leaf, row);
+            for (value, draw) in values.iter_mut().zip(&self.draws) {
+                if u64::from(*draw) >= limit {
+                    *value = 0.0;
+                }
+            }
+        }
+    }
+
+    /// Keeps each element with a probability from density - epsilon for the smallest magnitude of its
+    /// row to density + epsilon for the largest; of equal magnitudes the lower index counts as larger.
+    /// A row of one element is kept with probability density.
+    pub(super) fn keep_ranked(
+        &mut self,
+        stream: &Stream,
+        density: f64,
+        epsilon: f64,
+        leaf: &Leaf<'_>,
+        values: &mut [f32],
+    ) {
+        if leaf.row_len == 1 {
+            return self.keep_random(stream, density, leaf, values);
+        }
+        let surely = bound(density - epsilon.abs());
+        let never = bound(density + epsilon.abs());
+        let step = 2.0 * epsilon / (leaf.row_len - 1) as f64;
+        for row in 0..leaf.rows {
+            let values = &mut values[row * leaf.row_len..(row + 1) * leaf.row_len];
+            self.draw(stream, leaf, row);
+            // A draw outside the range of all probabilities decides alone; only the others need a rank.
+            self.undecided.clear();
+            for (i, draw) in self.draws.iter().enumerate() {
+                if (surely..never).contains(&u64::from(*draw)) {
+                    self.undecided.push(i as u32);
+                }
+            }
+            let drops = self.ranked_drops(values, density - epsilon, step);
+            for (value, draw) in values.iter_mut().zip(&self.draws) {
+                if u64::from(*draw) >= never {
+                    *value = 0.0;
+                }
+            }
+            for i in drops {
+                values[i as usize] = 0.0;
+            }
+        }
+    }
+
+    /// Of the undecided elements, those whose draw is not below their rank's probability.
+    fn ranked_drops(&mut self, values: &[f32], lowest: f64, step: f64) -> Vec<u32> {
+        if self.undecided.is_empty() {
+            return Vec::new();
+        }
+        self.order.clear();
+        // Ascending magnitude, and among equals descending index.
+        self.order.extend(values.iter().enumerate().map(|(i, value)| sort_key(*value, i)));
+        self.order.sort_unstable();
+        let dropped = |i: &u32| {
+            let key = sort_key(values[*i as usize], *i as usize);
+            let rank = self.order.binary_search(&key).expect("every element of the row is in it");
+            u64::from(self.draws[*i as usize]) >= bound(lowest + step * rank as f64)
+        };
+        self.undecided.iter().copied().filter(dropped).collect()
+    }
+
+    fn draw(&mut self, stream: &Stream, leaf: &Leaf<'_>, row: usize) {
+        self.draws.resize(leaf.row_len, 0);
+        let start = leaf.start + row as u64 * leaf.row_step;
+        if leaf.col_step == 1 {
+            stream.fill(start, &mut self.draws);
+        } else {
+            for (column, draw) in self.draws.iter_mut().enumerate() {
+                *draw = stream.draw(start + column as u64 * leaf.col_step);
+            }
+        }
+    }
+}
+
+fn sort_key(value: f32, index: usize) -> u64 {
+    u64::from(magnitude(value)) << 32 | u64::from(!(index as u32))
+}

@@ -1,0 +1,172 @@
+//! Runs operations on small tensors, for the tests of methods.
+
+use std::collections::BTreeMap;
+
+use super::{
+    ArgumentError, Arguments, Cut, InputArguments, Leaf, Method, Operation, Reduced, Scope, Value, Values,
+};
+use crate::kernels::philox::Stream;
+
+pub const B: [f32; 8] = [1.0, -2.0, 3.0, -4.0, 0.5, 0.25, -0.5, 2.0];
+pub const X: [f32; 8] = [1.5, -2.25, 2.6, -3.95, 0.6, 0.85, -1.5, 2.45];
+pub const Y: [f32; 8] = [0.7, -1.45, 3.2, -2.9, 0.35, 0.6, 0.2, 1.1];
+pub const X2: [f32; 8] = [1.5, -2.25, 2.5, -4.0, 0.5, 0.75, -1.5, 2.5];
+pub const Y2: [f32; 8] = [0.75, -1.5, 3.25, -3.0, 0.25, 0.5, -0.25, 1.0];
+pub const Z2: [f32; 8] = [1.25, -2.5, 3.5, -4.5, 1.0, 0.25, -0.75, 2.25];
+
+/// A method's application to small tensors. An input called `base` is the base.
+#[derive(Clone)]
+pub struct Case {
+    shape: Vec<usize>,
+    inputs: Vec<(&'static str, Vec<f32>)>,
+    shared: BTreeMap<&'static str, Value>,
+    each: BTreeMap<&'static str, Vec<f64>>,
+    seed: u64,
+    /// Rows (or elements) of a leaf.
+    leaf: usize,
+}
+
+impl Case {
+    /// Tensors of two rows of four, as in the published vectors.
+    pub fn new(inputs: &[(&'static str, &[f32; 8])]) -> Self {
+        let inputs: Vec<(&'static str, &[f32])> =
+            inputs.iter().map(|(name, values)| (*name, &values[..])).collect();
+        Self::of_shape(&[2, 4], &inputs)
+    }
+
+    pub fn of_shape(shape: &[usize], inputs: &[(&'static str, &[f32])]) -> Self {
+        let inputs = inputs.iter().map(|(name, values)| (*name, values.to_vec())).collect();
+        Self {
+            shape: shape.to_vec(),
+            inputs,
+            shared: BTreeMap::new(),
+            each: BTreeMap::new(),
+            seed: 0,
+            leaf: usize::MAX,
+        }
+    }
+
+    pub fn number(mut self, name: &'static str, value: f64) -> Self {
+        self.shared.insert(name, Value::Number(value));
+        self
+    }
+
+    pub fn flag(mut self, name: &'static str, value: bool) -> Self {
+        self.shared.insert(name, Value::Flag(value));
+        self
+    }
+
+    /// Sets a parameter for each input but the base, in order.
+    pub fn each(mut self, name: &'static str, values: &[f64]) -> Self {
+        self.each.insert(name, values.to_vec());
+        self
+    }
+
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    pub fn leaf(mut self, leaf: usize) -> Self {
+        self.leaf = leaf;
+        self
+    }
+
+    fn arguments(&self) -> Arguments {
+        let mut models = 0..;
+        let inputs = self.inputs.iter().enumerate().map(|(position, (name, _))| {
+            let is_base = *name == "base";
+            let model = if is_base { None } else { models.next() };
+            let own =
+                self.each.iter().filter_map(|(name, values)| Some((*name, Value::Number(values[model?]))));
+            InputArguments {
+                is_base,
+                stream: Stream::derive(self.seed, "stage", position, "tensor"),
+                values: own.collect(),
+            }
+        });
+        Arguments { shared: self.shared.clone(), inputs: inputs.collect() }
+    }
+
+    /// Runs a method with its defaults for whatever the case does not set.
+    pub fn run(&self, method: &dyn Method) -> Vec<f32> {
+        match self.reduce(method).unwrap() {
+            Reduced::Input(i) => self.inputs[i].1.clone(),
+            Reduced::Operation { operation, inputs } => self.compute(&*operation, &inputs),
+        }
+    }
+
+    pub fn reduce(&self, method: &dyn Method) -> Result<Reduced, ArgumentError> {
+        method.reduce(&self.with_defaults(method))
+    }
+
+    fn with_defaults(&self, method: &dyn Method) -> Arguments {
+        let mut arguments = self.arguments();
+        let fill = |values: &mut Values, scope: &[Scope]| {
+            for param in method.spec().params.iter().filter(|param| scope.contains(&param.scope)) {
+                if let super::Default::Is(value) = param.default {
+                    values.entry(param.name).or_insert(value);
+                }
+            }
+        };
+        fill(&mut arguments.shared, &[Scope::Shared]);
+        for input in &mut arguments.inputs {
+            fill(
+                &mut input.values,
+                if input.is_base { &[Scope::EachInput] } else { &[Scope::EachInput, Scope::EachModel] },
+            );
+        }
+        arguments
+    }
+
+    fn compute(&self, operation: &dyn Operation, inputs: &[usize]) -> Vec<f32> {
+        let n: usize = self.shape.iter().product();
+        let row_len = if operation.cut() == Cut::Elements { 1 } else { *self.shape.last().unwrap() };
+        let step = self.leaf.min(n / row_len).max(1) * row_len;
+        let inputs: Vec<&[f32]> = inputs.iter().map(|i| &self.inputs[*i].1[..]).collect();
+        let mut kernel = operation.kernel(n);
+        let leaves: Vec<std::ops::Range<usize>> =
+            (0..n).step_by(step).map(|start| start..(start + step).min(n)).collect();
+        let slices = |range: &std::ops::Range<usize>| {
+            inputs.iter().map(|input| &input[range.clone()]).collect::<Vec<_>>()
+        };
+        fn leaf<'a>(
+            index: usize,
+            range: &std::ops::Range<usize>,
+            inputs: &'a [&'a [f32]],
+            cut: Cut,
+            row_len: usize,
+        ) -> Leaf<'a> {
+            let row_len = if cut == Cut::Elements { range.len() } else { row_len };
+            let (rows, start, row_step) = (range.len() / row_len, range.start as u64, row_len as u64);
+            Leaf { index, inputs, rows, row_len, start, row_step, col_step: 1 }
+        }
+        while let Some(pass) = kernel.next_pass() {
+            let mut sums = vec![0.0; leaves.len() * pass.sums];
+            let mut counts = vec![0; pass.counts];
+            // Backwards, since the order must not matter.
+            for (index, range) in leaves.iter().enumerate().rev() {
+                let own = &mut sums[index * pass.sums..(index + 1) * pass.sums];
+                kernel.gather(
+                    &leaf(index, range, &slices(range), operation.cut(), row_len),
+                    own,
+                    &mut counts,
+                );
+            }
+            kernel.absorb(&sums, &counts).unwrap();
+        }
+        let mut out = vec![f32::NAN; n];
+        for (index, range) in leaves.iter().enumerate() {
+            let inputs = slices(range);
+            kernel.emit(&leaf(index, range, &inputs, operation.cut(), row_len), &mut out[range.clone()]);
+        }
+        out
+    }
+}
+
+#[track_caller]
+pub fn assert_close(found: &[f32], expected: &[f32]) {
+    assert_eq!(found.len(), expected.len());
+    let near = found.iter().zip(expected).all(|(a, b)| (a - b).abs() <= 3e-6);
+    assert!(near, "found {found:?}\nexpected {expected:?}");
+}
