@@ -3,9 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use crate::digest::Digest;
 use crate::mapping::Mapping;
 use crate::model::ModelError;
 use crate::model::shard::Shard;
+
+/// Bytes that are read and hashed in one go.
+pub const READ_BYTES: usize = 1 << 20;
 
 /// A tensor's bytes: in memory, in a mapped file of the store, or still in a checkpoint.
 #[derive(Clone, Debug)]
@@ -28,6 +32,15 @@ impl Bytes {
             Self::Mapped(mapping) => mapping.len(),
             Self::Source { n_bytes, .. } => *n_bytes,
         }
+    }
+
+    /// Hashes the bytes, reading them once from start to end.
+    pub fn digest(&self) -> Result<Digest, ModelError> {
+        let (mut hasher, mut scratch) = (blake3::Hasher::new(), Vec::new());
+        for start in (0..self.len()).step_by(READ_BYTES) {
+            hasher.update(self.range(start..(start + READ_BYTES).min(self.len()), &mut scratch)?);
+        }
+        Ok(hasher.finalize().into())
     }
 
     /// A range of the bytes; `scratch` is used where they must be read from a file.

@@ -22,14 +22,15 @@ const BATCH_BYTES: u64 = 512 << 20;
 enum Job {
     Action(Finished),
     Memo(MemoRow),
+    /// Answered once everything sent before is committed.
+    Flush(Sender<()>),
 }
 
 /// The sending side. When it is dropped, the worker commits what is left and ends.
-pub struct Committer<'a> {
+pub struct Committer {
     sender: Sender<Job>,
     waiting: Arc<Waiting>,
     limit: u64,
-    scope: std::marker::PhantomData<&'a ()>,
 }
 
 /// Bytes in memory that wait for the worker.
@@ -41,7 +42,7 @@ struct Waiting {
 
 type Check<'a> = &'a (dyn Fn() -> Result<(), BuildError> + Sync);
 
-impl<'a> Committer<'a> {
+impl Committer {
     /// Starts the worker. `check` is asked before every commit; if it fails, nothing more is kept.
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
@@ -60,7 +61,7 @@ impl<'a> Committer<'a> {
             shared.fewer.notify_all();
             result
         });
-        (Self { sender, waiting, limit, scope: std::marker::PhantomData }, worker)
+        (Self { sender, waiting, limit }, worker)
     }
 
     /// Hands over a finished action; waits while too many bytes are on their way.
@@ -81,6 +82,16 @@ impl<'a> Committer<'a> {
     pub fn remember(&self, row: MemoRow) -> Result<(), BuildError> {
         self.sender.send(Job::Memo(row)).map_err(|_| BuildError::Interrupted)
     }
+
+    /// Waits until everything handed over so far is committed.
+    ///
+    /// # Errors
+    /// If the worker has stopped; its own result says why.
+    pub fn flush(&self) -> Result<(), BuildError> {
+        let (done, wait) = channel();
+        self.sender.send(Job::Flush(done)).map_err(|_| BuildError::Interrupted)?;
+        wait.recv().map_err(|_| BuildError::Interrupted)
+    }
 }
 
 fn in_memory(finished: &Finished) -> u64 {
@@ -97,7 +108,7 @@ fn work(
     check: Check<'_>,
 ) -> Result<(), BuildError> {
     while let Ok(first) = receiver.recv() {
-        let (mut actions, mut memo) = (Vec::new(), Vec::new());
+        let (mut actions, mut memo, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
         let mut total = 0;
         let mut next = Some(first);
         while let Some(job) = next {
@@ -107,6 +118,7 @@ fn work(
                     actions.push(finished);
                 }
                 Job::Memo(row) => memo.push(row),
+                Job::Flush(done) => flushed.push(done),
             }
             let full = actions.len() >= BATCH_ACTIONS || total >= BATCH_BYTES;
             next = if full { None } else { ready(receiver) };
@@ -116,6 +128,10 @@ fn work(
         store.commit(actions, memo)?;
         *waiting.bytes.lock().expect("no thread panics with it") -= freed;
         waiting.fewer.notify_all();
+        for done in flushed {
+            // Nobody waits any more where the build has failed meanwhile.
+            let _ = done.send(());
+        }
     }
     Ok(())
 }

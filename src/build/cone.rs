@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::bytes::READ_BYTES;
 use super::compute::{Computation, Failure, Target};
 use super::status::source_range;
 use super::{Build, BuildError, Bytes, Event, Outcome, Settled};
@@ -16,9 +17,6 @@ use crate::store::index::{ActionRow, FileRange, RangeContent};
 
 /// Results up to this size are made in memory; larger ones in a temporary file that is then mapped.
 const IN_MEMORY: u64 = 16 << 20;
-
-/// Bytes of a source that are read and hashed in one go.
-const READ_BYTES: usize = 1 << 20;
 
 pub struct Cone<'b, 'a> {
     build: &'b Build<'a>,

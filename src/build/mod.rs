@@ -10,6 +10,7 @@ mod compute;
 mod cone;
 mod event;
 mod geometry;
+pub mod reasons;
 pub mod status;
 
 use std::collections::HashMap;
@@ -88,7 +89,7 @@ pub struct Settled {
 pub struct Build<'a> {
     context: Context<'a>,
     snapshot: Snapshot<'a>,
-    committer: Committer<'a>,
+    committer: Committer,
     /// By node number.
     settled: Vec<OnceLock<Settled>>,
     /// Results of targets that the recipe keeps out of the store, mapped until they are written out.
@@ -98,7 +99,7 @@ pub struct Build<'a> {
 }
 
 impl<'a> Build<'a> {
-    pub fn new(context: Context<'a>, committer: Committer<'a>) -> Result<Self, BuildError> {
+    pub fn new(context: Context<'a>, committer: Committer) -> Result<Self, BuildError> {
         let snapshot = context.store.index().snapshot()?;
         let cones = cones(context.plan);
         let cone_of = cones
@@ -118,7 +119,9 @@ impl<'a> Build<'a> {
         for nodes in large {
             Cone::new(self, nodes, true).settle()?;
         }
-        small.into_par_iter().try_for_each(|nodes| Cone::new(self, nodes, false).settle())
+        small.into_par_iter().try_for_each(|nodes| Cone::new(self, nodes, false).settle())?;
+        // Whoever asks for bytes from here on finds them in the store.
+        self.committer.flush()
     }
 
     /// The bytes of a settled node, run again if the store has lost them.

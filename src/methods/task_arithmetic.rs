@@ -1,8 +1,6 @@
 //! `task_arithmetic`: a member of the task-arithmetic family.
 
-use super::task_vector::{
-    Family, INT8_MASK, LAMBDA, Sparsification, UNUSED_DENSITY, UNUSED_RESCALE, WEIGHT, normalize,
-};
+use super::task_vector::{Family, INT8_MASK, LAMBDA, Sparsification, WEIGHT, normalize};
 use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Reduced};
 
 #[derive(Debug)]
@@ -19,7 +17,7 @@ r = b + lambda * sum(w_i d_i), the sum divided by sum(w_i) if normalize",
     base: BaseRule::Required,
     inputs: Count { min: 1, max: None },
     missing: MissingRule::MergeRest,
-    params: &[WEIGHT, UNUSED_DENSITY, normalize(false), UNUSED_RESCALE, LAMBDA, INT8_MASK],
+    params: &[WEIGHT, normalize(false), LAMBDA, INT8_MASK],
 };
 
 impl Method for TaskArithmetic {

@@ -45,7 +45,7 @@ impl Checkpoint {
         Ok(Self { dir: dir.to_owned(), config, shards, tensors })
     }
 
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.tensors.keys().map(String::as_str)
     }
 

@@ -52,7 +52,7 @@ impl Places {
 }
 
 /// Whether text can name a model on the hub: `name` or `org/name` of plain characters.
-fn is_hub_id(path: &str) -> bool {
+pub fn is_hub_id(path: &str) -> bool {
     let plain = |part: &str| {
         !part.is_empty()
             && !part.starts_with('.')

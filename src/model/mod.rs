@@ -5,6 +5,7 @@ pub mod header;
 pub mod layout;
 pub mod locate;
 pub mod shard;
+pub mod tokenizer;
 
 use std::path::{Path, PathBuf};
 

@@ -21,8 +21,12 @@ const TOKENIZER_FILES: [&str; 9] = [
 const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Files that come from the model that config.json comes from.
-const DONOR_FILES: [&str; 4] =
-    ["generation_config.json", "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"];
+const DONOR_FILES: [&str; 4] = [
+    "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+];
 
 /// Whether a file is one that outputs copy from other checkpoints.
 pub(super) fn is_copied(name: &str) -> bool {

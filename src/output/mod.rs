@@ -112,7 +112,8 @@ impl Output<'_> {
         files.push((LOCK_FILE.to_owned(), self.lock.clone().into_bytes()));
         for (name, bytes) in files {
             let path = self.dir.join(name);
-            written.changed |= atomic::write_if_changed(&path, &bytes).map_err(OutputError::io("write", &path))?;
+            written.changed |=
+                atomic::write_if_changed(&path, &bytes).map_err(OutputError::io("write", &path))?;
         }
         if written.changed {
             atomic::sync_folder(self.dir).map_err(OutputError::io("sync", self.dir))?;

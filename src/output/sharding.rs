@@ -50,7 +50,8 @@ pub fn index(shards: &[ShardPlan]) -> Option<String> {
     if shards.len() == 1 {
         return None;
     }
-    let total: usize = shards.iter().flat_map(|shard| &shard.tensors).map(|(_, spec, _)| spec.n_bytes()).sum();
+    let total: usize =
+        shards.iter().flat_map(|shard| &shard.tensors).map(|(_, spec, _)| spec.n_bytes()).sum();
     let map: BTreeMap<&str, &str> = shards
         .iter()
         .flat_map(|shard| shard.tensors.iter().map(|(name, ..)| (name.as_str(), shard.file.as_str())))
@@ -74,7 +75,8 @@ fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardPlan {
     let mut offset = 0;
     for (name, spec) in &tensors {
         let end = offset + spec.n_bytes();
-        let entry = json!({ "dtype": spec.dtype.name(), "shape": spec.shape.0, "data_offsets": [offset, end] });
+        let entry =
+            json!({ "dtype": spec.dtype.name(), "shape": spec.shape.0, "data_offsets": [offset, end] });
         entries.insert((*name).clone(), entry);
         offset = end;
     }
@@ -96,7 +98,9 @@ fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardPlan {
 
 /// Sorts numbers in names by value, so that layer 2 comes before layer 10.
 fn natural_key(name: &str) -> Vec<(u64, String)> {
-    name.split('.').map(|part| part.parse().map_or((u64::MAX, part.to_owned()), |n| (n, String::new()))).collect()
+    name.split('.')
+        .map(|part| part.parse().map_or((u64::MAX, part.to_owned()), |n| (n, String::new())))
+        .collect()
 }
 
 #[cfg(test)]

@@ -108,7 +108,9 @@ fn write_beside(
         match build.bytes(node)? {
             Bytes::Memory(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
             Bytes::Mapped(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
-            source @ Bytes::Source { .. } => copy_source(&source, build.settled(node).digest, file, *offset, &failed),
+            source @ Bytes::Source { .. } => {
+                copy_source(&source, build.settled(node).digest, file, *offset, &failed)
+            }
         }
     })?;
     file.sync_all().map_err(failed)?;
@@ -157,11 +159,13 @@ fn allocate(file: &File, n_bytes: u64) -> io::Result<()> {
 /// someone else, who can only know the file by its name, must change the modification stamp.
 fn settle(temporary: NamedTempFile, path: &Path) -> io::Result<Option<Identity>> {
     let before = Identity::of(&temporary.as_file().metadata()?);
-    let age = SystemTime::now().duration_since(temporary.as_file().metadata()?.modified()?).unwrap_or_default();
+    let age =
+        SystemTime::now().duration_since(temporary.as_file().metadata()?.modified()?).unwrap_or_default();
     std::thread::sleep(STAMP_STEP.saturating_sub(age));
     temporary.persist(path)?;
     let identity = Identity::of(&fs::metadata(path)?);
-    let untouched = (identity.inode, identity.modified, identity.size) == (before.inode, before.modified, before.size);
+    let untouched =
+        (identity.inode, identity.modified, identity.size) == (before.inode, before.modified, before.size);
     // A stamp of whole seconds comes from a file system whose step is longer than was waited for.
     let fine_stamps = identity.modified % 1_000_000_000 != 0;
     Ok((untouched && fine_stamps).then_some(identity))

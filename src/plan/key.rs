@@ -30,7 +30,7 @@ pub fn action_manifest(plan: &Plan, node: NodeId, inputs: &[Digest]) -> String {
 }
 
 fn write(plan: &Plan, node: NodeId, digests: &[Digest], sink: &mut dyn Sink) {
-    let Node::Action(Action { stage: _, tensor: _, task, spec }) = &plan.graph[node] else {
+    let Node::Action(Action { stage: _, tensor: _, task, spec, origins: _ }) = &plan.graph[node] else {
         unreachable!("only actions have keys");
     };
     sink.integer("format", ACTION_FORMAT);

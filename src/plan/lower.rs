@@ -10,7 +10,7 @@ use petgraph::graph::DiGraph;
 use super::inputs::Segment;
 use super::params::{Site, evaluate};
 use super::shape::{OutputTensor, Part, Shapes, StageShape, keeps_bytes, model_id};
-use super::{Action, InputLabel, Model, Node, NodeId, Plan, Source, StagePlan, Task};
+use super::{Action, InputLabel, Model, Node, NodeId, Origin, Plan, Source, StagePlan, Task};
 use crate::kernels::philox::Stream;
 use crate::methods::{
     ArgumentError, Arguments, BaseRule, Default, InputArguments, ParamSpec, Reduced, Scope, Values, convert,
@@ -78,6 +78,14 @@ struct Spot<'a> {
     segment: &'a Segment<'a>,
 }
 
+/// A method's arguments for one output tensor, and the part that each input is.
+struct Resolved<'a> {
+    arguments: Arguments,
+    parts: Vec<&'a Part>,
+    /// Inputs count as the arguments do.
+    origins: Vec<Origin>,
+}
+
 impl<'a> Lowering<'a> {
     fn output(&mut self, stage: StageId, name: &str) -> NodeId {
         if let Some(node) = self.outputs.get(&(stage, name.to_owned())) {
@@ -101,7 +109,7 @@ impl<'a> Lowering<'a> {
         if !site.output.spec.dtype.is_float() {
             return self.identical(site);
         }
-        let (arguments, parts) = match self.arguments(site) {
+        let Resolved { arguments, parts, origins } = match self.arguments(site) {
             Ok(found) => found,
             Err(error) => {
                 self.report(error);
@@ -124,7 +132,16 @@ impl<'a> Lowering<'a> {
                     compute: stage.dtype.as_ref().map(|dtype| dtype.value),
                     inputs: labels,
                 };
-                self.action(site, task, &used)
+                // Origins count inputs as the operation does.
+                let origin = |origin: &Origin| match origin.input {
+                    None => Some(*origin),
+                    Some(input) => inputs
+                        .iter()
+                        .position(|number| *number == input)
+                        .map(|number| Origin { input: Some(number), ..*origin }),
+                };
+                let origins = origins.iter().filter_map(origin).collect();
+                self.action(site, task, &used, origins)
             }
             Err(error) => {
                 let finding = self.refused(site, &parts, &error);
@@ -148,7 +165,7 @@ impl<'a> Lowering<'a> {
             compute,
             inputs: labels,
         };
-        self.action(site, task, &[part])
+        self.action(site, task, &[part], Vec::new())
     }
 
     fn identical(&mut self, site: &Spot<'a>) -> NodeId {
@@ -158,13 +175,18 @@ impl<'a> Lowering<'a> {
             return nodes[0];
         }
         let labels = parts.iter().map(|part| self.label(site, part, false)).collect();
-        self.action(site, Task::Identical { inputs: labels }, &parts)
+        self.action(site, Task::Identical { inputs: labels }, &parts, Vec::new())
     }
 
-    fn action(&mut self, site: &Spot<'a>, task: Task, parts: &[&Part]) -> NodeId {
+    fn action(&mut self, site: &Spot<'a>, task: Task, parts: &[&Part], origins: Vec<Origin>) -> NodeId {
         let inputs: Vec<NodeId> = parts.iter().map(|part| self.part(site, part)).collect();
-        let action =
-            Action { stage: site.stage, tensor: site.name.to_owned(), task, spec: site.output.spec.clone() };
+        let action = Action {
+            stage: site.stage,
+            tensor: site.name.to_owned(),
+            task,
+            spec: site.output.spec.clone(),
+            origins,
+        };
         let node = self.graph.add_node(Node::Action(action));
         for (number, input) in inputs.into_iter().enumerate() {
             self.graph.add_edge(input, node, number);
@@ -191,18 +213,20 @@ impl<'a> Lowering<'a> {
         InputLabel { name: self.recipe.name_of(reference).to_owned(), is_base }
     }
 
-    /// Resolves every parameter of the method, and lists the parts that are its inputs.
-    fn arguments(&self, site: &Spot<'a>) -> Result<(Arguments, Vec<&'a Part>), Diagnostic> {
+    /// Resolves every parameter of the method.
+    fn arguments(&self, site: &Spot<'a>) -> Result<Resolved<'a>, Diagnostic> {
         let stage = self.recipe.stage(site.stage);
         let spec = stage.method.spec();
         let mut shared = Values::new();
+        let mut origins = Vec::new();
         for param in spec.params.iter().filter(|param| param.scope == Scope::Shared) {
-            resolve(&mut shared, param, &site.segment.levels, Site { tensor: site.name, t: site.output.t })
+            let at = Site { tensor: site.name, t: site.output.t };
+            let span = resolve(&mut shared, param, &site.segment.levels, at)
                 .map_err(|()| self.required(site, param, None))?;
+            origins.extend(span.map(|span| Origin { param: param.name, input: None, span }));
         }
         let mut inputs = Vec::new();
-        let mut parts = Vec::new();
-        for part in &site.output.parts {
+        for (number, part) in site.output.parts.iter().enumerate() {
             let source = &site.segment.sources[part.source];
             let is_base = spec.base == BaseRule::Required && site.segment.base == Some(source.reference);
             let levels: Vec<&Parameters> =
@@ -215,15 +239,17 @@ impl<'a> Lowering<'a> {
                     Scope::EachModel => !is_base,
                 };
                 if wanted {
-                    resolve(&mut values, param, &levels, Site { tensor: &part.tensor, t: site.output.t })
+                    let at = Site { tensor: &part.tensor, t: site.output.t };
+                    let span = resolve(&mut values, param, &levels, at)
                         .map_err(|()| self.required(site, param, Some(part)))?;
+                    origins.extend(span.map(|span| Origin { param: param.name, input: Some(number), span }));
                 }
             }
             let stream = Stream::derive(stage.seed, &stage.name, part.source, site.name);
             inputs.push(InputArguments { is_base, stream, values });
-            parts.push(part);
         }
-        Ok((Arguments { shared, inputs }, parts))
+        let parts = site.output.parts.iter().collect();
+        Ok(Resolved { arguments: Arguments { shared, inputs }, parts, origins })
     }
 
     fn required(&self, site: &Spot<'a>, param: &ParamSpec, part: Option<&Part>) -> Diagnostic {
@@ -271,14 +297,23 @@ impl<'a> Lowering<'a> {
     }
 }
 
-fn resolve(values: &mut Values, param: &ParamSpec, levels: &[&Parameters], site: Site<'_>) -> Result<(), ()> {
-    let found = evaluate(param.name, levels, site).map(|(value, _)| value);
-    match (found, param.default) {
-        (Some(value), _) | (None, Default::Is(value)) => {
+/// Resolves one parameter. Returns the place that gave the value, unless it is the default.
+fn resolve(
+    values: &mut Values,
+    param: &ParamSpec,
+    levels: &[&Parameters],
+    site: Site<'_>,
+) -> Result<Option<Span>, ()> {
+    match (evaluate(param.name, levels, site), param.default) {
+        (Some((value, span)), _) => {
             values.insert(param.name, value);
-            Ok(())
+            Ok(Some(span))
         }
-        (None, Default::Absent) => Ok(()),
+        (None, Default::Is(value)) => {
+            values.insert(param.name, value);
+            Ok(None)
+        }
+        (None, Default::Absent) => Ok(None),
         (None, Default::Required) => Err(()),
     }
 }

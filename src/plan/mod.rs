@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::methods::{MethodSpec, Operation};
 use crate::model::layout::Layout;
-use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::{ModelRef, Recipe, StageId};
+use crate::recipe::diagnostic::{Diagnostic, Span};
+use crate::recipe::{ModelRef, Recipe, Reference, StageId};
 use crate::tensor::{Dtype, TensorSpec};
 
 mod config;
@@ -98,6 +98,17 @@ pub struct Action {
     pub task: Task,
     /// The result's dtype and shape.
     pub spec: TensorSpec,
+    /// Where in the recipe its parameters came from.
+    pub origins: Vec<Origin>,
+}
+
+/// The place in the recipe that gave a parameter its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    pub param: &'static str,
+    /// The operation's input that it belongs to, unless it is shared.
+    pub input: Option<usize>,
+    pub span: Span,
 }
 
 #[derive(Debug)]
@@ -172,6 +183,35 @@ impl Plan {
             Node::Source(_) => None,
         })
     }
+}
+
+pub use order::needed;
+
+/// Every stage, each behind those it reads.
+pub fn stages_in_order(recipe: &Recipe) -> Vec<StageId> {
+    needed(recipe, &order::final_stages(recipe))
+}
+
+/// The models that the targets (or, without any, all final stages) need, in the order of the recipe, each
+/// with a place that names it.
+pub fn models_needed(recipe: &Recipe, targets: &[StageId]) -> Vec<(ModelRef, Span)> {
+    let targets = if targets.is_empty() { order::final_stages(recipe) } else { targets.to_vec() };
+    let mut stages = order::needed(recipe, &targets);
+    stages.sort_unstable();
+    let mut models: Vec<(ModelRef, Span)> = Vec::new();
+    for stage in stages.into_iter().map(|id| recipe.stage(id)) {
+        let tokenizer = stage.tokenizer.as_ref().map_or(stage.span, |tokenizer| tokenizer.span);
+        let named = stage.references().into_iter().map(|located| (&located.value, located.span));
+        for (reference, span) in named.chain(stage.tokenizer_model().map(|reference| (reference, tokenizer)))
+        {
+            if let Reference::Model(model) = reference
+                && models.iter().all(|(known, _)| known != model)
+            {
+                models.push((model.clone(), span));
+            }
+        }
+    }
+    models
 }
 
 /// Plans what it takes to have the targets, or every final stage if none is given.

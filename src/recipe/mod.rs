@@ -8,9 +8,37 @@ use std::sync::Arc;
 use crate::methods::{Method, Value};
 use crate::tensor::Dtype;
 
+mod body;
+mod cycle;
 pub mod diagnostic;
+mod fields;
+mod reference;
+mod resolve;
+mod settings;
+mod vars;
+mod yaml;
 
-use diagnostic::Span;
+pub use resolve::load;
+
+use diagnostic::{Diagnostic, Span};
+
+/// What a recipe is read with besides its text.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The file as the user named it; its stem names a stage without a name.
+    pub name: String,
+    /// Variables set on the command line.
+    pub sets: Vec<(String, String)>,
+    /// Goes before every seed of the recipe.
+    pub seed: Option<u64>,
+}
+
+/// A recipe, unless there is an error among the findings.
+#[derive(Debug)]
+pub struct Loaded {
+    pub recipe: Option<Recipe>,
+    pub diagnostics: Vec<Diagnostic>,
+}
 
 /// A value with the place in the recipe that it came from.
 #[derive(Clone, Debug, PartialEq)]

@@ -101,20 +101,6 @@ pub(super) const fn rescale(default: bool) -> ParamSpec {
     flag_param("rescale", default, false, "Whether a sparse difference is scaled back to its L1 norm.")
 }
 
-/// `density` where it has no effect.
-pub(super) const UNUSED_DENSITY: ParamSpec = ParamSpec {
-    name: "density",
-    scope: Scope::EachModel,
-    kind: Kind::Number,
-    default: Default::Is(Value::Number(1.0)),
-    inert: true,
-    doc: "Accepted for mergekit's sake; this method keeps every difference whole.",
-};
-
-/// `rescale` where it has no effect.
-pub(super) const UNUSED_RESCALE: ParamSpec =
-    flag_param("rescale", false, true, "Accepted for mergekit's sake; there is nothing to scale back.");
-
 /// What the combined difference is divided by.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Divisor {

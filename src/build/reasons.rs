@@ -1,0 +1,178 @@
+//! Why actions are not up to date: typed, for others to render.
+
+use std::collections::BTreeMap;
+
+use crate::digest::{ActionKey, Digest};
+use crate::history::Record;
+use crate::manifest::{self, Change};
+use crate::plan::{Action, Node, NodeId, Plan, key};
+use crate::recipe::Recipe;
+use crate::recipe::diagnostic::Span;
+use crate::store::StoreError;
+use crate::store::index::Snapshot;
+
+/// Why one action must run, or ran.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No build of this recipe has made the tensor.
+    New,
+    /// Fields of its key differ from the last build's.
+    Changed(Vec<Difference>),
+    /// The key is that of the last build, but the store no longer knows its result.
+    Forgotten,
+}
+
+/// One field that differs, in a person's words.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Difference {
+    /// The key's field, such as `inputs[1].weight`.
+    pub field: String,
+    /// The parameter or what else changed, such as `weight of org/model`.
+    pub what: String,
+    pub old: Option<String>,
+    pub new: Option<String>,
+    /// Where the recipe gives the new value.
+    pub span: Option<Span>,
+}
+
+impl Difference {
+    /// Whether bytes that are read changed, rather than something that the recipe says.
+    pub fn is_input(&self) -> bool {
+        self.field.ends_with(".digest")
+    }
+
+    /// `weight of org/model 0.9 -> 0.85`.
+    pub fn text(&self) -> String {
+        if self.is_input() {
+            return self.what.clone();
+        }
+        let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        format!("{} {} -> {}", self.what, side(&self.old), side(&self.new))
+    }
+}
+
+/// Compares an action whose inputs are known with what the last build made.
+pub fn reason(
+    plan: &Plan,
+    recipe: &Recipe,
+    node: NodeId,
+    inputs: &[Digest],
+    last: Option<&Record>,
+    snapshot: &Snapshot<'_>,
+) -> Result<Reason, StoreError> {
+    let Node::Action(action) = &plan.graph[node] else { unreachable!("only actions have reasons") };
+    let stage = &recipe.stage(action.stage).name;
+    let Some(old_key) = last.and_then(|record| record.key_of(stage, &action.tensor)) else {
+        return Ok(Reason::New);
+    };
+    compare(plan, recipe, (node, action), inputs, &old_key, snapshot)
+}
+
+fn compare(
+    plan: &Plan,
+    recipe: &Recipe,
+    (node, action): (NodeId, &Action),
+    inputs: &[Digest],
+    old_key: &ActionKey,
+    snapshot: &Snapshot<'_>,
+) -> Result<Reason, StoreError> {
+    let Some(old) = snapshot.manifest(old_key)? else { return Ok(Reason::New) };
+    let changes = manifest::diff(&old, &key::action_manifest(plan, node, inputs));
+    if changes.is_empty() {
+        return Ok(Reason::Forgotten);
+    }
+    Ok(Reason::Changed(
+        changes.into_iter().map(|change| describe(plan, recipe, node, action, change)).collect(),
+    ))
+}
+
+fn describe(plan: &Plan, recipe: &Recipe, node: NodeId, action: &Action, change: Change) -> Difference {
+    let Change { field, old, new } = change;
+    let (input, name) = split(&field);
+    let label = input.and_then(|input| action.task.labels().get(input)).map(|label| label.name.as_str());
+    let is_action = input
+        .and_then(|input| plan.inputs(node).get(input).copied())
+        .is_some_and(|input| matches!(plan.graph[input], Node::Action(_)));
+    let what = match (name, label) {
+        ("digest", Some(label)) if is_action => format!("the result of {label} changed"),
+        ("digest", Some(label)) => format!("the tensor in {label} changed"),
+        ("digest", None) => "an input is gone".to_owned(),
+        ("stream", Some(label)) => format!("random stream of {label}"),
+        (name, Some(label)) => format!("{name} of {label}"),
+        (name, None) => match input {
+            Some(input) => format!("{name} of input {input}"),
+            None => name.to_owned(),
+        },
+    };
+    let origin = action.origins.iter().find(|origin| origin.param == name && origin.input == input);
+    let stage = recipe.stage(action.stage);
+    let span = origin.map(|origin| origin.span).or(match name {
+        "method" | "method.version" => Some(stage.span),
+        "compute" => stage.dtype.as_ref().map(|dtype| dtype.span),
+        "output.dtype" => stage.out_dtype.as_ref().or(stage.dtype.as_ref()).map(|dtype| dtype.span),
+        _ => None,
+    });
+    Difference { field, what, old, new, span }
+}
+
+/// Splits `inputs[1].weight` into 1 and `weight`.
+fn split(field: &str) -> (Option<usize>, &str) {
+    let input = field.strip_prefix("inputs[").and_then(|rest| rest.split_once("]."));
+    match input.and_then(|(number, name)| Some((number.parse().ok()?, name))) {
+        Some((number, name)) => (Some(number), name),
+        None => (None, field),
+    }
+}
+
+/// The differences behind many reasons that the recipe or the sources made themselves, each with its
+/// stage, once, in the order of the first tensor. Changes that follow from those upstream are left out.
+pub fn roots<'a>(reasons: impl Iterator<Item = (&'a str, &'a Reason)>) -> Vec<(String, usize)> {
+    let mut order: Vec<String> = Vec::new();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (stage, reason) in reasons {
+        let Reason::Changed(differences) = reason else { continue };
+        for difference in differences {
+            let text = match difference.is_input() {
+                true if difference.what.starts_with("the tensor in") => difference.what.clone(),
+                true => continue,
+                false => format!("{stage} {}", difference.text()),
+            };
+            *counts.entry(text.clone()).or_insert_with(|| {
+                order.push(text.clone());
+                0
+            }) += 1;
+        }
+    }
+    order.into_iter().map(|text| (text.clone(), counts[&text])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_inputs_are_split() {
+        assert_eq!(split("inputs[12].weight"), (Some(12), "weight"));
+        assert_eq!(split("lambda"), (None, "lambda"));
+    }
+
+    #[test]
+    fn roots_leave_out_what_follows_from_upstream() {
+        let difference = |field: &str, what: &str| Difference {
+            field: field.to_owned(),
+            what: what.to_owned(),
+            old: Some("1".to_owned()),
+            new: Some("2".to_owned()),
+            span: None,
+        };
+        let weight = Reason::Changed(vec![difference("inputs[1].weight", "weight of a")]);
+        let below = Reason::Changed(vec![difference("inputs[0].digest", "the result of x changed")]);
+        let source = Reason::Changed(vec![difference("inputs[0].digest", "the tensor in m changed")]);
+        let reasons = [("x", &weight), ("x", &weight), ("y", &below), ("x", &source)];
+        let roots = roots(reasons.into_iter());
+        assert_eq!(
+            roots,
+            [("x weight of a 1 -> 2".to_owned(), 2), ("the tensor in m changed".to_owned(), 1)]
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! What can be typed. The doc comments are the help texts.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Build model merges from mergekit recipes, again and again, computing only what changed.
+///
+/// A recipe names merge stages that feed one another. lamarck keeps every tensor that a stage makes in a
+/// cache, knows what each was made of, and computes again only what a change can reach.
+///
+/// Exit codes: 0 done; 1 the recipe or the data is wrong; 2 usage; 4 no space or an I/O failure;
+/// 10 `plan --exit-code` found work; 130 interrupted. Treat any other as a failure.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+    /// Print one JSON document (for `build`, one line an event) instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Print errors only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Print more: notes on the recipe, and every action of a build
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build a recipe's final stages, or those given, into merges/NAME
+    Build(BuildArgs),
+    /// Show what a build would run and reuse, and why; runs nothing
+    Plan(PlanArgs),
+    /// Say why tensors are or are not up to date: which field, old -> new, and where in the recipe
+    Explain(ExplainArgs),
+    /// Check a recipe and the headers of its models without building
+    Check(RecipeArgs),
+    /// Print the graph of a recipe's stages
+    Graph(GraphArgs),
+    /// Show a checkpoint's layers, tensors and tokenizer
+    Inspect(InspectArgs),
+    /// List the builds so far, newest first
+    Log(LogArgs),
+    /// Look after the cache
+    Cache(CacheArgs),
+    /// List the merge methods, or describe one
+    Methods(MethodsArgs),
+}
+
+/// Where a recipe is and what it is read with.
+#[derive(Debug, ClapArgs)]
+pub struct RecipeArgs {
+    /// The recipe [default: the only one in recipes/, or lamarck.yaml]
+    pub recipe: Option<PathBuf>,
+    /// Work on this stage instead of the final ones; can be repeated
+    #[arg(long = "stage", value_name = "NAME")]
+    pub stages: Vec<String>,
+    /// Look for models (`org/name`) in this folder; can be repeated
+    #[arg(long = "models", value_name = "DIR")]
+    pub models: Vec<PathBuf>,
+    /// Keep results in this folder [default: cache; environment: LAMARCK_CACHE]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Give a variable of the recipe another value; can be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub sets: Vec<(String, String)>,
+    /// Seed of the random methods, instead of the recipe's
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Treat warnings about the recipe as errors
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct BuildArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Write the result here; only with a single stage to build [default: merges/NAME]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Threads to use [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Memory to use at most, such as 512MB or 4GiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
+    /// Largest shard to write, such as 2GB [default: 5GB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub shard_size: Option<u64>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// End with exit code 10 if a build would run anything
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Explain tensors whose name holds this text, one by one
+    #[arg(long, value_name = "NAME")]
+    pub tensor: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct GraphArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = GraphFormat::Text)]
+    pub format: GraphFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum GraphFormat {
+    /// Stages with what they read, each below those it needs
+    Text,
+    /// For Graphviz
+    Dot,
+    /// For Markdown on GitHub and elsewhere
+    Mermaid,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct InspectArgs {
+    /// A checkpoint's folder, or `org/name`
+    pub model: String,
+    /// Look for models (`org/name`) in this folder; can be repeated
+    #[arg(long = "models", value_name = "DIR")]
+    pub models: Vec<PathBuf>,
+    /// Read every tensor and print its digest
+    #[arg(long)]
+    pub digests: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct LogArgs {
+    /// The cache whose builds to list [default: cache; environment: LAMARCK_CACHE]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// List this many builds at most
+    #[arg(short = 'n', long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    pub command: CacheCommand,
+    /// The cache to look after [default: cache; environment: LAMARCK_CACHE]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub cache: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum CacheCommand {
+    /// Show how much the cache holds
+    Stat,
+    /// Print where the cache is
+    Path,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct MethodsArgs {
+    /// Describe this method: its formula and parameters
+    pub name: Option<String>,
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write it as name=value".to_owned()),
+    }
+}
+
+/// Reads a number of bytes: decimal units (kB, MB, GB, TB) or binary ones (KiB, MiB, GiB, TiB).
+pub fn size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1_000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "t" | "tb" => 1_000_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return Err(format!("`{unit}` is no unit of bytes; use MB, GB, MiB or GiB")),
+    };
+    let number: f64 = number.parse().map_err(|_| "write a size as 512MB or 4GiB".to_owned())?;
+    let bytes = number * factor as f64;
+    if bytes >= 1.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err("the size is out of range".to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read_with_their_units() {
+        assert_eq!(size("512MB"), Ok(512_000_000));
+        assert_eq!(size("1.5 GiB"), Ok(3 << 29));
+        assert_eq!(size("7"), Ok(7));
+        assert!(size("x").is_err() && size("5 parsecs").is_err() && size("0").is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! `lamarck build`.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+
+use super::{Ready, prepare};
+use crate::cli::args::BuildArgs;
+use crate::cli::config::Flags;
+use crate::cli::error::{CliError, INTERRUPTED};
+use crate::cli::progress::Progress;
+use crate::cli::ui::{Ui, bytes, plural};
+use crate::workspace::{OutputReport, Report};
+
+/// Changes named in the last line.
+const REASONS_SHOWN: usize = 3;
+
+pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    let flags = Flags {
+        jobs: args.jobs,
+        memory: args.memory,
+        shard_size: args.shard_size,
+        ..Flags::from(&args.recipe)
+    };
+    let Ready { workspace, recipe, planned, .. } = prepare(&args.recipe, flags, ui)?;
+    let targets = &planned.plan.targets;
+    if args.out.is_some() && targets.len() != 1 {
+        let message =
+            format!("--out takes one stage, but {} are to be built; choose with --stage", targets.len());
+        return Err(CliError::Usage(message));
+    }
+    let interrupted = Arc::new(AtomicBool::new(false));
+    listen_for_ctrl_c(&interrupted);
+    let progress = Progress::new(ui, planned.plan.actions().count() as u64);
+    let result =
+        workspace.build(&recipe, &planned, args.out.as_deref(), &args.recipe.sets, &progress, &interrupted);
+    progress.finish();
+    let report = result?;
+    for (i, output) in report.outputs.iter().enumerate() {
+        if ui.json {
+            ui.print(&format!("{}\n", finished(&report, output)))?;
+        } else {
+            let is_last = i + 1 == report.outputs.len();
+            ui.status(&summary(&report, output, is_last));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The first Ctrl-C asks the build to stop, the second one stops the process.
+fn listen_for_ctrl_c(interrupted: &Arc<AtomicBool>) {
+    let flag = Arc::clone(interrupted);
+    // Without a handler Ctrl-C still ends the process, which is as safe.
+    let _ = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+    });
+}
+
+fn finished(report: &Report, output: &OutputReport) -> serde_json::Value {
+    let reasons: Vec<&str> = report.reasons.iter().map(|(text, _)| text.as_str()).collect();
+    json!({
+        "event": "finished",
+        "stage": output.stage,
+        "out": output.dir,
+        "tensors": output.tensors,
+        "ran": report.ran,
+        "reused": output.reused,
+        "cut_off": output.cut_off,
+        "rebuilt": output.rebuilt,
+        "shards": output.written.shards,
+        "shards_written": output.written.shards_written,
+        "bytes_written": output.written.bytes_written,
+        "build": report.number,
+        "reasons": reasons,
+        "seconds": report.seconds,
+    })
+}
+
+fn summary(report: &Report, output: &OutputReport, with_total: bool) -> String {
+    let OutputReport { stage, dir, tensors, reused, cut_off, rebuilt, written } = output;
+    let mut text = format!("built {stage}: {tensors} tensor{}, {reused} reused", plural(*tensors));
+    if *cut_off > 0 {
+        text.push_str(&format!(", {cut_off} cut off"));
+    }
+    text.push_str(&format!(", {rebuilt} rebuilt"));
+    if !report.reasons.is_empty() {
+        let shown: Vec<&str> =
+            report.reasons.iter().take(REASONS_SHOWN).map(|(text, _)| text.as_str()).collect();
+        let more = report.reasons.len().saturating_sub(REASONS_SHOWN);
+        let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+        text.push_str(&format!(" ({}{more})", shown.join("; ")));
+    }
+    if with_total {
+        text.push_str(&format!(" in {:.1} s", report.seconds));
+    }
+    if written.shards_written > 0 {
+        let shards = written.shards_written;
+        let wrote = format!(
+            "\n{}: wrote {shards} of {} shard{}, {}",
+            dir.display(),
+            written.shards,
+            plural(written.shards),
+            bytes(written.bytes_written)
+        );
+        return format!("{}\n{text}", wrote.trim_start());
+    }
+    text
+}

@@ -1,0 +1,40 @@
+//! `lamarck check`.
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Read, judge, read, targets};
+use crate::cli::args::RecipeArgs;
+use crate::cli::config::Flags;
+use crate::cli::error::CliError;
+use crate::cli::ui::{Ui, findings_json, plural};
+use crate::recipe::StageId;
+
+pub fn run(args: &RecipeArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    let Read { workspace, path, text, recipe, mut findings } = read(args, Flags::from(args))?;
+    let mut stages = 0;
+    let mut tensors = 0;
+    if let Some(recipe) = &recipe {
+        // Without a choice every stage is checked to the last tensor, also what no final stage needs.
+        let chosen = targets(recipe, &args.stages)?;
+        let all = (0..recipe.stages.len()).map(StageId).collect();
+        let (planned, more) = workspace.plan(recipe, &if chosen.is_empty() { all } else { chosen })?;
+        findings.extend(more);
+        if let Some(planned) = planned {
+            stages = planned.plan.order.len();
+            tensors = planned.plan.order.iter().map(|id| planned.plan.stage(*id).tensors.len()).sum();
+        }
+    }
+    let name = path.to_string_lossy();
+    if ui.json {
+        ui.print_json(&json!({ "recipe": name, "stages": stages, "tensors": tensors, "findings": findings_json(&text, &findings) }))?;
+    } else {
+        ui.findings(&name, &text, &findings);
+    }
+    judge(&findings, args.deny_warnings, &name)?;
+    if !ui.json {
+        ui.print(&format!("{name}: {stages} stage{}, {tensors} tensors, no errors\n", plural(stages)))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

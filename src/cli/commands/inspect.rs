@@ -1,0 +1,133 @@
+//! `lamarck inspect`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use crate::build::Bytes;
+use crate::cli::args::InspectArgs;
+use crate::cli::config::{self, Flags};
+use crate::cli::error::CliError;
+use crate::cli::ui::{Ui, bytes, plural};
+use crate::model::ModelError;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::layout::{Layout, Position};
+use crate::recipe::ModelRef;
+use crate::workspace::WorkspaceError;
+
+pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    let workspace = config::workspace(None, Flags { models: &args.models, ..Flags::default() })?;
+    let (path, revision) = match args.model.split_once('@') {
+        Some((path, revision)) if !Path::new(&args.model).exists() => (path, Some(revision.to_owned())),
+        _ => (args.model.as_str(), None),
+    };
+    let reference = ModelRef { path: path.to_owned(), revision, lora: None, hub_only: false };
+    let dir = workspace.places.find(&reference).map_err(|missing| not_found(&args.model, &missing.tried))?;
+    let checkpoint = Checkpoint::open(&dir).map_err(WorkspaceError::from)?;
+    let names: Vec<&str> = checkpoint.names().collect();
+    let digests: Vec<Option<String>> = if args.digests {
+        let read = |name: &&str| digest(&checkpoint, name).map(Some);
+        names.par_iter().map(read).collect::<Result<_, _>>().map_err(WorkspaceError::from)?
+    } else {
+        vec![None; names.len()]
+    };
+    let layout = Layout::infer(checkpoint.names(), &checkpoint.config);
+    let spec = |name: &str| checkpoint.spec(name).expect("the name is listed");
+    let total: u64 = names.iter().map(|name| spec(name).n_bytes() as u64).sum();
+    let parameters: usize = names.iter().map(|name| spec(name).shape.elements()).sum();
+    let architectures = checkpoint.config["architectures"].as_array().into_iter().flatten();
+    let architecture: Vec<&str> = architectures.filter_map(|name| name.as_str()).collect();
+    if ui.json {
+        let tensors: Vec<_> = names
+            .iter()
+            .zip(&digests)
+            .map(|(name, digest)| {
+                let layer = match layout.place(name).1 {
+                    Position::Layer(layer) => Some(layer),
+                    Position::Before | Position::After => None,
+                };
+                let spec = spec(name);
+                json!({ "name": name, "dtype": spec.dtype.name(), "shape": spec.shape.0, "layer": layer, "blake3": digest })
+            })
+            .collect();
+        let modules: Vec<_> = layout
+            .modules
+            .iter()
+            .map(|module| json!({ "name": module.name, "prefix": module.prefix, "layers": module.layers }))
+            .collect();
+        ui.print_json(&json!({
+            "path": dir,
+            "architectures": architecture,
+            "modules": modules,
+            "parameters": parameters,
+            "bytes": total,
+            "shards": checkpoint.shards.len(),
+            "tokenizer": dir.join("tokenizer.json").is_file(),
+            "tensors": tensors,
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut text = format!("{}\n", dir.display());
+    text.push_str(&format!("architecture: {}\n", architecture.join(", ")));
+    for module in &layout.modules {
+        let name = if module.name == "default" { String::new() } else { format!("{}: ", module.name) };
+        text.push_str(&format!("layers: {name}{} ({}.N)\n", module.layers, module.prefix));
+    }
+    let shards = checkpoint.shards.len();
+    text.push_str(&format!(
+        "tensors: {} in {shards} shard{}, {parameters} parameters, {}\n",
+        names.len(),
+        plural(shards),
+        bytes(total)
+    ));
+    text.push_str(&format!(
+        "tokenizer: {}\n\n",
+        if dir.join("tokenizer.json").is_file() { "tokenizer.json" } else { "none" }
+    ));
+    for (group, n) in groups(&layout, &names, &|name| spec(name).to_string(), &digests) {
+        text.push_str(&if n > 1 { format!("{group}  x{n}\n") } else { format!("{group}\n") });
+    }
+    ui.print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Tensors that differ in their layer's number alone share a line; with digests each has its own.
+fn groups(
+    layout: &Layout,
+    names: &[&str],
+    spec: &dyn Fn(&str) -> String,
+    digests: &[Option<String>],
+) -> Vec<(String, usize)> {
+    let mut order: Vec<String> = Vec::new();
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, digest) in names.iter().zip(digests) {
+        let line = match (digest, layout.place(name)) {
+            (Some(digest), _) => format!("{name}  {}  {digest}", spec(name)),
+            (None, (module, Position::Layer(layer))) => {
+                let prefix = &layout.modules[module].prefix;
+                let suffix = &name[prefix.len() + 1 + layer.to_string().len()..];
+                format!("{prefix}.N{suffix}  {}", spec(name))
+            }
+            (None, _) => format!("{name}  {}", spec(name)),
+        };
+        *counts.entry(line.clone()).or_insert_with(|| {
+            order.push(line.clone());
+            0
+        }) += 1;
+    }
+    order.into_iter().map(|line| (line.clone(), counts[&line])).collect()
+}
+
+fn digest(checkpoint: &Checkpoint, name: &str) -> Result<String, ModelError> {
+    let shard = checkpoint.shard_of(name).expect("the name is listed");
+    let bytes = Bytes::source(std::sync::Arc::clone(shard), name);
+    Ok(bytes.digest()?.to_string())
+}
+
+fn not_found(model: &str, tried: &[PathBuf]) -> CliError {
+    let tried: Vec<String> = tried.iter().map(|dir| format!("\n  {}", dir.display())).collect();
+    CliError::Wrong(format!("model `{model}` was not found; looked in:{}", tried.concat()))
+}

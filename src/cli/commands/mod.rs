@@ -1,0 +1,98 @@
+//! One file a command.
+
+pub mod build;
+pub mod cache;
+pub mod check;
+pub mod explain;
+pub mod graph;
+pub mod inspect;
+pub mod log;
+pub mod methods;
+pub mod plan;
+
+use std::path::PathBuf;
+
+use super::args::RecipeArgs;
+use super::config::{self, Flags};
+use super::error::CliError;
+use super::ui::{Ui, plural};
+use crate::recipe::diagnostic::{Diagnostic, Severity};
+use crate::recipe::{Recipe, StageId};
+use crate::workspace::{Planned, Workspace, WorkspaceError};
+
+/// A recipe that was read and planned without an error.
+struct Ready {
+    workspace: Workspace,
+    recipe: Recipe,
+    planned: Planned,
+    findings: Vec<Diagnostic>,
+}
+
+/// How far a recipe could be read.
+struct Read {
+    workspace: Workspace,
+    path: PathBuf,
+    text: String,
+    recipe: Option<Recipe>,
+    findings: Vec<Diagnostic>,
+}
+
+/// Reads a recipe; errors in it are findings.
+fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
+    let path = config::recipe_path(args.recipe.as_deref())?;
+    let workspace = config::workspace(Some(&path), flags)?;
+    let text = std::fs::read_to_string(&path)
+        .map_err(|source| WorkspaceError::Recipe { path: path.clone(), source })?;
+    let loaded = workspace.load(&path, &text, &args.sets, args.seed);
+    Ok(Read { workspace, path, text, recipe: loaded.recipe, findings: loaded.diagnostics })
+}
+
+/// The stages named by `--stage`.
+fn targets(recipe: &Recipe, names: &[String]) -> Result<Vec<StageId>, CliError> {
+    names
+        .iter()
+        .map(|name| {
+            let found = recipe.stages.iter().position(|stage| stage.name == *name);
+            found.map(StageId).ok_or_else(|| {
+                let known: Vec<&str> = recipe.stages.iter().map(|stage| stage.name.as_str()).collect();
+                CliError::Usage(format!("the recipe has no stage `{name}`; it has {}", known.join(", ")))
+            })
+        })
+        .collect()
+}
+
+/// Reads and plans a recipe, prints what was found, and fails on errors.
+fn prepare(args: &RecipeArgs, flags: Flags<'_>, ui: &Ui) -> Result<Ready, CliError> {
+    let Read { workspace, path, text, recipe, mut findings } = read(args, flags)?;
+    let name = path.to_string_lossy();
+    let planned = match &recipe {
+        Some(recipe) => {
+            let (planned, more) = workspace.plan(recipe, &targets(recipe, &args.stages)?)?;
+            findings.extend(more);
+            planned
+        }
+        None => None,
+    };
+    ui.findings(&name, &text, &findings);
+    judge(&findings, args.deny_warnings, &name)?;
+    match (recipe, planned) {
+        (Some(recipe), Some(planned)) => Ok(Ready { workspace, recipe, planned, findings }),
+        _ => unreachable!("without an error there is a recipe and a plan"),
+    }
+}
+
+/// Fails if there are errors, or warnings where those are denied.
+fn judge(findings: &[Diagnostic], deny_warnings: bool, name: &str) -> Result<(), CliError> {
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    if errors > 0 {
+        Err(CliError::Findings(format!("{name} has {errors} error{}; nothing was built", plural(errors))))
+    } else if warnings > 0 && deny_warnings {
+        Err(CliError::Findings(format!(
+            "{name} has {warnings} warning{}, which --deny-warnings makes errors",
+            plural(warnings)
+        )))
+    } else {
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! `lamarck plan`.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{Ready, prepare};
+use crate::build::reasons::{Reason, roots};
+use crate::build::status::Verdict;
+use crate::cli::args::PlanArgs;
+use crate::cli::config::Flags;
+use crate::cli::error::{CliError, WORK};
+use crate::cli::ui::{Ui, bytes};
+use crate::plan::{Node, NodeId, Plan};
+use crate::recipe::{Recipe, StageId};
+use crate::workspace::Status;
+
+/// What a build would do with one stage.
+#[derive(Default)]
+struct StageCount {
+    tensors: usize,
+    run: usize,
+    if_changed: usize,
+    reuse: usize,
+    /// Tensors that come down to one of another stage or model.
+    same_as: BTreeMap<String, usize>,
+    not_needed: usize,
+}
+
+pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    let Ready { workspace, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
+    let status = workspace.status(&recipe, &planned)?;
+    let plan = &planned.plan;
+    let name_of_source = |node: NodeId| match &plan.graph[node] {
+        Node::Source(source) => planned.models[source.model.0].reference.path.clone(),
+        Node::Action(action) => recipe.stage(action.stage).name.clone(),
+    };
+    let counts: Vec<(StageId, StageCount)> =
+        plan.order.iter().map(|id| (*id, count(plan, *id, &status, &name_of_source))).collect();
+    let to_read = plan.graph.node_indices().filter(|node| status.verdicts[node] == Verdict::Read);
+    let (reads, read_bytes) =
+        to_read.fold((0, 0), |(n, total), node| (n + 1, total + plan.graph[node].spec().n_bytes() as u64));
+    let works = |verdict: &Verdict| matches!(verdict, Verdict::Run { .. } | Verdict::RunIfChanged);
+    let work = plan.actions().filter(|(node, _)| works(&status.verdicts[node])).count();
+    let written: u64 = plan
+        .actions()
+        .filter(|(node, _)| works(&status.verdicts[node]))
+        .map(|(_, action)| action.spec.n_bytes() as u64)
+        .sum();
+    let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, &recipe, *node), reason)));
+    if ui.json {
+        let stages: Vec<_> = counts.iter().map(|(id, count)| stage_json(&recipe, *id, count)).collect();
+        let reasons: Vec<_> =
+            reasons.iter().map(|(text, actions)| json!({ "change": text, "actions": actions })).collect();
+        ui.print_json(&json!({
+            "stages": stages,
+            "sources_to_read": reads,
+            "bytes_to_read": read_bytes,
+            "actions": work,
+            "bytes_to_make": written,
+            "reasons": reasons,
+        }))?;
+    } else {
+        let mut text = String::new();
+        for (id, count) in &counts {
+            text.push_str(&stage_line(&recipe, *id, count));
+        }
+        text.push('\n');
+        if work == 0 && reads == 0 {
+            text.push_str("everything is up to date\n");
+        } else {
+            text.push_str(&format!("to run: {work} actions, {} to make\n", bytes(written)));
+            if reads > 0 {
+                text.push_str(&format!("to read first: {reads} source tensors, {}\n", bytes(read_bytes)));
+            }
+        }
+        for (change, actions) in &reasons {
+            text.push_str(&format!("  {change}: {actions} actions\n"));
+        }
+        let new = status.reasons.values().filter(|reason| **reason == Reason::New).count();
+        if status.compared && new > 0 {
+            text.push_str(&format!("  never built before: {new} actions\n"));
+        }
+        ui.print(&text)?;
+    }
+    let code = if args.exit_code && (work > 0 || reads > 0) { WORK } else { 0 };
+    Ok(ExitCode::from(code))
+}
+
+fn stage_of<'a>(plan: &Plan, recipe: &'a Recipe, node: NodeId) -> &'a str {
+    match &plan.graph[node] {
+        Node::Action(action) => &recipe.stage(action.stage).name,
+        Node::Source(_) => unreachable!("only actions have reasons"),
+    }
+}
+
+fn count(plan: &Plan, id: StageId, status: &Status, name_of: &dyn Fn(NodeId) -> String) -> StageCount {
+    let stage = plan.stage(id);
+    let mut count = StageCount { tensors: stage.tensors.len(), ..StageCount::default() };
+    count.not_needed = stage.tensors.len() - stage.nodes.len();
+    for (tensor, node) in &stage.nodes {
+        let own = matches!(&plan.graph[*node], Node::Action(action) if action.stage == id && action.tensor == *tensor);
+        match status.verdicts[node] {
+            _ if !own => *count.same_as.entry(name_of(*node)).or_default() += 1,
+            Verdict::Run { .. } => count.run += 1,
+            Verdict::RunIfChanged => count.if_changed += 1,
+            Verdict::Reuse { .. } => count.reuse += 1,
+            Verdict::Read => unreachable!("actions are not read"),
+        }
+    }
+    count
+}
+
+fn stage_line(recipe: &Recipe, id: StageId, count: &StageCount) -> String {
+    let StageCount { tensors, run, if_changed, reuse, same_as, not_needed } = count;
+    let mut parts = Vec::new();
+    for (n, what) in [(run, "run"), (if_changed, "run if what they read changes"), (reuse, "reuse")] {
+        if *n > 0 {
+            parts.push(format!("{n} {what}"));
+        }
+    }
+    for (name, n) in same_as {
+        parts.push(format!("{n} are {name}'s own"));
+    }
+    if *not_needed > 0 {
+        parts.push(format!("{not_needed} not needed"));
+    }
+    format!("{}: {tensors} tensors: {}\n", recipe.stage(id).name, parts.join(", "))
+}
+
+fn stage_json(recipe: &Recipe, id: StageId, count: &StageCount) -> serde_json::Value {
+    json!({
+        "stage": recipe.stage(id).name,
+        "tensors": count.tensors,
+        "run": count.run,
+        "run_if_changed": count.if_changed,
+        "reuse": count.reuse,
+        "same_as": count.same_as,
+        "not_needed": count.not_needed,
+    })
+}

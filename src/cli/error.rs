@@ -1,0 +1,102 @@
+//! Errors of the command line, and the exit code of each.
+
+use std::error::Error;
+use std::io;
+
+use crate::build::BuildError;
+use crate::model::ModelError;
+use crate::output::OutputError;
+use crate::store::StoreError;
+use crate::workspace::WorkspaceError;
+
+/// The recipe or the data is wrong.
+pub const WRONG: u8 = 1;
+/// The command was typed wrongly.
+pub const USAGE: u8 = 2;
+/// No space, or reading or writing failed.
+pub const IO: u8 = 4;
+/// `plan --exit-code` found work.
+pub const WORK: u8 = 10;
+/// Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// Findings were printed already.
+    #[error("{0}")]
+    Findings(String),
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Wrong(String),
+    #[error(transparent)]
+    Workspace(#[from] WorkspaceError),
+    #[error("cannot read {path}")]
+    Config { path: String, source: io::Error },
+    /// Whoever read our output has had enough.
+    #[error("the output was closed")]
+    Pipe,
+}
+
+impl From<io::Error> for CliError {
+    /// Only printing to standard output goes through here.
+    fn from(_: io::Error) -> Self {
+        Self::Pipe
+    }
+}
+
+impl CliError {
+    pub fn code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => USAGE,
+            Self::Findings(_) | Self::Wrong(_) => WRONG,
+            Self::Config { .. } => IO,
+            Self::Pipe => 0,
+            Self::Workspace(error) => workspace_code(error),
+        }
+    }
+
+    /// What to do about it.
+    pub fn help(&self) -> Option<String> {
+        if is_full(self) {
+            return Some("free some room and build again; everything that was finished is kept".to_owned());
+        }
+        match self {
+            Self::Workspace(WorkspaceError::Output(OutputError::Occupied { .. })) => {
+                Some("choose another folder with --out, or move the files away".to_owned())
+            }
+            Self::Workspace(WorkspaceError::Store(StoreError::Io { .. })) => {
+                Some("choose another cache with --cache or LAMARCK_CACHE".to_owned())
+            }
+            Self::Workspace(WorkspaceError::Recipe { .. }) => Some("name a recipe's file".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+fn workspace_code(error: &WorkspaceError) -> u8 {
+    match error {
+        WorkspaceError::Output(OutputError::Build(BuildError::Interrupted)) => INTERRUPTED,
+        WorkspaceError::Model(ModelError::Io { .. })
+        | WorkspaceError::Store(_)
+        | WorkspaceError::Threads { .. }
+        | WorkspaceError::Output(
+            OutputError::Io { .. }
+            | OutputError::Build(BuildError::Store(_) | BuildError::Model(ModelError::Io { .. })),
+        ) => IO,
+        WorkspaceError::Recipe { .. } | WorkspaceError::Model(_) | WorkspaceError::Output(_) => WRONG,
+    }
+}
+
+/// Whether a full disk is at the bottom of an error.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+        if matches!(kind, Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}

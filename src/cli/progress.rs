@@ -1,0 +1,129 @@
+//! Shows a build while it runs: a live line on a terminal, plain lines elsewhere, JSON lines if asked.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+
+use super::ui::{Ui, bytes};
+use crate::build::{Event, Events};
+
+/// How often a plain line is printed.
+const PLAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Listens to a build for the terminal.
+pub struct Progress<'a> {
+    ui: &'a Ui,
+    bar: ProgressBar,
+    total: u64,
+    done: AtomicU64,
+    bytes: AtomicU64,
+    started: Instant,
+    last_plain: Mutex<Instant>,
+    is_live: bool,
+}
+
+impl<'a> Progress<'a> {
+    /// Expects `total` actions.
+    pub fn new(ui: &'a Ui, total: u64) -> Self {
+        let is_live = io::stderr().is_terminal() && !ui.quiet && !ui.json;
+        let target =
+            if is_live { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(total), target);
+        let style = ProgressStyle::with_template("{bar:24} {pos}/{len} actions  {msg}  {eta} left")
+            .expect("the template is valid");
+        bar.set_style(style);
+        let now = Instant::now();
+        Self {
+            ui,
+            bar,
+            total,
+            done: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            started: now,
+            last_plain: Mutex::new(now),
+            is_live,
+        }
+    }
+
+    /// Takes the live line away.
+    pub fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn step(&self, stage: &str, n_bytes: u64) {
+        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        let total_bytes = self.bytes.fetch_add(n_bytes, Ordering::Relaxed) + n_bytes;
+        let rate = total_bytes as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
+        if self.is_live {
+            self.bar.set_message(format!("{stage}  {}/s", bytes(rate as u64)));
+            self.bar.set_position(done);
+            return;
+        }
+        let mut last = self.last_plain.lock().expect("no thread panics with it");
+        if !self.ui.json && last.elapsed() >= PLAIN_EVERY {
+            *last = Instant::now();
+            let left =
+                self.started.elapsed().as_secs_f64() / done as f64 * self.total.saturating_sub(done) as f64;
+            self.ui.status(&format!(
+                "{stage}: {done}/{} actions, {}/s, about {left:.0} s left",
+                self.total,
+                bytes(rate as u64)
+            ));
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if self.is_live {
+            self.bar.suspend(|| self.ui.status(text));
+        } else {
+            self.ui.status(text);
+        }
+    }
+
+    fn json(&self, value: &serde_json::Value) {
+        // Nobody is there to be told if standard output is closed; the build goes on.
+        let _ = writeln!(io::stdout().lock(), "{value}");
+    }
+}
+
+impl Events for Progress<'_> {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::Hashed { model, tensor, bytes: n } => {
+                if self.ui.json {
+                    self.json(&json!({ "event": "hashed", "model": model, "tensor": tensor, "bytes": n }));
+                } else if self.ui.verbose {
+                    self.line(&format!("read {model}: {tensor}"));
+                }
+            }
+            Event::Ran { stage, tensor, bytes: n } => {
+                if self.ui.json {
+                    self.json(&json!({ "event": "ran", "stage": stage, "tensor": tensor, "bytes": n }));
+                } else if self.ui.verbose {
+                    self.line(&format!("ran {stage}: {tensor}"));
+                }
+                self.step(stage, n);
+            }
+            Event::Reused { stage, tensor } => {
+                if self.ui.json {
+                    self.json(&json!({ "event": "reused", "stage": stage, "tensor": tensor }));
+                }
+                self.step(stage, 0);
+            }
+            Event::Damaged { digest } => {
+                if self.ui.json {
+                    self.json(&json!({ "event": "damaged", "digest": digest.to_string() }));
+                } else {
+                    self.line(&format!(
+                        "warning: a cached result was damaged and is made again ({})",
+                        digest.short()
+                    ));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! `lamarck.lock.json`: what an output was made of, enough to make it again and to prove it the same.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value, json};
+
+use crate::build::Build;
+use crate::methods::{Default, ParamSpec, Value as Setting};
+use crate::plan::{Model, Node, NodeId, Plan};
+use crate::recipe::{
+    Body, Gradient, Input, ModuleBody, Parameters, Recipe, Setting as Written, Slice, Stage, StageId,
+};
+
+/// Raised whenever fields change their meaning.
+const FORMAT: u64 = 1;
+
+/// The lock of one target, as text.
+pub fn text(recipe: &Recipe, models: &[Model], plan: &Plan, target: StageId, build: &Build<'_>) -> String {
+    let stage = plan.stage(target);
+    let reached = reached(plan, stage.nodes.values().copied());
+    let mut sources: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
+    let mut revisions: BTreeMap<&str, &str> = BTreeMap::new();
+    for node in &reached {
+        if let Node::Source(source) = &plan.graph[*node] {
+            let model = &models[source.model.0].reference;
+            revisions
+                .extend(model.revision.as_ref().map(|revision| (model.path.as_str(), revision.as_str())));
+            let entry = tensor(&source.spec, build.settled(*node).digest.to_string());
+            sources.entry(&model.path).or_default().insert(source.tensor.clone(), entry);
+        }
+    }
+    let sources: Map<String, Value> = sources
+        .into_iter()
+        .map(|(path, tensors)| {
+            (path.to_owned(), json!({ "revision": revisions.get(path), "tensors": tensors }))
+        })
+        .collect();
+    let stages: Vec<Value> =
+        needed_by(recipe, plan, target).into_iter().map(|id| describe(recipe, recipe.stage(id))).collect();
+    let tensors: Map<String, Value> = stage
+        .nodes
+        .iter()
+        .map(|(name, node)| {
+            (name.clone(), tensor(&stage.tensors[name], build.settled(*node).digest.to_string()))
+        })
+        .collect();
+    let lock = json!({
+        "format": FORMAT,
+        "lamarck": env!("CARGO_PKG_VERSION"),
+        "stage": recipe.stage(target).name,
+        "stages": stages,
+        "sources": sources,
+        "tensors": tensors,
+    });
+    serde_json::to_string_pretty(&lock).expect("JSON values serialise") + "\n"
+}
+
+fn tensor(spec: &crate::tensor::TensorSpec, digest: String) -> Value {
+    json!({ "dtype": spec.dtype.name(), "shape": spec.shape.0, "blake3": digest })
+}
+
+/// The nodes from which others are made, themselves included, in the order of their numbers.
+fn reached(plan: &Plan, nodes: impl Iterator<Item = NodeId>) -> Vec<NodeId> {
+    let reversed = petgraph::visit::Reversed(&plan.graph);
+    let mut search = petgraph::visit::Dfs::empty(reversed);
+    for node in nodes {
+        search.move_to(node);
+        while search.next(reversed).is_some() {}
+    }
+    plan.graph.node_indices().filter(|node| search.discovered.contains(node.index())).collect()
+}
+
+/// The stages that a target needs, itself last.
+pub fn needed_by(recipe: &Recipe, plan: &Plan, target: StageId) -> Vec<StageId> {
+    let mut needed = vec![target];
+    for id in plan.order.iter().rev() {
+        if needed.iter().any(|reader| recipe.stage(*reader).stages_read().any(|read| read == *id))
+            && !needed.contains(id)
+        {
+            needed.push(*id);
+        }
+    }
+    needed.reverse();
+    needed
+}
+
+/// A stage with every parameter, those left to their defaults too.
+fn describe(recipe: &Recipe, stage: &Stage) -> Value {
+    let spec = stage.method.spec();
+    let input = |input: &Input| {
+        let mut entry =
+            json!({ "model": recipe.name_of(&input.model.value), "parameters": written(&input.parameters) });
+        if let Some(range) = &input.layer_range {
+            entry["layer_range"] = json!([range.value.0, range.value.1]);
+        }
+        entry
+    };
+    let slice = |slice: &Slice| {
+        let base = slice.base.as_ref().map(|base| recipe.name_of(&base.value));
+        let sources: Vec<Value> = slice.sources.iter().map(input).collect();
+        json!({ "sources": sources, "base_model": base, "parameters": written(&slice.parameters) })
+    };
+    let inputs = |inputs: &[Input]| inputs.iter().map(input).collect::<Vec<_>>();
+    let slices = |slices: &[Slice]| slices.iter().map(slice).collect::<Vec<_>>();
+    let body = match &stage.body {
+        Body::Models(listed) => json!({ "models": inputs(listed) }),
+        Body::Slices(listed) => json!({ "slices": slices(listed) }),
+        Body::Modules(modules) => {
+            let modules: Map<String, Value> = modules
+                .iter()
+                .map(|module| {
+                    let body = match &module.body {
+                        ModuleBody::Models(listed) => {
+                            json!({ "models": inputs(listed), "parameters": written(&module.parameters) })
+                        }
+                        ModuleBody::Slices(listed) => {
+                            json!({ "slices": slices(listed), "parameters": written(&module.parameters) })
+                        }
+                    };
+                    (module.name.value.clone(), body)
+                })
+                .collect();
+            json!({ "modules": modules })
+        }
+    };
+    let mut parameters = Map::new();
+    for param in spec.params.iter().filter(|param| !param.inert) {
+        if let Some(default) = default(param) {
+            parameters.insert(param.name.to_owned(), default);
+        }
+    }
+    parameters.extend(written(&stage.parameters));
+    let mut described = json!({
+        "name": stage.name,
+        "method": spec.name,
+        "method_version": spec.version,
+        "base_model": stage.base.as_ref().map(|base| recipe.name_of(&base.value)),
+        "dtype": stage.dtype.as_ref().map(|dtype| dtype.value.name()),
+        "out_dtype": stage.out_dtype.as_ref().map(|dtype| dtype.value.name()),
+        "seed": stage.seed,
+        "parameters": parameters,
+    });
+    if let (Some(described), Value::Object(body)) = (described.as_object_mut(), body) {
+        described.extend(body);
+    }
+    described
+}
+
+fn default(param: &ParamSpec) -> Option<Value> {
+    match param.default {
+        Default::Is(value) => Some(plain(value)),
+        Default::Required | Default::Absent => None,
+    }
+}
+
+fn written(parameters: &Parameters) -> Map<String, Value> {
+    let setting = |setting: &Written| match setting {
+        Written::Plain(values) => gradient(values),
+        Written::Filtered(clauses) => clauses
+            .iter()
+            .map(|clause| json!({ "filter": clause.filter, "value": gradient(&clause.value) }))
+            .collect(),
+    };
+    parameters.iter().map(|(name, located)| ((*name).to_owned(), setting(&located.value))).collect()
+}
+
+fn gradient(gradient: &Gradient) -> Value {
+    match gradient.0.as_slice() {
+        [value] => plain(*value),
+        values => values.iter().map(|value| plain(*value)).collect(),
+    }
+}
+
+fn plain(value: Setting) -> Value {
+    match value {
+        Setting::Number(number) => json!(number),
+        Setting::Flag(flag) => json!(flag),
+    }
+}

@@ -1,0 +1,298 @@
+//! What a stage merges: models, slices or modules, with the parameters of each level.
+
+use super::diagnostic::{Diagnostic, Span};
+use super::fields::{Fields, whole};
+use super::resolve::StageReader;
+use super::settings::{Level, SettingsReader};
+use super::yaml::{Node, Value};
+use super::{Body, Input, Located, ModelRef, Module, ModuleBody, Parameters, Reference, Slice, Stage};
+use crate::methods::{BaseRule, MethodSpec};
+
+type Base<'a> = Option<&'a Located<Reference>>;
+
+/// Reads the body and the stage's own parameters.
+pub(super) fn read(
+    reader: &StageReader<'_>,
+    method: &'static MethodSpec,
+    base: Base<'_>,
+    keys: &[&str],
+    findings: &mut Vec<Diagnostic>,
+) -> Option<(Body, Parameters)> {
+    let stage = &reader.name.value;
+    let settings = SettingsReader { stage, method };
+    let parts = Parts { reader, settings, base };
+    let parameters = parts.settings.read(reader.fields, "a stage", keys, Level::Above, findings);
+    let models = reader.fields.list("models", findings);
+    let slices = reader.fields.list("slices", findings);
+    let modules = reader.fields.get("modules");
+    let body = match (models, slices, modules) {
+        (Some(models), None, None) => Body::Models(parts.inputs(models, false, base, findings)),
+        (None, Some(slices), None) => Body::Slices(parts.slices(slices, findings)),
+        (None, None, Some(modules)) => Body::Modules(parts.modules(modules, findings)?),
+        (None, None, None) => {
+            let message = format!("stage `{stage}` lists no models");
+            let help = "give it one of `models:`, `slices:` or `modules:`";
+            findings.push(Diagnostic::error("missing-key", reader.fields.span, message).help(help));
+            return None;
+        }
+        _ => {
+            let message = format!("stage `{stage}` has more than one of `models`, `slices` and `modules`");
+            findings.push(Diagnostic::error("exclusive-keys", reader.fields.span, message));
+            return None;
+        }
+    };
+    Some((body, parameters))
+}
+
+struct Parts<'a> {
+    reader: &'a StageReader<'a>,
+    settings: SettingsReader<'a>,
+    base: Base<'a>,
+}
+
+impl Parts<'_> {
+    /// Reads `models` or, with layer ranges, `sources`. A model that is listed twice counts once.
+    fn inputs(
+        &self,
+        nodes: &[Node],
+        ranged: bool,
+        base: Base<'_>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Vec<Input> {
+        let mut inputs: Vec<Input> = Vec::new();
+        for node in nodes {
+            let Some(input) = self.input(node, ranged, base, findings) else { continue };
+            // The same layers of the same model, or the same model where all layers are meant.
+            let same = |other: &Input| other.model.value == input.model.value;
+            if inputs.iter().any(same) {
+                let message =
+                    format!("stage `{}` lists a model twice; the first entry holds", self.settings.stage);
+                findings.push(Diagnostic::warning("duplicate-model", input.model.span, message));
+            } else {
+                inputs.push(input);
+            }
+        }
+        inputs
+    }
+
+    fn input(
+        &self,
+        node: &Node,
+        ranged: bool,
+        base: Base<'_>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<Input> {
+        let what = if ranged { "a source" } else { "an entry of `models`" };
+        let keys: &[&str] =
+            if ranged { &["model", "layer_range", "parameters"] } else { &["model", "parameters"] };
+        let fields = Fields::read(node, what, keys, findings)?;
+        let Some(model) = fields.get("model") else {
+            findings.push(Diagnostic::error("missing-key", fields.span, format!("{what} names no `model`")));
+            return None;
+        };
+        let model = self.reader.reference(model, findings)?;
+        let label = label(&model.value);
+        let is_base = self.settings.method.base == BaseRule::Required
+            && base.is_some_and(|base| base.value == model.value);
+        let level = if is_base { Level::Base(&label) } else { Level::Model(&label) };
+        let parameters = self.settings.read(&fields, what, keys, level, findings);
+        let layer_range = if ranged { Some(self.layer_range(&fields, findings)?) } else { None };
+        Some(Input { model, parameters, layer_range })
+    }
+
+    fn layer_range(
+        &self,
+        fields: &Fields<'_>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<Located<(usize, usize)>> {
+        let Some(node) = fields.get("layer_range") else {
+            let message = "a source of a slice has no `layer_range`";
+            findings.push(
+                Diagnostic::error("missing-key", fields.span, message)
+                    .help("write `layer_range: [0, 8]` for layers 0 to 7"),
+            );
+            return None;
+        };
+        let range = match &node.value {
+            Value::List(items) => match items.as_slice() {
+                [start, end] => whole(start).zip(whole(end)),
+                _ => None,
+            },
+            _ => None,
+        };
+        match range {
+            Some((start, end)) if start < end => {
+                Some(Located { value: (start as usize, end as usize), span: node.span })
+            }
+            Some(_) => {
+                let message = "a `layer_range` must end behind its start";
+                findings.push(Diagnostic::error("layer-range", node.span, message));
+                None
+            }
+            None => {
+                let message =
+                    "`layer_range` must be two whole numbers: the first layer and the one behind the last";
+                findings.push(Diagnostic::error("wrong-type", node.span, message));
+                None
+            }
+        }
+    }
+
+    fn slices(&self, nodes: &[Node], findings: &mut Vec<Diagnostic>) -> Vec<Slice> {
+        nodes.iter().filter_map(|node| self.slice(node, findings)).collect()
+    }
+
+    fn slice(&self, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Slice> {
+        const KEYS: [&str; 4] = ["sources", "base_model", "parameters", "residual_weight"];
+        let fields = Fields::read(node, "a slice", &KEYS, findings)?;
+        if let Some(entry) = fields.entry("residual_weight") {
+            let message = "`residual_weight` has no effect, in mergekit neither";
+            findings.push(Diagnostic::warning("no-effect", entry.key_span, message));
+        }
+        let base = fields.get("base_model").and_then(|node| self.reader.reference(node, findings));
+        let parameters = self.settings.read(&fields, "a slice", &KEYS, Level::Above, findings);
+        let Some(sources) = fields.list("sources", findings) else {
+            findings.push(Diagnostic::error("missing-key", fields.span, "a slice has no `sources`"));
+            return None;
+        };
+        let sources = self.inputs(sources, true, base.as_ref().or(self.base), findings);
+        let span = fields.entry("sources").map_or(fields.span, |entry| entry.key_span);
+        Some(Slice { span, sources, base, parameters })
+    }
+
+    fn modules(&self, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Vec<Module>> {
+        const KEYS: [&str; 3] = ["models", "slices", "parameters"];
+        let listed = Fields::read(node, "`modules`", &[], findings)?;
+        let mut modules = Vec::new();
+        for entry in &listed.others {
+            let what = format!("module `{}`", entry.key);
+            let fields = Fields::read(&entry.value, &what, &KEYS, findings)?;
+            let parameters = self.settings.read(&fields, &what, &KEYS, Level::Above, findings);
+            let body = match (fields.list("models", findings), fields.list("slices", findings)) {
+                (Some(models), None) => ModuleBody::Models(self.inputs(models, false, self.base, findings)),
+                (None, Some(slices)) => ModuleBody::Slices(self.slices(slices, findings)),
+                _ => {
+                    let message = format!("{what} must have either `models` or `slices`");
+                    findings.push(Diagnostic::error("exclusive-keys", entry.key_span, message));
+                    return None;
+                }
+            };
+            let name = Located { value: entry.key.clone(), span: entry.key_span };
+            modules.push(Module { name, body, parameters });
+        }
+        Some(modules)
+    }
+}
+
+fn label(reference: &Reference) -> String {
+    match reference {
+        Reference::Stage(_) => "a stage".to_owned(),
+        Reference::Model(ModelRef { path, .. }) => format!("`{path}`"),
+    }
+}
+
+/// Checks a stage's inputs against its method: a base where one is needed, the right number of models,
+/// slices whose sources are equally long.
+pub(super) fn check(stage: &Stage, findings: &mut Vec<Diagnostic>) {
+    match &stage.body {
+        Body::Models(inputs) => check_models(stage, inputs, stage.span, findings),
+        Body::Slices(slices) => slices.iter().for_each(|slice| check_slice(stage, slice, findings)),
+        Body::Modules(modules) => {
+            for module in modules {
+                match &module.body {
+                    ModuleBody::Models(inputs) => check_models(stage, inputs, module.name.span, findings),
+                    ModuleBody::Slices(slices) => {
+                        slices.iter().for_each(|slice| check_slice(stage, slice, findings));
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<Diagnostic>) {
+    let spec = stage.method.spec();
+    let Some(base) = &stage.base else {
+        if spec.base == BaseRule::Required {
+            findings.push(no_base(stage, span));
+        } else {
+            check_count(stage, inputs.len(), span, findings);
+        }
+        return;
+    };
+    let listed = inputs.iter().find(|input| input.model.value == base.value);
+    if spec.base == BaseRule::Required {
+        // For methods of two models, listing the base is how recipes are written.
+        if let Some(listed) = listed.filter(|_| spec.inputs.max != Some(1)) {
+            let message =
+                format!("stage `{}` lists its base among its models, where it has no effect", stage.name);
+            findings.push(Diagnostic::warning("base-listed", listed.model.span, message));
+        }
+        check_count(stage, inputs.len() - usize::from(listed.is_some()), span, findings);
+    } else {
+        // An unlisted base joins the models, as in mergekit.
+        if listed.is_none() {
+            let message = format!(
+                "stage `{}`: method `{}` has no base; `base_model` joins the models",
+                stage.name, spec.name
+            );
+            findings.push(Diagnostic::note("base-joins", base.span, message));
+        }
+        check_count(stage, inputs.len() + usize::from(listed.is_none()), span, findings);
+    }
+}
+
+fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Diagnostic>) {
+    let spec = stage.method.spec();
+    let lengths = slice.sources.iter().filter_map(|source| source.layer_range.as_ref());
+    let mut lengths = lengths.map(|range| (range.value.1 - range.value.0, range.span));
+    if let Some((first, _)) = lengths.next()
+        && let Some((other, span)) = lengths.find(|(length, _)| *length != first)
+    {
+        let message = format!("stage `{}`: sources of a slice take {first} and {other} layers", stage.name);
+        let help = "all sources of a slice must take equally many";
+        findings.push(Diagnostic::error("layer-range", span, message).help(help));
+    }
+    let mut models = slice.sources.len();
+    if spec.base == BaseRule::Required {
+        let Some(base) = slice.base.as_ref().or(stage.base.as_ref()) else {
+            return findings.push(no_base(stage, slice.span));
+        };
+        if !slice.sources.iter().any(|source| source.model.value == base.value) {
+            let message = format!("stage `{}`: the base is not among the sources of this slice", stage.name);
+            let help = "list it with the layers to take, as method `NAME` works relative to it";
+            let help = help.replace("NAME", spec.name);
+            return findings.push(Diagnostic::error("missing-base", slice.span, message).help(help));
+        }
+        models -= 1;
+    }
+    check_count(stage, models, slice.span, findings);
+}
+
+fn no_base(stage: &Stage, span: Span) -> Diagnostic {
+    let message = format!("stage `{}`: method `{}` needs a base", stage.name, stage.method.spec().name);
+    Diagnostic::error("missing-base", span, message).help("add a `base_model:`")
+}
+
+fn check_count(stage: &Stage, models: usize, span: Span, findings: &mut Vec<Diagnostic>) {
+    let spec = stage.method.spec();
+    let count = spec.inputs;
+    // The base alone is a merge of nothing, which the task-arithmetic family gives back as it is.
+    let base_alone = models == 0 && count.min == 1 && count.max.is_none() && spec.base == BaseRule::Required;
+    if (models >= count.min && count.max.is_none_or(|max| models <= max)) || base_alone {
+        return;
+    }
+    let besides = if spec.base == BaseRule::Required { " besides the base" } else { "" };
+    let wanted = match count.max {
+        Some(max) if max == count.min => format!("exactly {max}"),
+        Some(max) => format!("{} to {max}", count.min),
+        None => format!("at least {}", count.min),
+    };
+    let message = format!(
+        "stage `{}`: method `{}` merges {wanted} model{}{besides}, not {models}",
+        stage.name,
+        spec.name,
+        if count.min == 1 && count.max.is_none_or(|max| max == 1) { "" } else { "s" },
+    );
+    findings.push(Diagnostic::error("model-count", span, message));
+}

@@ -1,0 +1,165 @@
+//! Model references: `path[@revision][+lora[@revision]]`, and which of them mean a stage.
+
+use std::collections::HashMap;
+
+use super::diagnostic::{Diagnostic, Span};
+use super::fields::Fields;
+use super::yaml::{Node, Value};
+use super::{Located, ModelRef, Reference, StageId};
+
+/// Resolves references within one recipe.
+pub struct Resolver<'a> {
+    /// Every named stage.
+    pub stages: &'a HashMap<String, StageId>,
+}
+
+impl Resolver<'_> {
+    /// Reads a reference. `None`, with findings, if it cannot be one.
+    pub fn read(&self, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Located<Reference>> {
+        let value = match &node.value {
+            Value::Scalar { text, .. } => self.parse(text, node.span, findings)?,
+            Value::Map(_) => Reference::Model(from_map(node, findings)?),
+            Value::Null | Value::List(_) => {
+                let message = "a model must be a name, a path or a stage";
+                findings.push(Diagnostic::error("wrong-type", node.span, message));
+                return None;
+            }
+        };
+        if let Reference::Model(ModelRef { path, lora: Some(lora), .. }) = &value {
+            let message = format!("loading a LoRA adapter (`{path}+{lora}`) is not supported yet");
+            findings.push(
+                Diagnostic::error("lora-not-yet", node.span, message)
+                    .help("merge the adapter into its model first, and name the result"),
+            );
+            return None;
+        }
+        Some(Located { value, span: node.span })
+    }
+
+    fn parse(&self, text: &str, span: Span, findings: &mut Vec<Diagnostic>) -> Option<Reference> {
+        let text = text.trim();
+        let (hub_only, rest) = match text.strip_prefix("hub:") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let model = match parse_model(rest, hub_only) {
+            Ok(model) => model,
+            Err(problem) => {
+                findings.push(Diagnostic::error("model-reference", span, format!("`{text}`: {problem}")));
+                return None;
+            }
+        };
+        if hub_only || model.lora.is_some() || model.path.starts_with("./") {
+            return Some(Reference::Model(model));
+        }
+        let (owner, name) = match model.path.split_once('/') {
+            None => (None, model.path.as_str()),
+            Some((owner, name)) => (Some(owner), name),
+        };
+        let Some(stage) = self.stages.get(name) else { return Some(Reference::Model(model)) };
+        if let Some(revision) = &model.revision {
+            let message = format!("`{name}` is a stage of this recipe, which has no revision `{revision}`");
+            let help = format!("write `hub:{}` for a model of that name", model.path);
+            findings.push(Diagnostic::error("stage-revision", span, message).help(help));
+            return None;
+        }
+        if owner.is_some_and(|owner| owner != "merges") {
+            let message = format!("`{}` is taken to mean this recipe's stage `{name}`", model.path);
+            let help = format!("write `hub:{}` if it means a model of that name", model.path);
+            findings.push(Diagnostic::note("stage-by-name", span, message).help(help));
+        }
+        Some(Reference::Stage(*stage))
+    }
+}
+
+fn parse_model(text: &str, hub_only: bool) -> Result<ModelRef, String> {
+    let mut parts = text.split('+');
+    let (model, lora, more) = (parts.next().unwrap_or(""), parts.next(), parts.next());
+    if more.is_some() {
+        return Err("a model can have one `+lora` only".to_owned());
+    }
+    let revised = |part: &str| {
+        let mut halves = part.split('@');
+        let (path, revision, more) = (halves.next().unwrap_or(""), halves.next(), halves.next());
+        if more.is_some() {
+            return Err("there can be one `@revision` only".to_owned());
+        }
+        if path.is_empty() || revision == Some("") {
+            return Err("a part of the reference is empty".to_owned());
+        }
+        Ok((path.to_owned(), revision.map(str::to_owned)))
+    };
+    let (path, revision) = revised(model)?;
+    if let Some(lora) = lora {
+        revised(lora)?;
+    }
+    if path.chars().any(char::is_control) {
+        return Err("a reference cannot hold control characters".to_owned());
+    }
+    Ok(ModelRef { path, revision, lora: lora.map(str::to_owned), hub_only })
+}
+
+/// Reads `{model: {path, revision}, lora: {path, revision}, override_architecture}`.
+fn from_map(node: &Node, findings: &mut Vec<Diagnostic>) -> Option<ModelRef> {
+    let fields = Fields::read(node, "a model", &["model", "lora", "override_architecture"], findings)?;
+    if let Some(entry) = fields.entry("override_architecture") {
+        let message = "`override_architecture` has no effect: layers are inferred from tensor names";
+        findings.push(Diagnostic::warning("no-effect", entry.key_span, message));
+    }
+    let mut part = |key: &str| -> Option<(String, Option<String>)> {
+        let inner = Fields::read(fields.get(key)?, &format!("`{key}`"), &["path", "revision"], findings)?;
+        let path = inner.text("path", findings)?.0.to_owned();
+        Some((path, inner.text("revision", findings).map(|(text, _)| text.to_owned())))
+    };
+    let Some((path, revision)) = part("model") else {
+        findings.push(Diagnostic::error("missing-key", fields.span, "a model needs `model: {path: ...}`"));
+        return None;
+    };
+    let lora = part("lora").map(|(path, _)| path);
+    Some(ModelRef { path, revision, lora, hub_only: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> (Option<Reference>, Vec<&'static str>) {
+        let stages = HashMap::from([("blend".to_owned(), StageId(3))]);
+        let mut findings = Vec::new();
+        let reference = Resolver { stages: &stages }.parse(text, Span::default(), &mut findings);
+        (reference, findings.into_iter().map(|finding| finding.code).collect())
+    }
+
+    fn model(path: &str) -> ModelRef {
+        ModelRef { path: path.to_owned(), revision: None, lora: None, hub_only: false }
+    }
+
+    #[test]
+    fn a_stage_is_known_by_three_spellings() {
+        let stage = Some(Reference::Stage(StageId(3)));
+        assert_eq!(read("blend"), (stage.clone(), vec![]));
+        assert_eq!(read("merges/blend"), (stage.clone(), vec![]));
+        assert_eq!(read("anyone/blend"), (stage, vec!["stage-by-name"]));
+    }
+
+    #[test]
+    fn prefixes_force_the_other_reading() {
+        let hub = ModelRef { hub_only: true, ..model("anyone/blend") };
+        assert_eq!(read("hub:anyone/blend").0, Some(Reference::Model(hub)));
+        assert_eq!(read("./blend").0, Some(Reference::Model(model("./blend"))));
+        assert_eq!(read("a/b/blend").0, Some(Reference::Model(model("a/b/blend"))));
+        assert_eq!(read("C:\\models\\x").0, Some(Reference::Model(model("C:\\models\\x"))));
+    }
+
+    #[test]
+    fn revisions_and_adapters_are_parsed() {
+        let revised = ModelRef { revision: Some("v2".to_owned()), ..model("org/name") };
+        assert_eq!(read("org/name@v2").0, Some(Reference::Model(revised)));
+        let adapted = ModelRef { lora: Some("org/lora@main".to_owned()), ..model("org/name") };
+        assert_eq!(read("org/name+org/lora@main").0, Some(Reference::Model(adapted)));
+        for wrong in ["a+b+c", "a@b@c", "", "a@", "+x"] {
+            assert_eq!(read(wrong), (None, vec!["model-reference"]), "{wrong}");
+        }
+        assert_eq!(read("blend@v2"), (None, vec!["stage-revision"]));
+    }
+}

@@ -1,0 +1,330 @@
+//! From documents to a recipe: stages are named, references resolved, parameters checked.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::diagnostic::{Diagnostic, Span};
+use super::fields::{Fields, did_you_mean};
+use super::reference::Resolver;
+use super::vars::{self, Vars};
+use super::yaml::{self, Node, Value};
+use super::{
+    LoadOptions, Loaded, Located, Recipe, Reference, Stage, StageId, Tokenizer, TokenizerSource, body, cycle,
+};
+use crate::methods::{self, Method};
+use crate::tensor::Dtype;
+
+/// Keys of a stage.
+const KEYS: [&str; 16] = [
+    "name",
+    "merge_method",
+    "base_model",
+    "models",
+    "slices",
+    "modules",
+    "parameters",
+    "dtype",
+    "out_dtype",
+    "tokenizer_source",
+    "tokenizer",
+    "chat_template",
+    "seed",
+    "random_seed",
+    "cache",
+    "vars",
+];
+
+/// Words that mean something else where a stage can be named.
+const KEYWORDS: [&str; 3] = ["base", "union", "auto"];
+
+/// Names that people use for dtypes elsewhere.
+const DTYPE_ALIASES: [(&str, &str); 6] = [
+    ("bf16", "bfloat16"),
+    ("fp16", "float16"),
+    ("half", "float16"),
+    ("fp32", "float32"),
+    ("float", "float32"),
+    ("fp64", "float64"),
+];
+
+/// Reads a recipe's text. Findings are complete as far as they do not depend on one another.
+pub fn load(text: &str, options: &LoadOptions) -> Loaded {
+    let mut findings = Vec::new();
+    let recipe = read(text, options, &mut findings);
+    let has_error = findings.iter().any(Diagnostic::is_error);
+    Loaded { recipe: recipe.filter(|_| !has_error), diagnostics: findings }
+}
+
+fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Option<Recipe> {
+    let documents = yaml::parse(text).map_err(|error| findings.push(error)).ok()?;
+    let (declaring, mut documents): (Vec<Node>, Vec<Node>) =
+        documents.into_iter().partition(vars::is_declaration);
+    let mut vars = Vars::default();
+    for document in &declaring {
+        vars.declare(document, findings);
+    }
+    vars.set(&options.sets, findings);
+    for document in &mut documents {
+        vars.fill(document, findings);
+    }
+    vars.check_used(findings);
+    if documents.is_empty() {
+        findings.push(Diagnostic::error("no-stage", None, "the recipe has no stage"));
+        return None;
+    }
+    let stages: Vec<(Fields<'_>, Located<String>)> = documents
+        .iter()
+        .filter_map(|document| {
+            let fields = Fields::read(document, "a stage", &KEYS, findings)?;
+            let name = stage_name(&fields, &options.name, findings);
+            Some((fields, name))
+        })
+        .collect();
+    let names = number_stages(&stages, findings);
+    let seed = options.seed.or(vars.seed);
+    let resolver = Resolver { stages: &names };
+    let stages: Vec<Option<Stage>> = stages
+        .iter()
+        .map(|(fields, name)| {
+            let reader = StageReader { fields, name, resolver: &resolver, flag_seed: options.seed };
+            reader.read(seed, findings)
+        })
+        .collect();
+    let stages: Vec<Stage> = stages.into_iter().collect::<Option<_>>()?;
+    let recipe = Recipe { name: options.name.clone(), text: text.into(), stages };
+    cycle::check(&recipe, findings);
+    Some(recipe)
+}
+
+fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Diagnostic>) -> Located<String> {
+    match fields.text("name", findings) {
+        Some((text, span)) => Located { value: text.to_owned(), span },
+        None => {
+            let stem = Path::new(file).file_stem().map_or("merged".into(), |stem| stem.to_string_lossy());
+            Located { value: stem.into_owned(), span: fields.span }
+        }
+    }
+}
+
+/// Checks the names of all stages and numbers those that can be referred to.
+fn number_stages(
+    stages: &[(Fields<'_>, Located<String>)],
+    findings: &mut Vec<Diagnostic>,
+) -> HashMap<String, StageId> {
+    let mut names = HashMap::new();
+    let mut unnamed: Option<Span> = None;
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for (number, (fields, name)) in stages.iter().enumerate() {
+        let is_named = fields.get("name").is_some();
+        if !is_named && unnamed.replace(name.span).is_some() {
+            let message = "more than one stage has no name";
+            findings.push(Diagnostic::error("unnamed-stage", name.span, message).help("give it a `name:`"));
+            continue;
+        }
+        if let Some(problem) = unusable_name(&name.value) {
+            let message = format!("a stage cannot be called `{}`: {problem}", name.value);
+            let help = if is_named {
+                "choose another name"
+            } else {
+                "give the stage a `name:`; without one it takes the file's"
+            };
+            findings.push(Diagnostic::error("stage-name", name.span, message).help(help));
+        }
+        if seen.insert(&name.value, name.span).is_some() {
+            let message = format!("two stages are called `{}`", name.value);
+            findings.push(
+                Diagnostic::error("stage-name", name.span, message).help("names of stages must differ"),
+            );
+        }
+        if is_named {
+            names.insert(name.value.clone(), StageId(number));
+        }
+    }
+    names
+}
+
+fn unusable_name(name: &str) -> Option<&'static str> {
+    if name.is_empty() || name.starts_with('.') {
+        Some("it must name a folder")
+    } else if name.chars().any(|c| c.is_control() || "/\\:@+".contains(c)) {
+        Some("it holds a character that means something in paths or references")
+    } else if KEYWORDS.contains(&name)
+        || methods::find(name).is_some()
+        || Dtype::from_recipe_name(name).is_some()
+    {
+        Some("the word means something else in recipes")
+    } else {
+        None
+    }
+}
+
+/// Reads one stage.
+pub(super) struct StageReader<'a> {
+    pub fields: &'a Fields<'a>,
+    pub name: &'a Located<String>,
+    pub resolver: &'a Resolver<'a>,
+    /// The seed of the command line, which goes before the stage's own.
+    pub flag_seed: Option<u64>,
+}
+
+impl StageReader<'_> {
+    fn read(&self, recipe_seed: Option<u64>, findings: &mut Vec<Diagnostic>) -> Option<Stage> {
+        let Self { fields, name, .. } = self;
+        if let Some(entry) = fields.entry("vars") {
+            let message = "`vars` inside a stage has no effect";
+            findings.push(
+                Diagnostic::error("vars-in-stage", entry.key_span, message)
+                    .help("put it into a document of its own, above a line `---`"),
+            );
+        }
+        let method = self.method(findings)?;
+        let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
+        let has_error = findings.iter().any(Diagnostic::is_error);
+        let (body, parameters) = body::read(self, method.spec(), base.as_ref(), &KEYS, findings)?;
+        let tokenizer = self.tokenizer(base.is_some(), findings);
+        let chat_template = fields
+            .text("chat_template", findings)
+            .map(|(text, span)| Located { value: text.to_owned(), span });
+        let seed = fields.whole("seed", findings).or_else(|| fields.whole("random_seed", findings));
+        let stage = Stage {
+            name: name.value.clone(),
+            span: name.span,
+            method,
+            base,
+            body,
+            parameters,
+            dtype: self.dtype("dtype", findings),
+            out_dtype: self.dtype("out_dtype", findings),
+            tokenizer,
+            chat_template,
+            seed: self.flag_seed.or(seed).or(recipe_seed).unwrap_or(0),
+            cache: fields.flag("cache", findings).unwrap_or(true),
+        };
+        if !has_error {
+            body::check(&stage, findings);
+        }
+        Some(stage)
+    }
+
+    fn method(&self, findings: &mut Vec<Diagnostic>) -> Option<&'static dyn Method> {
+        let Some((name, span)) = self.fields.text("merge_method", findings) else {
+            let message = format!("stage `{}` has no `merge_method`", self.name.value);
+            // A misspelt key is worth telling even where nothing else can be read.
+            for entry in &self.fields.others {
+                if did_you_mean(&entry.key, KEYS).is_some() {
+                    super::fields::unknown_key(entry, "a stage", &KEYS, findings);
+                }
+            }
+            findings.push(Diagnostic::error("missing-key", self.fields.span, message));
+            return None;
+        };
+        let found = methods::find(name);
+        if found.is_none() {
+            let names = || methods::all().iter().map(|method| method.spec().name);
+            let message = format!("stage `{}`: there is no merge method `{name}`", self.name.value);
+            let finding = Diagnostic::error("unknown-method", span, message);
+            findings.push(match did_you_mean(name, names()) {
+                Some(meant) => finding.help(format!("did you mean `{meant}`?")),
+                None => finding.help(format!("there are: {}", names().collect::<Vec<_>>().join(", "))),
+            });
+        }
+        found
+    }
+
+    fn dtype(&self, key: &str, findings: &mut Vec<Diagnostic>) -> Option<Located<Dtype>> {
+        let (text, span) = self.fields.text(key, findings)?;
+        match Dtype::from_recipe_name(text) {
+            Some(dtype) if dtype.is_float() => {
+                if dtype == Dtype::F64 {
+                    let message =
+                        format!("stage `{}`: arithmetic is in float32 whatever the dtype", self.name.value);
+                    findings.push(Diagnostic::note("float64", span, message));
+                }
+                Some(Located { value: dtype, span })
+            }
+            Some(_) => {
+                let message = format!("`{key}: {text}` is not a type that models can be merged in");
+                findings.push(Diagnostic::error("unknown-dtype", span, message));
+                None
+            }
+            None => {
+                let alias = DTYPE_ALIASES.iter().find(|(alias, _)| *alias == text).map(|(_, meant)| *meant);
+                let finding = Diagnostic::error("unknown-dtype", span, format!("there is no dtype `{text}`"));
+                let help = match alias.or_else(|| did_you_mean(text, Dtype::recipe_names())) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("there are: {}", Dtype::recipe_names().collect::<Vec<_>>().join(", ")),
+                };
+                findings.push(finding.help(help));
+                None
+            }
+        }
+    }
+
+    fn tokenizer(&self, has_base: bool, findings: &mut Vec<Diagnostic>) -> Option<Located<Tokenizer>> {
+        let short = self.fields.get("tokenizer_source");
+        let Some(long) = self.fields.get("tokenizer") else {
+            let node = short?;
+            let source = self.tokenizer_source(node, has_base, findings)?;
+            let tokenizer = Tokenizer { source, tokens: Vec::new(), pad_to_multiple_of: None };
+            return Some(Located { value: tokenizer, span: node.span });
+        };
+        if let Some(short) = short {
+            let message = "`tokenizer` and `tokenizer_source` cannot stand together";
+            findings.push(Diagnostic::error("exclusive-keys", short.span, message));
+        }
+        const TOKENIZER_KEYS: [&str; 3] = ["source", "tokens", "pad_to_multiple_of"];
+        let fields = Fields::read(long, "`tokenizer`", &TOKENIZER_KEYS, findings)?;
+        for entry in &fields.others {
+            super::fields::unknown_key(entry, "`tokenizer`", &TOKENIZER_KEYS, findings);
+        }
+        let source = match fields.get("source") {
+            Some(node) => self.tokenizer_source(node, has_base, findings)?,
+            None => TokenizerSource::Union,
+        };
+        let tokens = match fields.get("tokens") {
+            Some(node) => Fields::read(node, "`tokens`", &[], findings)?
+                .others
+                .iter()
+                .map(|entry| entry.key.clone())
+                .collect(),
+            None => Vec::new(),
+        };
+        let pad_to_multiple_of = fields.whole("pad_to_multiple_of", findings).map(|n| n as usize);
+        let tokenizer = Tokenizer { source, tokens, pad_to_multiple_of };
+        Some(Located { value: tokenizer, span: fields.span })
+    }
+
+    fn tokenizer_source(
+        &self,
+        node: &Node,
+        has_base: bool,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<TokenizerSource> {
+        match &node.value {
+            Value::Scalar { text, .. } if text == "union" => Some(TokenizerSource::Union),
+            Value::Scalar { text, .. } if text == "base" => {
+                if !has_base {
+                    let message =
+                        format!("stage `{}` takes the base's tokenizer but has no base", self.name.value);
+                    findings.push(
+                        Diagnostic::error("missing-base", node.span, message).help("add a `base_model:`"),
+                    );
+                }
+                Some(TokenizerSource::Base)
+            }
+            _ => {
+                let Located { value, .. } = self.resolver.read(node, findings)?;
+                Some(TokenizerSource::Model(value))
+            }
+        }
+    }
+
+    /// Reads a reference that must be there.
+    pub(super) fn reference(
+        &self,
+        node: &Node,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Option<Located<Reference>> {
+        self.resolver.read(node, findings)
+    }
+}

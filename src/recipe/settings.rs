@@ -1,0 +1,221 @@
+//! Checks parameters against their method's declaration.
+
+use super::diagnostic::{Diagnostic, Span};
+use super::fields::{Fields, did_you_mean, unknown_key};
+use super::yaml::{Entry, Node, Plain, Value as Yaml};
+use super::{Clause, Gradient, Located, Parameters, Setting};
+use crate::methods::{self, Kind, MethodSpec, ParamSpec, Scope, Value};
+
+/// Where parameters stand, which decides what can have an effect there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Level<'a> {
+    /// For the whole stage, module or slice.
+    Above,
+    /// For one model.
+    Model(&'a str),
+    /// For the base of a method that does not count it among its models.
+    Base(&'a str),
+}
+
+/// Reads the parameters of one level.
+pub struct SettingsReader<'a> {
+    pub stage: &'a str,
+    pub method: &'static MethodSpec,
+}
+
+impl SettingsReader<'_> {
+    /// Reads what stands under `parameters`, and parameters that stand beside it.
+    ///
+    /// mergekit drops the latter without a word; here they mean the same, and a note says so. What is not
+    /// a parameter at all is told of as an unknown key of `what`.
+    pub fn read(
+        &self,
+        fields: &Fields<'_>,
+        what: &str,
+        known: &[&str],
+        level: Level<'_>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Parameters {
+        let mut parameters = Parameters::new();
+        for entry in &fields.others {
+            if self.is_parameter(&entry.key) {
+                let message = format!("`{}` beside `parameters` is taken as one of them", entry.key);
+                findings.push(Diagnostic::note("parameter-beside", entry.key_span, message));
+                self.add(entry, level, &mut parameters, findings);
+            } else {
+                let own = self.method.params.iter().map(|param| param.name);
+                let all: Vec<&str> = known.iter().copied().chain(own).collect();
+                unknown_key(entry, what, &all, findings);
+            }
+        }
+        if let Some(node) = fields.get("parameters")
+            && let Some(listed) = Fields::read(node, "`parameters`", &[], findings)
+        {
+            for entry in listed.others {
+                self.add(entry, level, &mut parameters, findings);
+            }
+        }
+        parameters
+    }
+
+    fn is_parameter(&self, key: &str) -> bool {
+        self.method.param(key).is_some() || is_any_parameter(key)
+    }
+
+    fn add(
+        &self,
+        entry: &Entry,
+        level: Level<'_>,
+        parameters: &mut Parameters,
+        findings: &mut Vec<Diagnostic>,
+    ) {
+        let Some(param) = self.method.param(&entry.key) else {
+            return findings.push(self.undeclared(entry));
+        };
+        match level {
+            Level::Base(base) if !param.inert => {
+                let message = format!(
+                    "stage `{}`: `{}` of {base} has no effect, since {base} is the base",
+                    self.stage, entry.key
+                );
+                findings.push(Diagnostic::warning("base-parameters", entry.key_span, message));
+                return;
+            }
+            Level::Model(model) if param.scope == Scope::Shared && !param.inert => {
+                let message = format!(
+                    "stage `{}`: `{}` of {model} has no effect, since all models share it",
+                    self.stage, entry.key
+                );
+                let help = format!("set `{}` for the whole stage, slice or module", entry.key);
+                findings.push(Diagnostic::warning("shared-parameter", entry.key_span, message).help(help));
+                return;
+            }
+            _ => {}
+        }
+        if let Some(setting) = setting(param, &entry.value, findings) {
+            parameters.retain(|(name, _)| *name != param.name);
+            parameters.push((param.name, Located { value: setting, span: entry.value.span }));
+        }
+    }
+
+    fn undeclared(&self, entry: &Entry) -> Diagnostic {
+        let declared = || self.method.params.iter().map(|param| param.name);
+        let message =
+            format!("stage `{}`: method `{}` does not read `{}`", self.stage, self.method.name, entry.key);
+        match did_you_mean(&entry.key, declared()) {
+            Some(meant) if !is_any_parameter(&entry.key) => {
+                Diagnostic::error("unknown-parameter", entry.key_span, message)
+                    .help(format!("did you mean `{meant}`?"))
+            }
+            _ => {
+                let reads: Vec<&str> = declared().collect();
+                let help = if reads.is_empty() {
+                    "it reads no parameters".to_owned()
+                } else {
+                    format!("it reads: {}", reads.join(", "))
+                };
+                Diagnostic::warning("unused-parameter", entry.key_span, message).help(help)
+            }
+        }
+    }
+}
+
+fn is_any_parameter(key: &str) -> bool {
+    methods::all().iter().any(|method| method.spec().param(key).is_some())
+}
+
+/// Reads a setting: a value, a gradient, or a list of filtered values.
+fn setting(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Setting> {
+    match &node.value {
+        Yaml::Null => {
+            let message = format!("`{}` has no value", param.name);
+            findings.push(Diagnostic::error("wrong-type", node.span, message));
+            None
+        }
+        Yaml::Map(_) => Some(Setting::Filtered(clauses(param, std::slice::from_ref(node), findings)?)),
+        Yaml::List(items) if items.iter().any(|item| matches!(item.value, Yaml::Map(_))) => {
+            Some(Setting::Filtered(clauses(param, items, findings)?))
+        }
+        Yaml::List(_) | Yaml::Scalar { .. } => Some(Setting::Plain(gradient(param, node, findings)?)),
+    }
+}
+
+fn clauses(param: &ParamSpec, items: &[Node], findings: &mut Vec<Diagnostic>) -> Option<Vec<Clause>> {
+    const KEYS: [&str; 2] = ["filter", "value"];
+    let what = format!("an entry of `{}`", param.name);
+    let mut clauses: Vec<Clause> = Vec::new();
+    for item in items {
+        let fields = Fields::read(item, &what, &KEYS, findings)?;
+        for entry in &fields.others {
+            unknown_key(entry, &what, &KEYS, findings);
+        }
+        let filter = match fields.get("filter") {
+            None => None,
+            Some(_) => Some(fields.text("filter", findings)?.0.to_owned()).filter(|filter| filter != "*"),
+        };
+        let Some(value) = fields.get("value") else {
+            findings.push(Diagnostic::error("missing-key", fields.span, format!("{what} has no `value`")));
+            return None;
+        };
+        let span = value.span;
+        if clauses.iter().any(|earlier| earlier.filter.is_none()) {
+            let message = format!("{what} is never reached, since an earlier one matches every tensor");
+            findings.push(Diagnostic::warning("unreachable-filter", fields.span, message));
+        }
+        clauses.push(Clause { filter, value: gradient(param, value, findings)?, span });
+    }
+    Some(clauses)
+}
+
+fn gradient(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Gradient> {
+    match &node.value {
+        Yaml::List(items) => {
+            items.iter().map(|item| value(param, item, findings)).collect::<Option<Vec<_>>>().map(Gradient)
+        }
+        _ => value(param, node, findings).map(|value| Gradient(vec![value])),
+    }
+}
+
+fn value(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Value> {
+    let read = match (&node.value, param.kind) {
+        (Yaml::Scalar { text, plain }, Kind::Number) => number(text, *plain).map(Value::Number),
+        (Yaml::Scalar { text, plain }, Kind::Flag) => flag(text, *plain).map(Value::Flag),
+        _ => None,
+    };
+    if read.is_none() {
+        findings.push(wrong_value(param, node.span));
+    }
+    read
+}
+
+fn wrong_value(param: &ParamSpec, span: Span) -> Diagnostic {
+    let wanted = match param.kind {
+        Kind::Number => "a finite number, a list of them, or a list of `filter` and `value`",
+        Kind::Flag => "true or false",
+    };
+    Diagnostic::error("wrong-type", span, format!("`{}` must be {wanted}", param.name))
+}
+
+fn number(text: &str, plain: Plain) -> Option<f64> {
+    let value = match plain {
+        Plain::Number(value) => value,
+        Plain::Bool(value) => f64::from(u8::from(value)),
+        // `1e-5` is text to YAML 1.1, and a quoted number is a number where one is wanted.
+        Plain::Text => text.trim().parse().ok()?,
+    };
+    value.is_finite().then_some(value)
+}
+
+fn flag(text: &str, plain: Plain) -> Option<bool> {
+    match plain {
+        Plain::Bool(value) => Some(value),
+        Plain::Number(0.0) => Some(false),
+        Plain::Number(1.0) => Some(true),
+        Plain::Number(_) => None,
+        Plain::Text => match text.to_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => Some(true),
+            "false" | "no" | "off" | "0" => Some(false),
+            _ => None,
+        },
+    }
+}
