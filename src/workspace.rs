@@ -18,6 +18,7 @@ use crate::digest::Digest;
 use crate::history::{self, OutputRecord, Record};
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::experts;
 use crate::model::layout::Layout;
 use crate::model::locate::Places;
 use crate::model::tokenizer::vocabularies;
@@ -332,13 +333,11 @@ impl Workspace {
 }
 
 fn inventory(checkpoint: &Checkpoint, vocabulary: Option<String>) -> Inventory {
-    let specs = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
-    Inventory {
-        tensors: checkpoint.names().map(specs).collect(),
-        layout: Layout::infer(checkpoint.names(), &checkpoint.config),
-        config: checkpoint.config.clone(),
-        vocabulary,
-    }
+    let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
+    let mut tensors = checkpoint.names().map(spec).collect();
+    let (joined, pieces) = experts::join(&mut tensors);
+    let layout = Layout::infer(tensors.keys().map(String::as_str), &checkpoint.config);
+    Inventory { tensors, joined, pieces, layout, config: checkpoint.config.clone(), vocabulary }
 }
 
 fn count(plan: &Plan, build: &Build<'_>, outcome: Outcome) -> usize {

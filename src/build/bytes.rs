@@ -16,7 +16,13 @@ pub const READ_BYTES: usize = 1 << 20;
 pub enum Bytes {
     Memory(Arc<Vec<u8>>),
     Mapped(Arc<Mapping>),
-    Source { shard: Arc<Shard>, offset: u64, n_bytes: usize },
+    Source {
+        shard: Arc<Shard>,
+        offset: u64,
+        n_bytes: usize,
+    },
+    /// One after the other.
+    Joined(Arc<Vec<Bytes>>),
 }
 
 impl Bytes {
@@ -26,19 +32,29 @@ impl Bytes {
         Self::Source { shard, offset, n_bytes }
     }
 
-    pub fn len(&self) -> usize {
+    pub fn n_bytes(&self) -> usize {
         match self {
             Self::Memory(bytes) => bytes.len(),
             Self::Mapped(mapping) => mapping.len(),
             Self::Source { n_bytes, .. } => *n_bytes,
+            Self::Joined(parts) => parts.iter().map(Self::n_bytes).sum(),
+        }
+    }
+
+    /// A checkpoint's shard that the bytes are still in, if they are.
+    pub fn shard(&self) -> Option<&Arc<Shard>> {
+        match self {
+            Self::Memory(_) | Self::Mapped(_) => None,
+            Self::Source { shard, .. } => Some(shard),
+            Self::Joined(parts) => parts.iter().find_map(Self::shard),
         }
     }
 
     /// Hashes the bytes, reading them once from start to end.
     pub fn digest(&self) -> Result<Digest, ModelError> {
         let (mut hasher, mut scratch) = (blake3::Hasher::new(), Vec::new());
-        for start in (0..self.len()).step_by(READ_BYTES) {
-            hasher.update(self.range(start..(start + READ_BYTES).min(self.len()), &mut scratch)?);
+        for start in (0..self.n_bytes()).step_by(READ_BYTES) {
+            hasher.update(self.range(start..(start + READ_BYTES).min(self.n_bytes()), &mut scratch)?);
         }
         Ok(hasher.finalize().into())
     }
@@ -56,6 +72,19 @@ impl Bytes {
                 debug_assert!(range.end <= *n_bytes);
                 scratch.resize(range.len(), 0);
                 shard.read_at(offset + range.start as u64, scratch)?;
+                Ok(scratch)
+            }
+            Self::Joined(parts) => {
+                scratch.clear();
+                let (mut start, mut own) = (0, Vec::new());
+                for part in parts.iter() {
+                    let end = start + part.n_bytes();
+                    if start < range.end && range.start < end {
+                        let within = range.start.max(start) - start..range.end.min(end) - start;
+                        scratch.extend_from_slice(part.range(within, &mut own)?);
+                    }
+                    start = end;
+                }
                 Ok(scratch)
             }
         }

@@ -3,7 +3,7 @@
 //! Computing goes on while results are made durable. Nothing in a build waits for a commit but its
 //! end: consumers read results from memory or from the temporary file.
 
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{Scope, ScopedJoinHandle};
 
@@ -121,7 +121,7 @@ fn work(
                 Job::Flush(done) => flushed.push(done),
             }
             let full = actions.len() >= BATCH_ACTIONS || total >= BATCH_BYTES;
-            next = if full { None } else { ready(receiver) };
+            next = if full { None } else { receiver.try_recv().ok() };
         }
         let freed: u64 = actions.iter().map(in_memory).sum();
         check()?;
@@ -134,11 +134,4 @@ fn work(
         }
     }
     Ok(())
-}
-
-fn ready(receiver: &Receiver<Job>) -> Option<Job> {
-    match receiver.try_recv() {
-        Ok(job) => Some(job),
-        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-    }
 }

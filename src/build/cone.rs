@@ -107,9 +107,9 @@ impl<'b, 'a> Cone<'b, 'a> {
         let (mut hasher, mut raw) = (blake3::Hasher::new(), Vec::new());
         let mut values = vec![0.0; READ_BYTES / dtype.size()];
         let mut finite = true;
-        for start in (0..bytes.len()).step_by(READ_BYTES) {
+        for start in (0..bytes.n_bytes()).step_by(READ_BYTES) {
             self.build.check_interrupted()?;
-            let block = bytes.range(start..(start + READ_BYTES).min(bytes.len()), &mut raw)?;
+            let block = bytes.range(start..(start + READ_BYTES).min(bytes.n_bytes()), &mut raw)?;
             hasher.update(block);
             if dtype.is_float() {
                 let values = &mut values[..block.len() / dtype.size()];
@@ -122,7 +122,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         context.events.event(Event::Hashed {
             model: &reference.to_string_lossy(),
             tensor: &source.tensor,
-            bytes: bytes.len() as u64,
+            bytes: bytes.n_bytes() as u64,
         });
         if range.identity.is_settled(started) {
             committer.remember((*range, content))?;
@@ -169,6 +169,11 @@ impl<'b, 'a> Cone<'b, 'a> {
                 // The result is a source's bytes, found through the key whenever they are wanted.
                 (digests[0], self.bytes(input_nodes[0])?, None)
             }
+            Task::Join { .. } => {
+                let parts = input_nodes.iter().map(|input| self.bytes(*input)).collect::<Result<_, _>>()?;
+                let bytes = Bytes::Joined(Arc::new(parts));
+                (bytes.digest()?, bytes, None)
+            }
             Task::Compute { operation, compute, .. } => {
                 let mut inputs = Vec::with_capacity(input_nodes.len());
                 for input in &input_nodes {
@@ -196,12 +201,16 @@ impl<'b, 'a> Cone<'b, 'a> {
                 let digest = match &bytes {
                     Bytes::Memory(bytes) => Digest::of(bytes),
                     Bytes::Mapped(mapping) => Digest::of(mapping),
-                    Bytes::Source { .. } => unreachable!("a result is not a source"),
+                    Bytes::Source { .. } | Bytes::Joined(_) => unreachable!("a result is not a source"),
                 };
                 (digest, bytes, Some(content))
             }
         };
-        context.events.event(Event::Ran { stage: &stage, tensor: &action.tensor, bytes: bytes.len() as u64 });
+        context.events.event(Event::Ran {
+            stage: &stage,
+            tensor: &action.tensor,
+            bytes: bytes.n_bytes() as u64,
+        });
         self.warm.insert(node, bytes.clone());
         if held {
             self.build.held.lock().expect("no thread panics with it").insert(node, bytes);

@@ -200,7 +200,7 @@ pub fn size(text: &str) -> Result<u64, String> {
     };
     let number: f64 = number.parse().map_err(|_| "write a size as 512MB or 4GiB".to_owned())?;
     let bytes = number * factor as f64;
-    if bytes >= 1.0 && bytes < 1e18 { Ok(bytes as u64) } else { Err("the size is out of range".to_owned()) }
+    if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err("the size is out of range".to_owned()) }
 }
 
 #[cfg(test)]

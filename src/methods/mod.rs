@@ -197,7 +197,7 @@ pub struct Leaf<'a> {
 
 impl Leaf<'_> {
     /// Number of elements in the leaf.
-    pub fn len(&self) -> usize {
+    pub fn n_elements(&self) -> usize {
         self.rows * self.row_len
     }
 }

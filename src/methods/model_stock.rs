@@ -133,7 +133,7 @@ impl Kernel for Whole {
 
     fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64]) {
         let mut own = Vec::with_capacity(sums.len());
-        gram(leaf.inputs, 0..leaf.len(), &mut own);
+        gram(leaf.inputs, 0..leaf.n_elements(), &mut own);
         sums.copy_from_slice(&own);
     }
 
@@ -145,7 +145,7 @@ impl Kernel for Whole {
     }
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
-        blend(leaf.inputs, 0..leaf.len(), self.ratio.expect("the pass came first"), out);
+        blend(leaf.inputs, 0..leaf.n_elements(), self.ratio.expect("the pass came first"), out);
     }
 }
 

@@ -133,7 +133,7 @@ mod tests {
             assert_close(&Case::new(&inputs).number("t", 0.3).run(&Slerp), &expected);
         }
         let case = Case::of_shape(&[2, 2], &[("base", &[1.0, 0.0, 0.0, 2.0]), ("x", &[0.0, 3.0, 1.0, 0.0])]);
-        let expected = [0.8910065, 1.3619716, 0.4539905, 1.7820131];
+        let expected = [0.8910065, 1.3619716, 0.4539905, 1.782_013];
         assert_close(&case.number("t", 0.3).run(&Slerp), &expected);
     }
 

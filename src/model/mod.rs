@@ -1,6 +1,7 @@
 //! The read side of checkpoints: finding them, their headers, their layers, their bytes.
 
 pub mod checkpoint;
+pub mod experts;
 pub mod header;
 pub mod layout;
 pub mod locate;

@@ -108,7 +108,7 @@ fn write_beside(
         match build.bytes(node)? {
             Bytes::Memory(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
             Bytes::Mapped(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
-            source @ Bytes::Source { .. } => {
+            source @ (Bytes::Source { .. } | Bytes::Joined(_)) => {
                 copy_source(&source, build.settled(node).digest, file, *offset, &failed)
             }
         }
@@ -126,15 +126,15 @@ fn copy_source(
     failed: &(dyn Fn(io::Error) -> OutputError + Sync),
 ) -> Result<(), OutputError> {
     let (mut hasher, mut scratch) = (blake3::Hasher::new(), Vec::new());
-    for start in (0..source.len()).step_by(COPY_BYTES) {
+    for start in (0..source.n_bytes()).step_by(COPY_BYTES) {
         let block = source
-            .range(start..(start + COPY_BYTES).min(source.len()), &mut scratch)
+            .range(start..(start + COPY_BYTES).min(source.n_bytes()), &mut scratch)
             .map_err(|error| OutputError::Build(error.into()))?;
         hasher.update(block);
         file.write_all_at(block, offset + start as u64).map_err(failed)?;
     }
     if Digest::from(hasher.finalize()) != digest
-        && let Bytes::Source { shard, .. } = source
+        && let Some(shard) = source.shard()
     {
         let changed = ModelError::Changed { path: shard.path.clone() };
         return Err(OutputError::Build(changed.into()));

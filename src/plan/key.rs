@@ -42,6 +42,7 @@ fn write(plan: &Plan, node: NodeId, digests: &[Digest], sink: &mut dyn Sink) {
             sink.text("compute", compute.map_or("as stored", |dtype| dtype.name()));
         }
         Task::Identical { inputs: _ } => sink.text("method", "identical"),
+        Task::Join { inputs: _ } => sink.text("method", "join"),
     }
     for (i, (label, (input, digest))) in
         task.labels().iter().zip(plan.inputs(node).into_iter().zip(digests)).enumerate()

@@ -10,13 +10,14 @@ use petgraph::graph::DiGraph;
 use super::inputs::Segment;
 use super::params::{Site, evaluate};
 use super::shape::{OutputTensor, Part, Shapes, StageShape, keeps_bytes, model_id};
-use super::{Action, InputLabel, Model, Node, NodeId, Origin, Plan, Source, StagePlan, Task};
+use super::{Action, InputLabel, Model, ModelId, Node, NodeId, Origin, Plan, Source, StagePlan, Task};
 use crate::kernels::philox::Stream;
 use crate::methods::{
     ArgumentError, Arguments, BaseRule, Default, InputArguments, ParamSpec, Reduced, Scope, Values, convert,
 };
 use crate::recipe::diagnostic::{Diagnostic, Span};
 use crate::recipe::{Parameters, Recipe, Reference, StageId};
+use crate::tensor::TensorSpec;
 
 /// Lowers everything the targets need. Errors are added to the findings; the plan is then incomplete.
 pub fn lower(
@@ -65,7 +66,8 @@ struct Lowering<'a> {
     models: &'a [Model],
     shapes: &'a Shapes<'a>,
     graph: DiGraph<Node, usize>,
-    sources: HashMap<(usize, String), NodeId>,
+    /// Tensors of checkpoints, and those joined of several.
+    sources: HashMap<(ModelId, String), NodeId>,
     outputs: HashMap<(StageId, String), NodeId>,
     findings: &'a mut Vec<Diagnostic>,
 }
@@ -200,12 +202,48 @@ impl<'a> Lowering<'a> {
             Reference::Stage(stage) => self.output(*stage, &part.tensor),
             Reference::Model(reference) => {
                 let model = model_id(self.models, reference);
-                *self.sources.entry((model.0, part.tensor.clone())).or_insert_with(|| {
-                    let spec = part.spec.clone();
-                    self.graph.add_node(Node::Source(Source { model, tensor: part.tensor.clone(), spec }))
-                })
+                match self.models[model.0].inventory.joined.get(&part.tensor) {
+                    None => self.source(model, &part.tensor, &part.spec),
+                    Some(pieces) => self.join(site.stage, model, part, pieces),
+                }
             }
         }
+    }
+
+    fn source(&mut self, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {
+        *self.sources.entry((model, tensor.to_owned())).or_insert_with(|| {
+            self.graph.add_node(Node::Source(Source { model, tensor: tensor.to_owned(), spec: spec.clone() }))
+        })
+    }
+
+    /// A tensor that its checkpoint stores in pieces, told as work of the first stage that reads it.
+    fn join(&mut self, stage: StageId, model: ModelId, part: &Part, pieces: &[String]) -> NodeId {
+        let key = (model, part.tensor.clone());
+        if let Some(node) = self.sources.get(&key) {
+            return *node;
+        }
+        let Model { reference, inventory } = &self.models[model.0];
+        let name = &reference.path;
+        if let [only] = pieces {
+            // The tensor has but another name.
+            return self.source(model, only, &part.spec);
+        }
+        let labels = vec![InputLabel { name: name.clone(), is_base: false }; pieces.len()];
+        let inputs: Vec<NodeId> =
+            pieces.iter().map(|piece| self.source(model, piece, &inventory.pieces[piece])).collect();
+        let action = Action {
+            stage,
+            tensor: format!("{} of {name}", part.tensor),
+            task: Task::Join { inputs: labels },
+            spec: part.spec.clone(),
+            origins: Vec::new(),
+        };
+        let node = self.graph.add_node(Node::Action(action));
+        for (number, input) in inputs.into_iter().enumerate() {
+            self.graph.add_edge(input, node, number);
+        }
+        self.sources.insert(key, node);
+        node
     }
 
     fn label(&self, site: &Spot<'a>, part: &Part, is_base: bool) -> InputLabel {

@@ -37,6 +37,10 @@ pub type NodeId = NodeIndex;
 #[derive(Clone, Debug)]
 pub struct Inventory {
     pub tensors: BTreeMap<String, TensorSpec>,
+    /// Tensors that the checkpoint stores in pieces, or under another name, with the pieces in order.
+    pub joined: BTreeMap<String, Vec<String>>,
+    /// The pieces as the checkpoint stores them.
+    pub pieces: BTreeMap<String, TensorSpec>,
     pub layout: Layout,
     pub config: Value,
     /// Equal for models whose tokenizers have the same tokens at the same places.
@@ -124,6 +128,8 @@ pub enum Task {
     },
     /// A tensor that is not floating-point: all inputs must be equal, and the result is any of them.
     Identical { inputs: Vec<InputLabel> },
+    /// Tensors of a checkpoint laid one behind the other, as newer layouts store them; never kept.
+    Join { inputs: Vec<InputLabel> },
 }
 
 /// What an action's input is in the recipe, for messages only.
@@ -146,7 +152,7 @@ impl Node {
 impl Task {
     pub fn labels(&self) -> &[InputLabel] {
         match self {
-            Self::Compute { inputs, .. } | Self::Identical { inputs } => inputs,
+            Self::Compute { inputs, .. } | Self::Identical { inputs } | Self::Join { inputs } => inputs,
         }
     }
 }

@@ -131,7 +131,14 @@ impl<'r> Shaper<'r, '_> {
         let tensors: BTreeMap<String, TensorSpec> =
             outputs.iter().map(|(name, output)| (name.clone(), output.spec.clone())).collect();
         let layout = crate::model::layout::Layout::infer(tensors.keys().map(String::as_str), &config);
-        let inventory = Inventory { tensors, layout, config, vocabulary };
+        let inventory = Inventory {
+            tensors,
+            joined: BTreeMap::new(),
+            pieces: BTreeMap::new(),
+            layout,
+            config,
+            vocabulary,
+        };
         Ok(StageShape { segments, outputs, inventory, donor, tokenizer })
     }
 

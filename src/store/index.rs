@@ -15,14 +15,15 @@ use crate::digest::{ActionKey, Digest};
 use crate::identity::Identity;
 
 type Bytes32 = [u8; 32];
+type MemoKey = (u64, u64, u64, u64);
+type MemoValue = (u64, i64, i64, Bytes32, bool);
 
 /// Action key -> digest and size of its output.
 const ACTIONS: TableDefinition<Bytes32, (Bytes32, u64)> = TableDefinition::new("actions");
 /// Action key -> the readable form of what was hashed into it.
 const MANIFESTS: TableDefinition<Bytes32, &str> = TableDefinition::new("manifests");
 /// Device, inode, offset, length -> size, stamps, then what the range held.
-const MEMO: TableDefinition<(u64, u64, u64, u64), (u64, i64, i64, Bytes32, bool)> =
-    TableDefinition::new("memo");
+const MEMO: TableDefinition<MemoKey, MemoValue> = TableDefinition::new("memo");
 /// Build number -> its record, as the caller wrote it.
 const BUILDS: TableDefinition<u64, &[u8]> = TableDefinition::new("builds");
 
@@ -235,7 +236,7 @@ impl Snapshot<'_> {
     }
 }
 
-fn memo_key(range: &FileRange) -> (u64, u64, u64, u64) {
+fn memo_key(range: &FileRange) -> MemoKey {
     (range.identity.device, range.identity.inode, range.offset, range.n_bytes)
 }
 

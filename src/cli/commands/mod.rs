@@ -25,7 +25,6 @@ struct Ready {
     workspace: Workspace,
     recipe: Recipe,
     planned: Planned,
-    findings: Vec<Diagnostic>,
 }
 
 /// How far a recipe could be read.
@@ -76,7 +75,7 @@ fn prepare(args: &RecipeArgs, flags: Flags<'_>, ui: &Ui) -> Result<Ready, CliErr
     ui.findings(&name, &text, &findings);
     judge(&findings, args.deny_warnings, &name)?;
     match (recipe, planned) {
-        (Some(recipe), Some(planned)) => Ok(Ready { workspace, recipe, planned, findings }),
+        (Some(recipe), Some(planned)) => Ok(Ready { workspace, recipe, planned }),
         _ => unreachable!("without an error there is a recipe and a plan"),
     }
 }

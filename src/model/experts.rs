@@ -1,0 +1,102 @@
+//! Checkpoints that store each expert by itself, seen in the layout that transformers 5 gives them.
+//!
+//! Mixtral files have `block_sparse_moe.experts.E.{w1,w3,w2}`; the model has one `mlp.experts.gate_up_proj`
+//! of shape [experts, w1 rows + w3 rows, columns] and one `mlp.experts.down_proj`. mergekit merges, and
+//! writes, the latter. Laying pieces one behind the other is all it takes.
+
+use std::collections::BTreeMap;
+
+use crate::tensor::{Shape, TensorSpec};
+
+const OLD: &str = "block_sparse_moe";
+
+/// Replaces the experts' tensors by the joined ones. Returns the pieces of each joined tensor.
+///
+/// Pieces keep their entries under their own names in the returned specs.
+pub fn join(
+    tensors: &mut BTreeMap<String, TensorSpec>,
+) -> (BTreeMap<String, Vec<String>>, BTreeMap<String, TensorSpec>) {
+    let mut joined = BTreeMap::new();
+    let mut pieces = BTreeMap::new();
+    let prefixes: Vec<String> = tensors
+        .keys()
+        .filter_map(|name| name.strip_suffix(".gate.weight")?.strip_suffix(OLD).map(str::to_owned))
+        .collect();
+    for prefix in prefixes {
+        let experts = |weights: &[&str]| -> Vec<String> {
+            (0..)
+                .map(|expert| {
+                    weights
+                        .iter()
+                        .map(|w| format!("{prefix}{OLD}.experts.{expert}.{w}.weight"))
+                        .collect::<Vec<_>>()
+                })
+                .take_while(|names| names.iter().all(|name| tensors.contains_key(name)))
+                .flatten()
+                .collect()
+        };
+        let (up, down) = (experts(&["w1", "w3"]), experts(&["w2"]));
+        let Some((up_spec, down_spec)) = stacked(tensors, &up, 2).zip(stacked(tensors, &down, 1)) else {
+            continue;
+        };
+        for (name, spec, parts) in [("gate_up_proj", up_spec, up), ("down_proj", down_spec, down)] {
+            for part in &parts {
+                pieces.extend(tensors.remove_entry(part));
+            }
+            let name = format!("{prefix}mlp.experts.{name}");
+            tensors.insert(name.clone(), spec);
+            joined.insert(name, parts);
+        }
+        let gate = format!("{prefix}{OLD}.gate.weight");
+        if let Some(spec) = tensors.remove(&gate) {
+            let name = format!("{prefix}mlp.gate.weight");
+            pieces.insert(gate.clone(), spec.clone());
+            tensors.insert(name.clone(), spec);
+            joined.insert(name, vec![gate]);
+        }
+    }
+    (joined, pieces)
+}
+
+/// The spec of pieces stacked `each` to an expert, if they are matrices of one shape and dtype.
+fn stacked(tensors: &BTreeMap<String, TensorSpec>, pieces: &[String], each: usize) -> Option<TensorSpec> {
+    let first = &tensors[pieces.first()?];
+    let [rows, columns] = first.shape.0[..] else { return None };
+    let alike = pieces.iter().all(|piece| tensors[piece] == *first);
+    alike.then(|| TensorSpec {
+        dtype: first.dtype,
+        shape: Shape(vec![pieces.len() / each, each * rows, columns]),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Dtype;
+
+    #[test]
+    fn experts_are_joined_in_order() {
+        let spec = |dims: &[usize]| TensorSpec { dtype: Dtype::F32, shape: Shape(dims.to_vec()) };
+        let mut tensors: BTreeMap<String, TensorSpec> = BTreeMap::new();
+        for expert in 0..3 {
+            for (w, dims) in [("w1", [5, 4]), ("w2", [4, 5]), ("w3", [5, 4])] {
+                tensors.insert(format!("l.0.block_sparse_moe.experts.{expert}.{w}.weight"), spec(&dims));
+            }
+        }
+        tensors.insert("l.0.block_sparse_moe.gate.weight".to_owned(), spec(&[3, 4]));
+        let (joined, pieces) = join(&mut tensors);
+        let named: Vec<_> = tensors.iter().map(|(name, spec)| format!("{name} {}", spec.shape)).collect();
+        assert_eq!(
+            named,
+            [
+                "l.0.mlp.experts.down_proj [3, 4, 5]",
+                "l.0.mlp.experts.gate_up_proj [3, 10, 4]",
+                "l.0.mlp.gate.weight [3, 4]"
+            ]
+        );
+        let up = &joined["l.0.mlp.experts.gate_up_proj"];
+        assert_eq!(up[1], "l.0.block_sparse_moe.experts.0.w3.weight");
+        assert_eq!(up[2], "l.0.block_sparse_moe.experts.1.w1.weight");
+        assert_eq!(pieces.len(), 10);
+    }
+}
