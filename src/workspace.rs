@@ -21,12 +21,13 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::experts;
 use crate::model::layout::Layout;
 use crate::model::locate::Places;
-use crate::model::tokenizer::vocabularies;
+use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::output::card::{Card, license_of};
 use crate::output::{Output, OutputError, Written, check_free, lock};
 use crate::plan::{self, Inventory, Model, Node, NodeId, Plan, models_needed};
+use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::{LoadOptions, Loaded, Recipe, StageId, load};
+use crate::recipe::{LoadOptions, Loaded, Recipe, Stage, StageId, load};
 use crate::store::{Store, StoreError};
 
 /// Why something could not be done.
@@ -146,13 +147,19 @@ impl Workspace {
         let dirs: Vec<&Path> = checkpoints.iter().map(|checkpoint| checkpoint.dir.as_path()).collect();
         let with_tokenizer = recipe.stages.iter().any(|stage| stage.tokenizer.is_some());
         let vocabularies = if with_tokenizer { vocabularies(&dirs)? } else { vec![None; dirs.len()] };
+        let is_auto = |stage: &Stage| matches!(&stage.chat_template, Some(template) if template.value == ChatTemplate::Auto);
+        let templates = if recipe.stages.iter().any(is_auto) {
+            dirs.iter().map(|dir| chat_template(dir)).collect::<Result<_, _>>()?
+        } else {
+            vec![None; dirs.len()]
+        };
         let models: Vec<Model> = needed
             .into_iter()
             .zip(&checkpoints)
-            .zip(vocabularies)
-            .map(|(((reference, _), checkpoint), vocabulary)| Model {
+            .zip(vocabularies.into_iter().zip(templates))
+            .map(|(((reference, _), checkpoint), (vocabulary, template))| Model {
                 reference,
-                inventory: inventory(checkpoint, vocabulary),
+                inventory: inventory(checkpoint, vocabulary, template),
             })
             .collect();
         let (plan, findings) = plan::plan(recipe, &models, targets);
@@ -260,11 +267,6 @@ impl Workspace {
             shard_bytes: self.shard_bytes,
             donor: &checkpoints[stage.donor.0].dir,
             tokenizer: &checkpoints[stage.tokenizer.0].dir,
-            chat_template: recipe
-                .stage(target)
-                .chat_template
-                .as_ref()
-                .map(|template| template.value.as_str()),
             card: card.text(),
             recipe: recipe.text.to_string(),
             lock: lock::text(recipe, models, plan, target, build),
@@ -332,12 +334,17 @@ impl Workspace {
     }
 }
 
-fn inventory(checkpoint: &Checkpoint, vocabulary: Option<String>) -> Inventory {
+fn inventory(
+    checkpoint: &Checkpoint,
+    vocabulary: Option<String>,
+    chat_template: Option<String>,
+) -> Inventory {
     let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
     let mut tensors = checkpoint.names().map(spec).collect();
     let (joined, pieces) = experts::join(&mut tensors);
     let layout = Layout::infer(tensors.keys().map(String::as_str), &checkpoint.config);
-    Inventory { tensors, joined, pieces, layout, config: checkpoint.config.clone(), vocabulary }
+    let config = checkpoint.config.clone();
+    Inventory { tensors, joined, pieces, layout, config, vocabulary, chat_template }
 }
 
 fn count(plan: &Plan, build: &Build<'_>, outcome: Outcome) -> usize {

@@ -1,4 +1,4 @@
-//! Vocabularies: whether two models have the same tokens at the same places.
+//! Tokenizers: whether two models have the same tokens at the same places, and how they format a chat.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -9,6 +9,11 @@ use serde_json::Value;
 
 use super::ModelError;
 use crate::digest::Digest;
+
+/// The file of a chat template that has one of its own.
+pub const CHAT_TEMPLATE: &str = "chat_template.jinja";
+/// The tokenizer's settings, which may hold the chat template instead.
+pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// A name for each model's vocabulary, equal for equal vocabularies; `None` without tokenizer.json.
 ///
@@ -34,6 +39,23 @@ pub fn vocabularies(dirs: &[&Path]) -> Result<Vec<Option<String>>, ModelError> {
         }
     }
     Ok(files.iter().map(|file| file.as_ref().map(|(digest, ..)| names[digest].clone())).collect())
+}
+
+/// A checkpoint's chat template: a file of its own, or a key of tokenizer_config.json.
+pub fn chat_template(dir: &Path) -> Result<Option<String>, ModelError> {
+    let read = |name: &str| {
+        let path = dir.join(name);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ModelError::io(&path)(error)),
+        }
+    };
+    if let Some(text) = read(CHAT_TEMPLATE)? {
+        return Ok(Some(text));
+    }
+    let config = read(TOKENIZER_CONFIG)?.and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    Ok(config.and_then(|config| config["chat_template"].as_str().map(str::to_owned)))
 }
 
 /// The digest of all tokens with their places, whatever else the tokenizer does.

@@ -3,12 +3,15 @@
 use std::fs;
 use std::io;
 
+use serde_json::Value;
+
 use super::{Output, OutputError};
+use crate::model::tokenizer::{CHAT_TEMPLATE, TOKENIZER_CONFIG};
 
 /// Files that belong to a tokenizer; any of them may be missing.
 const TOKENIZER_FILES: [&str; 9] = [
     "tokenizer.json",
-    "tokenizer_config.json",
+    TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "tokenizer.model",
@@ -17,8 +20,6 @@ const TOKENIZER_FILES: [&str; 9] = [
     "vocab.txt",
     CHAT_TEMPLATE,
 ];
-
-const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// Files that come from the model that config.json comes from.
 const DONOR_FILES: [&str; 4] = [
@@ -46,9 +47,24 @@ pub(super) fn files(output: &Output<'_>) -> Result<Vec<(String, Vec<u8>)>, Outpu
             }
         }
     }
-    if let Some(template) = output.chat_template {
+    if let Some(template) = &output.stage.chat_template {
         files.retain(|(name, _)| name != CHAT_TEMPLATE);
+        for (_, bytes) in files.iter_mut().filter(|(name, _)| name == TOKENIZER_CONFIG) {
+            *bytes = without_template(bytes);
+        }
         files.push((CHAT_TEMPLATE.to_owned(), template.as_bytes().to_vec()));
     }
     Ok(files)
+}
+
+/// A tokenizer's settings but for the chat template, which some loaders would prefer to the file.
+fn without_template(config: &[u8]) -> Vec<u8> {
+    match serde_json::from_slice::<Value>(config) {
+        Ok(Value::Object(mut keys)) if keys.contains_key("chat_template") => {
+            keys.shift_remove("chat_template");
+            let text = serde_json::to_string_pretty(&keys).expect("JSON values serialise");
+            (text + "\n").into_bytes()
+        }
+        _ => config.to_vec(),
+    }
 }

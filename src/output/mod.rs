@@ -56,7 +56,6 @@ pub struct Output<'a> {
     /// Directories that config-like files and tokenizer files are copied from.
     pub donor: &'a Path,
     pub tokenizer: &'a Path,
-    pub chat_template: Option<&'a str>,
     /// Files with their whole text: the model card, the recipe, the lock.
     pub card: String,
     pub recipe: String,

@@ -58,6 +58,7 @@ fn stage_plan(shape: &StageShape<'_>) -> StagePlan {
         config: shape.inventory.config.clone(),
         tokenizer: shape.tokenizer,
         donor: shape.donor,
+        chat_template: shape.chat_template.clone(),
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Inventory {
     pub config: Value,
     /// Equal for models whose tokenizers have the same tokens at the same places.
     pub vocabulary: Option<String>,
+    /// The model's chat template, if any stage asks for the most common one.
+    pub chat_template: Option<String>,
 }
 
 /// A checkpoint that the recipe refers to.
@@ -78,6 +80,8 @@ pub struct StagePlan {
     /// Whose tokenizer files and generation_config.json the output gets.
     pub tokenizer: ModelId,
     pub donor: ModelId,
+    /// Replaces the tokenizer's own chat template.
+    pub chat_template: Option<String>,
 }
 
 #[derive(Debug)]

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::inputs::{Segment, segments};
+use super::tokenizer::Choice;
 use super::{Inventory, Model, ModelId, config, tokenizer};
 use crate::methods::{BaseRule, MissingRule};
 use crate::model::layout::{Position, is_head, is_optional, is_token_embedding, unwrapped};
@@ -21,6 +22,8 @@ pub struct StageShape<'r> {
     pub inventory: Inventory,
     pub donor: ModelId,
     pub tokenizer: ModelId,
+    /// Replaces the tokenizer's own chat template.
+    pub chat_template: Option<String>,
 }
 
 /// One output tensor and where it comes from.
@@ -117,7 +120,7 @@ impl<'r> Shaper<'r, '_> {
         if !errors.is_empty() {
             return Err(summarise(errors));
         }
-        let (donor, tokenizer, vocabulary) = tokenizer::choose(
+        let Choice { donor, tokenizer, vocabulary, chat_template } = tokenizer::choose(
             self.recipe,
             self.stage,
             donor_reference,
@@ -138,8 +141,11 @@ impl<'r> Shaper<'r, '_> {
             layout,
             config,
             vocabulary,
+            chat_template: chat_template
+                .clone()
+                .or_else(|| self.models[tokenizer.0].inventory.chat_template.clone()),
         };
-        Ok(StageShape { segments, outputs, inventory, donor, tokenizer })
+        Ok(StageShape { segments, outputs, inventory, donor, tokenizer, chat_template })
     }
 
     /// The model that config.json and, unless the recipe says otherwise, the tokenizer come from: the

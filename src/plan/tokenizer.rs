@@ -3,8 +3,18 @@
 use super::inputs::Segment;
 use super::shape::{Shapes, inventory_of, model_id};
 use super::{Model, ModelId};
+use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Reference, Stage, TokenizerSource};
+
+/// Where the files beside a stage's weights come from.
+pub struct Choice {
+    pub donor: ModelId,
+    pub tokenizer: ModelId,
+    pub vocabulary: Option<String>,
+    /// A chat template that replaces that of the tokenizer's model.
+    pub chat_template: Option<String>,
+}
 
 /// Chooses the donor of config.json and of the tokenizer, and says what vocabulary the output has.
 ///
@@ -19,7 +29,7 @@ pub fn choose(
     models: &[Model],
     shapes: &Shapes<'_>,
     findings: &mut Vec<Diagnostic>,
-) -> Result<(ModelId, ModelId, Option<String>), Diagnostic> {
+) -> Result<Choice, Diagnostic> {
     // A stage hands on the checkpoints that it took these files from itself.
     let donor_model = |reference: &Reference| match reference {
         Reference::Model(model) => model_id(models, model),
@@ -30,8 +40,14 @@ pub fn choose(
         Reference::Stage(stage) => shapes[stage.0].as_ref().expect("stages are shaped in order").tokenizer,
     };
     let vocabulary = |reference: &Reference| inventory_of(models, shapes, reference).vocabulary.as_ref();
+    let template = |source: &Reference| chat_template(stage, source, models, shapes);
     let Some(asked) = &stage.tokenizer else {
-        return Ok((donor_model(donor), tokenizer_model(donor), vocabulary(donor).cloned()));
+        return Ok(Choice {
+            donor: donor_model(donor),
+            tokenizer: tokenizer_model(donor),
+            vocabulary: vocabulary(donor).cloned(),
+            chat_template: template(donor),
+        });
     };
     let not_yet = |what: &str| {
         let message = format!("stage `{}`: {what} is not supported yet", stage.name);
@@ -79,5 +95,49 @@ pub fn choose(
             }
         }
     }
-    Ok((donor_model(donor), tokenizer_model(source), Some(wanted.clone())))
+    Ok(Choice {
+        donor: donor_model(donor),
+        tokenizer: tokenizer_model(source),
+        vocabulary: Some(wanted.clone()),
+        chat_template: template(source),
+    })
+}
+
+/// The template that the stage sets, or that the stage whose tokenizer it takes has set.
+fn chat_template(
+    stage: &Stage,
+    tokenizer: &Reference,
+    models: &[Model],
+    shapes: &Shapes<'_>,
+) -> Option<String> {
+    let inherited = match tokenizer {
+        Reference::Model(_) => None,
+        Reference::Stage(stage) => {
+            shapes[stage.0].as_ref().expect("stages are shaped in order").chat_template.clone()
+        }
+    };
+    match stage.chat_template.as_ref().map(|template| &template.value) {
+        None => inherited,
+        Some(ChatTemplate::Jinja(text)) => Some(text.clone()),
+        Some(ChatTemplate::Auto) => {
+            let references = stage.references().into_iter().map(|located| &located.value);
+            let mut seen: Vec<&Reference> = Vec::new();
+            let mut votes: Vec<(&str, usize)> = Vec::new();
+            for reference in references {
+                if seen.contains(&reference) {
+                    continue;
+                }
+                seen.push(reference);
+                let Some(text) = &inventory_of(models, shapes, reference).chat_template else { continue };
+                match votes.iter_mut().find(|(known, _)| *known == text.trim()) {
+                    Some((_, count)) => *count += 1,
+                    None => votes.push((text.trim(), 1)),
+                }
+            }
+            let most = votes.iter().map(|(_, count)| *count).max();
+            // Among equals the first in the recipe wins, so that the choice does not depend on chance.
+            let winner = votes.iter().find(|(_, count)| Some(*count) == most);
+            winner.map(|(text, _)| (*text).to_owned()).or(inherited)
+        }
+    }
 }

@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn lines_and_columns_count_from_one_and_in_characters() {
-        let text = "a: 1\né: x\n";
+        let text = "a: 1\n\u{e9}: x\n";
         let at = text.find('x').unwrap();
         assert_eq!(Span { start: at, end: at + 1 }.line_column(text), (2, 4));
         assert_eq!(Span { start: 0, end: 1 }.line_column(text), (1, 1));

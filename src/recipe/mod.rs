@@ -1,7 +1,7 @@
 //! Recipes: from YAML text to stages whose every reference and parameter has been checked.
 //!
-//! Two types a stage: as typed (`syntax`, with source positions) and as meant (this file, made by
-//! `resolve`). Everything after the recipe works on the second. Nothing here reads files.
+//! Two forms of a recipe: as typed (`yaml`, nodes with source positions) and as meant (this file, made
+//! by `resolve`). Everything after the recipe works on the second. Nothing here reads files.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::methods::{Method, Value};
 use crate::tensor::Dtype;
 
 mod body;
+pub mod chat_template;
 mod cycle;
 pub mod diagnostic;
 mod fields;
@@ -20,6 +21,7 @@ mod yaml;
 
 pub use resolve::load;
 
+use chat_template::ChatTemplate;
 use diagnostic::{Diagnostic, Span};
 
 /// What a recipe is read with besides its text.
@@ -77,7 +79,7 @@ pub struct Stage {
     /// Type of the result.
     pub out_dtype: Option<Located<Dtype>>,
     pub tokenizer: Option<Located<Tokenizer>>,
-    pub chat_template: Option<Located<String>>,
+    pub chat_template: Option<Located<ChatTemplate>>,
     pub seed: u64,
     /// Whether results of this stage may be kept in the store.
     pub cache: bool,

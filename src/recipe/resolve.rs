@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::chat_template::{self, ChatTemplate};
 use super::diagnostic::{Diagnostic, Span};
 use super::fields::{Fields, did_you_mean};
 use super::reference::Resolver;
@@ -182,9 +183,6 @@ impl StageReader<'_> {
         let has_error = findings.iter().any(Diagnostic::is_error);
         let (body, parameters) = body::read(self, method.spec(), base.as_ref(), &KEYS, findings)?;
         let tokenizer = self.tokenizer(base.is_some(), findings);
-        let chat_template = fields
-            .text("chat_template", findings)
-            .map(|(text, span)| Located { value: text.to_owned(), span });
         let seed = fields.whole("seed", findings).or_else(|| fields.whole("random_seed", findings));
         let stage = Stage {
             name: name.value.clone(),
@@ -196,7 +194,7 @@ impl StageReader<'_> {
             dtype: self.dtype("dtype", findings),
             out_dtype: self.dtype("out_dtype", findings),
             tokenizer,
-            chat_template,
+            chat_template: self.chat_template(findings),
             seed: self.flag_seed.or(seed).or(recipe_seed).unwrap_or(0),
             cache: fields.flag("cache", findings).unwrap_or(true),
         };
@@ -258,6 +256,23 @@ impl StageReader<'_> {
                 None
             }
         }
+    }
+
+    fn chat_template(&self, findings: &mut Vec<Diagnostic>) -> Option<Located<ChatTemplate>> {
+        let (text, span) = self.fields.text("chat_template", findings)?;
+        let template = chat_template::parse(text);
+        if template.is_none() {
+            let message = format!("stage `{}`: there is no chat template of this name", self.name.value);
+            let help = match did_you_mean(text, chat_template::names()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!(
+                    "write a Jinja template, or one of: {}",
+                    chat_template::names().collect::<Vec<_>>().join(", ")
+                ),
+            };
+            findings.push(Diagnostic::error("unknown-chat-template", span, message).help(help));
+        }
+        Some(Located { value: template?, span })
     }
 
     fn tokenizer(&self, has_base: bool, findings: &mut Vec<Diagnostic>) -> Option<Located<Tokenizer>> {

@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn spans_point_at_keys_and_values() {
-        let text = "é: 1\nlist:\n  - weight: 0.25\n";
+        let text = "\u{e9}: 1\nlist:\n  - weight: 0.25\n";
         let documents = parse(text).unwrap();
         let entry = &entries(&documents[0])[1];
         assert_eq!(&text[entry.key_span.start..entry.key_span.end], "list");

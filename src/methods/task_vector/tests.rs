@@ -1,3 +1,5 @@
+//! The family beside test vectors, and sparsifiers beside their laws.
+
 use proptest::prelude::*;
 
 use super::*;

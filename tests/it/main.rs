@@ -1,0 +1,13 @@
+//! Tests that drive the binary: one target, so that it is linked once.
+
+mod architectures;
+mod bad_input;
+mod checkpoints;
+mod commands;
+mod conformance;
+mod determinism;
+mod harness;
+mod increment;
+mod outputs;
+mod recipes;
+mod tidy;
