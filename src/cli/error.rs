@@ -76,6 +76,10 @@ impl CliError {
 
 fn workspace_code(error: &WorkspaceError) -> u8 {
     match error {
+        // A file that a checkpoint should have and has not is the checkpoint's fault.
+        WorkspaceError::Model(ModelError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            WRONG
+        }
         WorkspaceError::Output(OutputError::Build(BuildError::Interrupted)) => INTERRUPTED,
         WorkspaceError::Model(ModelError::Io { .. })
         | WorkspaceError::Store(_)

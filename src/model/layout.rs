@@ -123,9 +123,9 @@ pub fn is_head(name: &str) -> bool {
         })
 }
 
-/// Whether an input may lack the tensor: heads (which may be tied), biases, and buffers.
+/// Whether an input may lack the tensor: heads (which may be tied) and buffers.
 pub fn is_optional(name: &str) -> bool {
-    is_head(name) || name.ends_with(".bias") || BUFFERS.iter().any(|ending| name.ends_with(ending))
+    is_head(name) || BUFFERS.iter().any(|ending| name.ends_with(ending))
 }
 
 /// The name without a leading word that checkpoints of one family have or leave out.

@@ -106,6 +106,16 @@ impl<'r> Shaper<'r, '_> {
         // Segments borrow from the recipe alone; inventories are looked up again where needed.
         let lookup = |reference: &Reference| inventory_of(self.models, self.shapes, reference);
         let segments = segments(self.stage, donor_inventory, &lookup)?;
+        let Choice { donor, tokenizer, vocabulary, chat_template } = tokenizer::choose(
+            self.recipe,
+            self.stage,
+            donor_reference,
+            &segments,
+            self.models,
+            self.shapes,
+            findings,
+        )
+        .map_err(|error| vec![error])?;
         let mut outputs = BTreeMap::new();
         let mut errors = Vec::new();
         for (name, slot) in self.slots(donor_inventory, &segments) {
@@ -120,16 +130,6 @@ impl<'r> Shaper<'r, '_> {
         if !errors.is_empty() {
             return Err(summarise(errors));
         }
-        let Choice { donor, tokenizer, vocabulary, chat_template } = tokenizer::choose(
-            self.recipe,
-            self.stage,
-            donor_reference,
-            &segments,
-            self.models,
-            self.shapes,
-            findings,
-        )
-        .map_err(|error| vec![error])?;
         let config = config::output_config(self.stage, donor_inventory, &segments, &outputs, &lookup);
         let tensors: BTreeMap<String, TensorSpec> =
             outputs.iter().map(|(name, output)| (name.clone(), output.spec.clone())).collect();

@@ -62,15 +62,20 @@ impl Parts<'_> {
         let mut inputs: Vec<Input> = Vec::new();
         for node in nodes {
             let Some(input) = self.input(node, ranged, base, findings) else { continue };
-            // The same layers of the same model, or the same model where all layers are meant.
-            let same = |other: &Input| other.model.value == input.model.value;
-            if inputs.iter().any(same) {
-                let message =
-                    format!("stage `{}` lists a model twice; the first entry holds", self.settings.stage);
-                findings.push(Diagnostic::warning("duplicate-model", input.model.span, message));
-            } else {
+            let layers = |input: &Input| input.layer_range.as_ref().map(|range| range.value);
+            let Some(first) = inputs.iter().find(|other| other.model.value == input.model.value) else {
                 inputs.push(input);
-            }
+                continue;
+            };
+            let stage = self.settings.stage;
+            findings.push(if layers(first) == layers(&input) {
+                let message = format!("stage `{stage}` lists a model twice; the first entry holds");
+                Diagnostic::warning("duplicate-model", input.model.span, message)
+            } else {
+                let message = format!("stage `{stage}` lists a model twice with other layers");
+                Diagnostic::error("duplicate-model", input.model.span, message)
+                    .help("a slice takes layers of a model once; another slice can take others")
+            });
         }
         inputs
     }

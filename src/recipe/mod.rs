@@ -19,6 +19,7 @@ mod settings;
 mod vars;
 mod yaml;
 
+pub use fields::did_you_mean;
 pub use resolve::load;
 
 use chat_template::ChatTemplate;

@@ -68,6 +68,9 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Op
     for document in &mut documents {
         vars.fill(document, findings);
     }
+    if findings.iter().any(Diagnostic::is_error) {
+        return None;
+    }
     vars.check_used(findings);
     if documents.is_empty() {
         findings.push(Diagnostic::error("no-stage", None, "the recipe has no stage"));
@@ -180,7 +183,6 @@ impl StageReader<'_> {
         }
         let method = self.method(findings)?;
         let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
-        let has_error = findings.iter().any(Diagnostic::is_error);
         let (body, parameters) = body::read(self, method.spec(), base.as_ref(), &KEYS, findings)?;
         let tokenizer = self.tokenizer(base.is_some(), findings);
         let seed = fields.whole("seed", findings).or_else(|| fields.whole("random_seed", findings));
@@ -198,7 +200,8 @@ impl StageReader<'_> {
             seed: self.flag_seed.or(seed).or(recipe_seed).unwrap_or(0),
             cache: fields.flag("cache", findings).unwrap_or(true),
         };
-        if !has_error {
+        // What could not be read would be missed again where it is counted.
+        if !findings.iter().any(Diagnostic::is_error) {
             body::check(&stage, findings);
         }
         Some(stage)

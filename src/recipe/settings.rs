@@ -201,9 +201,17 @@ fn number(text: &str, plain: Plain) -> Option<f64> {
         Plain::Number(value) => value,
         Plain::Bool(value) => f64::from(u8::from(value)),
         // `1e-5` is text to YAML 1.1, and a quoted number is a number where one is wanted.
-        Plain::Text => text.trim().parse().ok()?,
+        Plain::Text => without_separators(text.trim()).parse().ok()?,
     };
     value.is_finite().then_some(value)
+}
+
+/// `1_000.5` as Python and YAML 1.1 read it: underscores between digits do not count.
+fn without_separators(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let is_digit = |at: Option<usize>| at.and_then(|at| bytes.get(at)).is_some_and(u8::is_ascii_digit);
+    let is_separator = |at: usize| is_digit(at.checked_sub(1)) && is_digit(Some(at + 1));
+    text.char_indices().filter(|(at, c)| *c != '_' || !is_separator(*at)).map(|(_, c)| c).collect()
 }
 
 fn flag(text: &str, plain: Plain) -> Option<bool> {

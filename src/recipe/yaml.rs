@@ -94,12 +94,21 @@ fn syntax_error(error: &serde_yaml::Error, text: &str) -> Diagnostic {
 fn span_of(location: Location, text: &str) -> Span {
     let span = location.span();
     let at = |offset: Option<u64>| offset.and_then(|offset| usize::try_from(offset).ok());
-    let start = at(span.byte_offset()).unwrap_or(0).min(text.len());
+    let start = at(span.byte_offset()).unwrap_or_else(|| offset_of(location, text)).min(text.len());
     let end = (start + at(span.byte_len()).unwrap_or(0)).min(text.len());
     let (start, end) = (floor_boundary(text, start), floor_boundary(text, end));
     // Collections end where the next thing starts; their first line is enough to point at.
     let end = text[start..end].find('\n').map_or(end, |newline| start + newline);
     Span { start, end }
+}
+
+/// The byte offset of a location that has a line and a column alone.
+fn offset_of(location: Location, text: &str) -> usize {
+    let line = usize::try_from(location.line()).unwrap_or(usize::MAX).saturating_sub(1);
+    let column = usize::try_from(location.column()).unwrap_or(usize::MAX).saturating_sub(1);
+    let start: usize = text.split_inclusive('\n').take(line).map(str::len).sum();
+    let in_line = text[start..].split('\n').next().unwrap_or_default();
+    start + in_line.chars().take(column).map(char::len_utf8).sum::<usize>()
 }
 
 fn floor_boundary(text: &str, mut at: usize) -> usize {

@@ -8,13 +8,19 @@ use crate::cli::args::MethodsArgs;
 use crate::cli::error::CliError;
 use crate::cli::ui::Ui;
 use crate::methods::{self, BaseRule, Default, Kind, MethodSpec, ParamSpec, Scope, Value};
+use crate::recipe::did_you_mean;
 
 pub fn run(args: &MethodsArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let specs: Vec<&'static MethodSpec> = match &args.name {
         None => methods::all().iter().map(|method| method.spec()).collect(),
         Some(name) => {
             let found = methods::find(name).ok_or_else(|| {
-                CliError::Usage(format!("there is no merge method `{name}`; `lamarck methods` lists them"))
+                let names = methods::all().iter().map(|method| method.spec().name);
+                let help = match did_you_mean(name, names) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => "`lamarck methods` lists them".to_owned(),
+                };
+                CliError::Usage(format!("there is no merge method `{name}`; {help}"))
             })?;
             vec![found.spec()]
         }
