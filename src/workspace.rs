@@ -24,7 +24,7 @@ use crate::model::locate::Places;
 use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::output::card::{Card, license_of};
 use crate::output::{Output, OutputError, Written, check_free, lock};
-use crate::plan::{self, Inventory, Model, Node, NodeId, Plan, models_needed};
+use crate::plan::{self, Inventory, Model, NodeId, Plan, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{LoadOptions, Loaded, Recipe, Stage, StageId, load};
@@ -77,8 +77,8 @@ pub struct Planned {
 /// What a build would do.
 pub struct Status {
     pub verdicts: HashMap<NodeId, Verdict>,
-    /// Of every action that must run and whose inputs are known.
-    pub reasons: HashMap<NodeId, Reason>,
+    /// Of every action that must run.
+    pub reasons: BTreeMap<NodeId, Reason>,
     /// Whether there was an earlier build to compare with.
     pub compared: bool,
 }
@@ -171,26 +171,27 @@ impl Workspace {
         let Planned { plan, checkpoints, .. } = planned;
         let store = Store::open_existing(&self.cache)?;
         let snapshot = store.as_ref().map(|store| store.index().snapshot()).transpose()?;
-        let verdicts = verdicts(plan, checkpoints, snapshot.as_ref())?;
-        let mut reasons = HashMap::new();
-        let mut compared = false;
-        if let Some(snapshot) = &snapshot {
-            let last = history::last_of(snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?;
-            compared = last.is_some();
-            for (node, _) in plan.actions() {
-                if let Verdict::Run { .. } = verdicts[&node] {
-                    let inputs: Vec<Digest> = plan
-                        .inputs(node)
-                        .iter()
-                        .filter_map(|input| match verdicts[input] {
-                            Verdict::Reuse { digest, .. } => Some(digest),
-                            _ => None,
-                        })
-                        .collect();
-                    reasons.insert(node, reason(plan, recipe, node, &inputs, last.as_ref(), snapshot)?);
+        let last = match &snapshot {
+            Some(snapshot) => history::last_of(snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?,
+            None => None,
+        };
+        let verdicts = verdicts(plan, recipe, checkpoints, snapshot.as_ref(), last.as_ref())?;
+        let mut reasons = BTreeMap::new();
+        for (node, _) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
+            let known = |input: &NodeId| match verdicts[input] {
+                Verdict::Reuse { digest, .. } => Some(digest),
+                _ => None,
+            };
+            let inputs: Option<Vec<Digest>> = plan.inputs(node).iter().map(known).collect();
+            let reason = match (&snapshot, inputs) {
+                (Some(snapshot), Some(inputs)) => {
+                    reason(plan, recipe, node, &inputs, last.as_ref(), snapshot)?
                 }
-            }
+                _ => Reason::New,
+            };
+            reasons.insert(node, reason);
         }
+        let compared = last.is_some();
         Ok(Status { verdicts, reasons, compared })
     }
 
@@ -231,7 +232,7 @@ impl Workspace {
                 }
                 let mut report = Report {
                     number: None,
-                    ran: count(plan, build, Outcome::Ran),
+                    ran: build.executed(),
                     reasons: Vec::new(),
                     outputs,
                     seconds: started.elapsed().as_secs_f64(),
@@ -310,6 +311,10 @@ impl Workspace {
             }
         }
         report.reasons = roots(reasons.iter().map(|(stage, reason)| (*stage, reason)));
+        let lost = report.ran - reasons.len();
+        if lost > 0 {
+            report.reasons.push(("results that the cache no longer had".to_owned(), lost));
+        }
         let outputs = report.outputs.iter().map(|output| OutputRecord {
             stage: output.stage.clone(),
             dir: output.dir.to_string_lossy().into_owned(),
@@ -345,13 +350,6 @@ fn inventory(
     let layout = Layout::infer(tensors.keys().map(String::as_str), &checkpoint.config);
     let config = checkpoint.config.clone();
     Inventory { tensors, joined, pieces, layout, config, vocabulary, chat_template }
-}
-
-fn count(plan: &Plan, build: &Build<'_>, outcome: Outcome) -> usize {
-    let is = |node: &NodeId| {
-        matches!(plan.graph[*node], Node::Action(_)) && build.settled(*node).outcome == outcome
-    };
-    plan.graph.node_indices().filter(is).count()
 }
 
 /// What a recipe's builds are found by: its file, wherever the command is run from.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::bytes::READ_BYTES;
@@ -206,6 +207,7 @@ impl<'b, 'a> Cone<'b, 'a> {
                 (digest, bytes, Some(content))
             }
         };
+        self.build.executed.fetch_add(1, Ordering::Relaxed);
         context.events.event(Event::Ran {
             stage: &stage,
             tensor: &action.tensor,

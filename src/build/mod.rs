@@ -15,7 +15,7 @@ pub mod status;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use petgraph::unionfind::UnionFind;
@@ -94,6 +94,8 @@ pub struct Build<'a> {
     settled: Vec<OnceLock<Settled>>,
     /// Results of targets that the recipe keeps out of the store, mapped until they are written out.
     held: Mutex<HashMap<NodeId, Bytes>>,
+    /// Actions run so far, those whose results the store had lost included.
+    executed: AtomicUsize,
     cones: Vec<Vec<NodeId>>,
     cone_of: HashMap<NodeId, usize>,
 }
@@ -108,7 +110,16 @@ impl<'a> Build<'a> {
             .flat_map(|(i, nodes)| nodes.iter().map(move |node| (*node, i)))
             .collect();
         let settled = context.plan.graph.node_indices().map(|_| OnceLock::new()).collect();
-        Ok(Self { context, snapshot, committer, settled, held: Mutex::default(), cones, cone_of })
+        Ok(Self {
+            context,
+            snapshot,
+            committer,
+            settled,
+            held: Mutex::default(),
+            executed: AtomicUsize::new(0),
+            cones,
+            cone_of,
+        })
     }
 
     /// Settles every node of the plan: finds its digest, running what the store does not know.
@@ -139,6 +150,11 @@ impl<'a> Build<'a> {
     /// Before [`Self::settle_all`] has succeeded.
     pub fn settled(&self, node: NodeId) -> Settled {
         *self.settled[node.index()].get().expect("every node is settled")
+    }
+
+    /// The number of actions run so far, those whose results the store had lost included.
+    pub fn executed(&self) -> usize {
+        self.executed.load(Ordering::Relaxed)
     }
 
     fn is_output(&self, node: NodeId) -> bool {

@@ -43,11 +43,14 @@ impl Difference {
 
     /// `weight of org/model 0.9 -> 0.85`.
     pub fn text(&self) -> String {
-        if self.is_input() {
-            return self.what.clone();
-        }
-        let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-        format!("{} {} -> {}", self.what, side(&self.old), side(&self.new))
+        if self.is_input() { self.what.clone() } else { format!("{} {}", self.what, self.old_to_new()) }
+    }
+
+    /// `0.9 -> 0.85`.
+    pub fn old_to_new(&self) -> String {
+        // Keys leave out what cannot matter, such as a density of 1.
+        let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "not used".to_owned());
+        format!("{} -> {}", side(&self.old), side(&self.new))
     }
 }
 

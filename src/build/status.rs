@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::digest::{ActionKey, Digest};
+use crate::history::Record;
 use crate::model::checkpoint::Checkpoint;
 use crate::plan::{Node, NodeId, Plan, key};
+use crate::recipe::Recipe;
 use crate::store::StoreError;
 use crate::store::index::{FileRange, Snapshot};
 
@@ -16,9 +18,9 @@ pub enum Verdict {
     Reuse { digest: Digest, key: Option<ActionKey> },
     /// A source that no build has read in its present state.
     Read,
-    /// An action that the store does not know; what it reads is known.
-    Run { key: ActionKey },
-    /// An action that must run if something it reads comes out with other bytes than before.
+    /// An action that the store does not know, or that the last build did not have.
+    Run,
+    /// An action of the last build that must run if something it reads comes out with other bytes.
     RunIfChanged,
 }
 
@@ -32,11 +34,14 @@ pub fn source_range(checkpoint: &Checkpoint, tensor: &str) -> FileRange {
     FileRange { identity: shard.identity, offset: entry.offset, n_bytes: entry.spec.n_bytes() as u64 }
 }
 
-/// Finds the verdict on every node; `None` as snapshot stands for a store that does not exist yet.
+/// Finds the verdict on every node, given the last build to compare with; `None` as snapshot stands for
+/// a store that does not exist yet.
 pub fn verdicts(
     plan: &Plan,
+    recipe: &Recipe,
     checkpoints: &[Arc<Checkpoint>],
     snapshot: Option<&Snapshot<'_>>,
+    last: Option<&Record>,
 ) -> Result<HashMap<NodeId, Verdict>, StoreError> {
     let mut verdicts = HashMap::new();
     let order = petgraph::algo::toposort(&plan.graph, None).expect("a plan has no cycles");
@@ -49,7 +54,7 @@ pub fn verdicts(
                     None => Verdict::Read,
                 }
             }
-            Node::Action(_) => {
+            Node::Action(action) => {
                 let digests: Option<Vec<Digest>> = plan
                     .inputs(node)
                     .iter()
@@ -59,11 +64,15 @@ pub fn verdicts(
                     })
                     .collect();
                 match digests.map(|digests| key::action_key(plan, node, &digests)) {
-                    None => Verdict::RunIfChanged,
+                    None => {
+                        let stage = &recipe.stage(action.stage).name;
+                        let is_known = last.is_some_and(|last| last.key_of(stage, &action.tensor).is_some());
+                        if is_known { Verdict::RunIfChanged } else { Verdict::Run }
+                    }
                     Some(key) => {
                         match snapshot.map(|snapshot| snapshot.action(&key)).transpose()?.flatten() {
                             Some((digest, _)) => Verdict::Reuse { digest, key: Some(key) },
-                            None => Verdict::Run { key },
+                            None => Verdict::Run,
                         }
                     }
                 }

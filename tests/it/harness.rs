@@ -202,3 +202,8 @@ pub fn copy_dir(from: &Path, to: &Path) {
         }
     }
 }
+
+/// Waits until stamps of files just written are old enough to be trusted.
+pub fn settle() {
+    std::thread::sleep(std::time::Duration::from_millis(2100));
+}

@@ -61,7 +61,7 @@ impl Explained<'_> {
     /// One line for each change, with the number of actions that it makes run.
     fn all(&self, actions: &[(NodeId, &Action)]) -> String {
         let verdicts = || actions.iter().map(|(node, _)| self.status.verdicts[node]);
-        let run = verdicts().filter(|verdict| matches!(verdict, Verdict::Run { .. })).count();
+        let run = verdicts().filter(|verdict| matches!(verdict, Verdict::Run)).count();
         let maybe = verdicts().filter(|verdict| *verdict == Verdict::RunIfChanged).count();
         let up_to_date = actions.len() - run - maybe;
         let mut text = format!(
@@ -142,13 +142,11 @@ impl Explained<'_> {
                     let at = difference
                         .span
                         .map_or(String::new(), |span| format!("   {}", place(self.recipe, span)));
-                    let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
                     text.push_str(&format!(
-                        "  {} ({}): {} -> {}{at}\n",
+                        "  {} ({}): {}{at}\n",
                         difference.what,
                         difference.field,
-                        side(&difference.old),
-                        side(&difference.new)
+                        difference.old_to_new()
                     ));
                 }
             }
@@ -163,7 +161,7 @@ impl Explained<'_> {
         match self.status.verdicts[&node] {
             Verdict::Reuse { .. } => "up to date",
             Verdict::Read => "to be read",
-            Verdict::Run { .. } => "must run",
+            Verdict::Run => "must run",
             Verdict::RunIfChanged => "runs if what it reads comes out with other bytes",
         }
     }
@@ -172,7 +170,7 @@ impl Explained<'_> {
         let verdict = match self.status.verdicts[&node] {
             Verdict::Reuse { .. } => "reuse",
             Verdict::Read => "read",
-            Verdict::Run { .. } => "run",
+            Verdict::Run => "run",
             Verdict::RunIfChanged => "run_if_changed",
         };
         let reason = match self.status.reasons.get(&node) {

@@ -41,13 +41,16 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let to_read = plan.graph.node_indices().filter(|node| status.verdicts[node] == Verdict::Read);
     let (reads, read_bytes) =
         to_read.fold((0, 0), |(n, total), node| (n + 1, total + plan.graph[node].spec().n_bytes() as u64));
-    let works = |verdict: &Verdict| matches!(verdict, Verdict::Run { .. } | Verdict::RunIfChanged);
-    let work = plan.actions().filter(|(node, _)| works(&status.verdicts[node])).count();
-    let written: u64 = plan
-        .actions()
-        .filter(|(node, _)| works(&status.verdicts[node]))
-        .map(|(_, action)| action.spec.n_bytes() as u64)
-        .sum();
+    let (mut run, mut if_changed, mut written) = (0, 0, 0);
+    for (node, action) in plan.actions() {
+        match status.verdicts[&node] {
+            Verdict::Run => run += 1,
+            Verdict::RunIfChanged => if_changed += 1,
+            Verdict::Reuse { .. } | Verdict::Read => continue,
+        }
+        written += action.spec.n_bytes() as u64;
+    }
+    let work = run + if_changed;
     let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, &recipe, *node), reason)));
     if ui.json {
         let stages: Vec<_> = counts.iter().map(|(id, count)| stage_json(&recipe, *id, count)).collect();
@@ -57,7 +60,8 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             "stages": stages,
             "sources_to_read": reads,
             "bytes_to_read": read_bytes,
-            "actions": work,
+            "run": run,
+            "run_if_changed": if_changed,
             "bytes_to_make": written,
             "reasons": reasons,
         }))?;
@@ -70,7 +74,11 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         if work == 0 && reads == 0 {
             text.push_str("everything is up to date\n");
         } else {
-            text.push_str(&format!("to run: {work} actions, {} to make\n", bytes(written)));
+            let more = match if_changed {
+                0 => String::new(),
+                n => format!(", and up to {n} below them where bytes change"),
+            };
+            text.push_str(&format!("to run: {run} actions{more}; {} to make\n", bytes(written)));
             if reads > 0 {
                 text.push_str(&format!("to read first: {reads} source tensors, {}\n", bytes(read_bytes)));
             }
@@ -79,7 +87,7 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             text.push_str(&format!("  {change}: {actions} actions\n"));
         }
         let new = status.reasons.values().filter(|reason| **reason == Reason::New).count();
-        if status.compared && new > 0 {
+        if new > 0 {
             text.push_str(&format!("  never built before: {new} actions\n"));
         }
         ui.print(&text)?;
@@ -103,7 +111,7 @@ fn count(plan: &Plan, id: StageId, status: &Status, name_of: &dyn Fn(NodeId) -> 
         let own = matches!(&plan.graph[*node], Node::Action(action) if action.stage == id && action.tensor == *tensor);
         match status.verdicts[node] {
             _ if !own => *count.same_as.entry(name_of(*node)).or_default() += 1,
-            Verdict::Run { .. } => count.run += 1,
+            Verdict::Run => count.run += 1,
             Verdict::RunIfChanged => count.if_changed += 1,
             Verdict::Reuse { .. } => count.reuse += 1,
             Verdict::Read => unreachable!("actions are not read"),
