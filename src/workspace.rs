@@ -20,7 +20,7 @@ use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::experts;
 use crate::model::layout::Layout;
-use crate::model::locate::Places;
+use crate::model::locate::{Places, commit_of};
 use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::output::card::{Card, license_of};
 use crate::output::{Output, OutputError, Written, check_free, lock};
@@ -159,6 +159,7 @@ impl Workspace {
             .zip(vocabularies.into_iter().zip(templates))
             .map(|(((reference, _), checkpoint), (vocabulary, template))| Model {
                 reference,
+                commit: commit_of(&checkpoint.dir),
                 inventory: inventory(checkpoint, vocabulary, template),
             })
             .collect();
@@ -206,7 +207,6 @@ impl Workspace {
         recipe: &Recipe,
         planned: &Planned,
         out: Option<&Path>,
-        sets: &[(String, String)],
         events: &dyn Events,
         interrupted: &AtomicBool,
     ) -> Result<Report, WorkspaceError> {
@@ -238,7 +238,7 @@ impl Workspace {
                     seconds: started.elapsed().as_secs_f64(),
                 };
                 if report.ran > 0 || report.outputs.iter().any(|output| output.written.changed) {
-                    self.record(recipe, plan, build, &store, sets, &mut report)?;
+                    self.record(recipe, plan, build, &store, &mut report)?;
                 }
                 Ok(report)
             })
@@ -292,7 +292,6 @@ impl Workspace {
         plan: &Plan,
         build: &Build<'_>,
         store: &Store,
-        sets: &[(String, String)],
         report: &mut Report,
     ) -> Result<(), WorkspaceError> {
         let snapshot = store.index().snapshot()?;
@@ -327,7 +326,7 @@ impl Workspace {
             time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             recipe: recipe_id(recipe),
             recipe_text: recipe.text.to_string(),
-            sets: sets.to_vec(),
+            sets: recipe.sets.clone(),
             seconds: report.seconds,
             outputs: outputs.collect(),
             ran: report.ran,

@@ -61,6 +61,12 @@ pub fn is_hub_id(path: &str) -> bool {
     path.matches('/').count() <= 1 && path.split('/').all(plain)
 }
 
+/// The commit of a directory in a Hugging Face cache.
+pub fn commit_of(dir: &Path) -> Option<String> {
+    let is_snapshot = dir.parent()?.file_name()? == "snapshots";
+    is_snapshot.then(|| dir.file_name()?.to_str().map(str::to_owned)).flatten()
+}
+
 /// The snapshot directory of a model in a Hugging Face cache, which keeps
 /// `models--org--name/refs/REVISION` (holding a commit) and `models--org--name/snapshots/COMMIT/`.
 fn snapshot(hub: &Path, model: &ModelRef) -> PathBuf {
@@ -102,6 +108,8 @@ mod tests {
         }
         checkpoint(&repository.join("snapshots/v2"));
         assert_eq!(places.find(&model("org/name", Some("v2"))).unwrap(), repository.join("snapshots/v2"));
+        assert_eq!(commit_of(&repository.join("snapshots/v2")).as_deref(), Some("v2"));
+        assert_eq!(commit_of(&space.path().join("models/org/name")), None);
     }
 
     #[test]

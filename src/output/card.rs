@@ -50,8 +50,15 @@ impl Card<'_> {
         text.push_str(self.recipe.text.trim_end());
         text.push_str("\n```\n\n");
         text.push_str("`lamarck.lock.json` lists the digest of every tensor that was read and written. ");
-        writeln!(text, "To build it again:\n\n```sh\nlamarck build recipe.yaml --stage {}\n```", stage.name)
+        write!(text, "To build it again:\n\n```sh\nlamarck build recipe.yaml --stage {}", stage.name)
             .expect("writing to a string");
+        for (name, value) in &self.recipe.sets {
+            write!(text, " --set '{name}={value}'").expect("writing to a string");
+        }
+        if let Some(seed) = self.recipe.seed {
+            write!(text, " --seed {seed}").expect("writing to a string");
+        }
+        text.push_str("\n```\n");
         text
     }
 

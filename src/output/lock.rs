@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::build::Build;
@@ -10,53 +12,74 @@ use crate::plan::{Model, Node, NodeId, Plan};
 use crate::recipe::{
     Body, Gradient, Input, ModuleBody, Parameters, Recipe, Setting as Written, Slice, Stage, StageId,
 };
+use crate::tensor::TensorSpec;
 
 /// Raised whenever fields change their meaning.
 const FORMAT: u64 = 1;
 
-/// The lock of one target, as text.
-pub fn text(recipe: &Recipe, models: &[Model], plan: &Plan, target: StageId, build: &Build<'_>) -> String {
-    let stage = plan.stage(target);
-    let reached = reached(plan, stage.nodes.values().copied());
-    let mut sources: BTreeMap<&str, Map<String, Value>> = BTreeMap::new();
-    let mut revisions: BTreeMap<&str, &str> = BTreeMap::new();
-    for node in &reached {
-        if let Node::Source(source) = &plan.graph[*node] {
-            let model = &models[source.model.0].reference;
-            revisions
-                .extend(model.revision.as_ref().map(|revision| (model.path.as_str(), revision.as_str())));
-            let entry = tensor(&source.spec, build.settled(*node).digest.to_string());
-            sources.entry(&model.path).or_default().insert(source.tensor.clone(), entry);
-        }
-    }
-    let sources: Map<String, Value> = sources
-        .into_iter()
-        .map(|(path, tensors)| {
-            (path.to_owned(), json!({ "revision": revisions.get(path), "tensors": tensors }))
-        })
-        .collect();
-    let stages: Vec<Value> =
-        needed_by(recipe, plan, target).into_iter().map(|id| describe(recipe, recipe.stage(id))).collect();
-    let tensors: Map<String, Value> = stage
-        .nodes
-        .iter()
-        .map(|(name, node)| {
-            (name.clone(), tensor(&stage.tensors[name], build.settled(*node).digest.to_string()))
-        })
-        .collect();
-    let lock = json!({
-        "format": FORMAT,
-        "lamarck": env!("CARGO_PKG_VERSION"),
-        "stage": recipe.stage(target).name,
-        "stages": stages,
-        "sources": sources,
-        "tensors": tensors,
-    });
-    serde_json::to_string_pretty(&lock).expect("JSON values serialise") + "\n"
+/// The file's content.
+#[derive(Serialize)]
+struct Lock<'a> {
+    format: u64,
+    lamarck: &'static str,
+    /// The command line's part in what was built.
+    set: BTreeMap<&'a str, &'a str>,
+    stage: &'a str,
+    stages: Vec<Value>,
+    /// By model reference.
+    sources: BTreeMap<String, Source<'a>>,
+    tensors: BTreeMap<&'a str, Box<RawValue>>,
 }
 
-fn tensor(spec: &crate::tensor::TensorSpec, digest: String) -> Value {
-    json!({ "dtype": spec.dtype.name(), "shape": spec.shape.0, "blake3": digest })
+#[derive(Serialize)]
+struct Source<'a> {
+    /// The commit, where the model came from a Hugging Face cache; else the revision that the recipe names.
+    revision: Option<&'a str>,
+    tensors: BTreeMap<&'a str, Box<RawValue>>,
+}
+
+/// A tensor's type and digest.
+#[derive(Serialize)]
+struct Tensor<'a> {
+    dtype: &'static str,
+    shape: &'a [usize],
+    blake3: String,
+}
+
+/// The lock of one target, as text: one line a tensor, so that two locks can be compared by `diff`.
+pub fn text(recipe: &Recipe, models: &[Model], plan: &Plan, target: StageId, build: &Build<'_>) -> String {
+    let stage = plan.stage(target);
+    let line = |spec: &TensorSpec, node: NodeId| {
+        let blake3 = build.settled(node).digest.to_string();
+        let tensor = Tensor { dtype: spec.dtype.name(), shape: &spec.shape.0, blake3 };
+        serde_json::value::to_raw_value(&tensor).expect("a tensor's entry serialises")
+    };
+    let mut sources: BTreeMap<String, Source<'_>> = BTreeMap::new();
+    for node in reached(plan, stage.nodes.values().copied()) {
+        if let Node::Source(source) = &plan.graph[node] {
+            let Model { reference, commit, .. } = &models[source.model.0];
+            let revision = commit.as_deref().or(reference.revision.as_deref());
+            let entry = sources
+                .entry(reference.to_string())
+                .or_insert_with(|| Source { revision, tensors: BTreeMap::new() });
+            entry.tensors.insert(&source.tensor, line(&source.spec, node));
+        }
+    }
+    let lock = Lock {
+        format: FORMAT,
+        lamarck: env!("CARGO_PKG_VERSION"),
+        set: recipe.sets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        stage: &recipe.stage(target).name,
+        stages: needed_by(recipe, plan, target)
+            .into_iter()
+            .map(|id| describe(recipe, recipe.stage(id)))
+            .collect(),
+        sources,
+        tensors: (stage.nodes.iter())
+            .map(|(name, node)| (name.as_str(), line(&stage.tensors[name], *node)))
+            .collect(),
+    };
+    serde_json::to_string_pretty(&lock).expect("a lock serialises") + "\n"
 }
 
 /// The nodes from which others are made, themselves included, in the order of their numbers.

@@ -223,7 +223,7 @@ impl<'a> Lowering<'a> {
         if let Some(node) = self.sources.get(&key) {
             return *node;
         }
-        let Model { reference, inventory } = &self.models[model.0];
+        let Model { reference, inventory, .. } = &self.models[model.0];
         let name = &reference.path;
         if let [only] = pieces {
             // The tensor has but another name.

@@ -53,6 +53,8 @@ pub struct Inventory {
 #[derive(Clone, Debug)]
 pub struct Model {
     pub reference: ModelRef,
+    /// The commit of a model in a Hugging Face cache.
+    pub commit: Option<String>,
     pub inventory: Inventory,
 }
 

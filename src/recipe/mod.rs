@@ -3,6 +3,7 @@
 //! Two forms of a recipe: as typed (`yaml`, nodes with source positions) and as meant (this file, made
 //! by `resolve`). Everything after the recipe works on the second. Nothing here reads files.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::methods::{Method, Value};
@@ -56,6 +57,9 @@ pub struct Recipe {
     /// How the user named the file.
     pub name: String,
     pub text: Arc<str>,
+    /// Variables and a seed that the command line set.
+    pub sets: Vec<(String, String)>,
+    pub seed: Option<u64>,
     pub stages: Vec<Stage>,
 }
 
@@ -187,6 +191,20 @@ pub struct Clause {
 /// which gives no value, so that the next lower level is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradient(pub Vec<Value>);
+
+impl fmt::Display for ModelRef {
+    /// As recipes write it, without a prefix.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        if let Some(revision) = &self.revision {
+            write!(f, "@{revision}")?;
+        }
+        if let Some(lora) = &self.lora {
+            write!(f, "+{lora}")?;
+        }
+        Ok(())
+    }
+}
 
 impl Stage {
     /// Every model reference of the stage, in the order of the recipe, the base first.

@@ -95,7 +95,8 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Op
         })
         .collect();
     let stages: Vec<Stage> = stages.into_iter().collect::<Option<_>>()?;
-    let recipe = Recipe { name: options.name.clone(), text: text.into(), stages };
+    let LoadOptions { name, sets, seed } = options.clone();
+    let recipe = Recipe { name, text: text.into(), sets, seed, stages };
     cycle::check(&recipe, findings);
     Some(recipe)
 }

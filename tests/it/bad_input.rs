@@ -111,7 +111,8 @@ fn hostile_shards_are_refused() {
     ] {
         let space = two_models();
         space.write("b/model.safetensors", &bytes);
-        eprintln!("{what}");
+        let run = space.run(&["build", "recipe.yaml"]);
+        assert_eq!(run.code, 1, "{what}: {}", run.stderr);
         refuses(&space, 1, &["recipe.yaml"], &["b/model.safetensors"]);
     }
 }

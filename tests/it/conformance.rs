@@ -64,11 +64,9 @@ fn compare(ours: &Tensor, expected: &Tensor) -> Result<(), String> {
     }
     let tolerance = if expected.dtype == Dtype::BF16 { TOLERANCE_BF16 } else { TOLERANCE };
     let largest = expected.values.iter().fold(0.0_f64, |largest, value| largest.max(value.abs()));
-    let is_off = |(a, b): &(&f64, &f64)| {
-        // Written so that a NaN counts.
-        !((*a - *b).abs() <= tolerance * largest)
-    };
-    let off = ours.values.iter().zip(&expected.values).filter(is_off).count();
+    // A NaN is close to nothing.
+    let is_close = |(a, b): (&f64, &f64)| (a - b).abs() <= tolerance * largest;
+    let off = ours.values.iter().zip(&expected.values).filter(|pair| !is_close(*pair)).count();
     let allowed = (expected.values.len() / 500).max(2);
     if off > allowed { Err(format!("{off} of {} values differ", expected.values.len())) } else { Ok(()) }
 }

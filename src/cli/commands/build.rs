@@ -34,8 +34,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let interrupted = Arc::new(AtomicBool::new(false));
     listen_for_ctrl_c(&interrupted);
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
-    let result =
-        workspace.build(&recipe, &planned, args.out.as_deref(), &args.recipe.sets, &progress, &interrupted);
+    let result = workspace.build(&recipe, &planned, args.out.as_deref(), &progress, &interrupted);
     progress.finish();
     let report = result?;
     for (i, output) in report.outputs.iter().enumerate() {
