@@ -1,4 +1,52 @@
 //! lamarck builds model merges as Make builds programs.
+//!
+//! A recipe names merge stages that feed one another. lamarck turns it into a graph of per-tensor
+//! actions, keys every action by what can change its bytes, keeps every result in a content-addressed
+//! store, and computes again only what a change can reach.
+//!
+//! ```text
+//! recipe text -> Recipe -> Plan (stages -> actions) -> key, look up -> run what is missing -> store -> output
+//! ```
+//!
+//! # Map of the code
+//!
+//! Modules in the order in which they build on one another; a test holds them to it.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`digest`], [`identity`], [`tensor`], [`manifest`] | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
+//! | [`atomic`], [`mapping`] | files written whole or not at all; read-only maps (the only unsafe code) |
+//! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank |
+//! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
+//! | [`recipe`] | from YAML to stages whose every reference and parameter has been checked |
+//! | [`model`] | checkpoints: where they are, their headers, what their layers are |
+//! | [`plan`] | a pure function from a recipe and headers to the graph of actions; their keys |
+//! | [`store`] | blobs named by digest, and an index from action keys to digests |
+//! | [`history`] | the builds so far |
+//! | [`build`] | settles the graph: looks up, runs, keeps; reasons for what must run |
+//! | [`output`] | shards, configuration, tokenizer, card and lock of a merged model |
+//! | [`workspace`] | the facade: wires the layers together |
+//! | [`cli`] | the command line, which alone prints, reads the environment and exits |
+//!
+//! # Files on disk
+//!
+//! | file | written by |
+//! | --- | --- |
+//! | `cache/CACHEDIR.TAG`, `cache/v1/` | [`store`]; the version is the format's |
+//! | `cache/v1/blobs/ab/abcd...` | [`store::blob`]: a result's bytes, named by their digest |
+//! | `cache/v1/index.redb` | [`store::index`]: action key -> digest, source memo, builds |
+//! | `cache/v1/tmp/` | [`store`]: files in the making, a folder for each process |
+//! | `merges/NAME/` | [`output`]; `lamarck.lock.json` is written last and marks the folder as ours |
+//!
+//! # Invariants
+//!
+//! - A build never gives stale or corrupt bytes. Keys hold input digests; blobs are checked when read.
+//! - The same sources, recipe and seed give the same bytes with any number of threads and any memory
+//!   limit: draws are counted, not drawn in order, and sums follow a tree fixed by the tensor's shape.
+//! - Nothing in a recipe is ignored silently.
+//! - The plan does no I/O; the store knows no tensors; methods know no files; only the command line
+//!   prints.
+//! - An intermediate is written, but never read back in the build that made it.
 
 pub mod atomic;
 pub mod build;

@@ -20,7 +20,7 @@ use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::experts;
 use crate::model::layout::Layout;
-use crate::model::locate::{Places, commit_of};
+use crate::model::locate::{Places, commit_of, is_hub_id};
 use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::output::card::{Card, license_of};
 use crate::output::{Output, OutputError, Written, check_free, lock};
@@ -135,7 +135,7 @@ impl Workspace {
                     let help = if tried.is_empty() {
                         "no place to look in fits the name".to_owned()
                     } else {
-                        format!("looked in:{}\nname the folder that holds it with --models", tried.concat())
+                        format!("looked in:{}\n{}", tried.concat(), how_to_get(&reference.path))
                     };
                     findings.push(Diagnostic::error("missing-model", *span, message).help(help));
                 }
@@ -335,6 +335,15 @@ impl Workspace {
         };
         report.number = Some(history::add(store.index(), &record)?);
         Ok(())
+    }
+}
+
+fn how_to_get(path: &str) -> String {
+    let folder = "name the folder that holds it with --models";
+    if is_hub_id(path) && path.contains('/') {
+        format!("{folder}, or fetch it from the hub with `hf download {path}`")
+    } else {
+        folder.to_owned()
     }
 }
 

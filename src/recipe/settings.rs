@@ -37,11 +37,12 @@ impl SettingsReader<'_> {
         findings: &mut Vec<Diagnostic>,
     ) -> Parameters {
         let mut parameters = Parameters::new();
+        let mut of_base: Vec<&Entry> = Vec::new();
         for entry in &fields.others {
             if self.is_parameter(&entry.key) {
                 let message = format!("`{}` beside `parameters` is taken as one of them", entry.key);
                 findings.push(Diagnostic::note("parameter-beside", entry.key_span, message));
-                self.add(entry, level, &mut parameters, findings);
+                self.add(entry, level, &mut parameters, &mut of_base, findings);
             } else {
                 let own = self.method.params.iter().map(|param| param.name);
                 let all: Vec<&str> = known.iter().copied().chain(own).collect();
@@ -52,8 +53,18 @@ impl SettingsReader<'_> {
             && let Some(listed) = Fields::read(node, "`parameters`", &[], findings)
         {
             for entry in listed.others {
-                self.add(entry, level, &mut parameters, findings);
+                self.add(entry, level, &mut parameters, &mut of_base, findings);
             }
+        }
+        if let (Level::Base(base), Some(first)) = (level, of_base.first()) {
+            let names: Vec<String> = of_base.iter().map(|entry| format!("`{}`", entry.key)).collect();
+            let message = format!(
+                "stage `{}`: {} of {base} {} no effect, since {base} is the base",
+                self.stage,
+                names.join(", "),
+                if names.len() == 1 { "has" } else { "have" }
+            );
+            findings.push(Diagnostic::warning("base-parameters", first.key_span, message));
         }
         parameters
     }
@@ -62,25 +73,19 @@ impl SettingsReader<'_> {
         self.method.param(key).is_some() || is_any_parameter(key)
     }
 
-    fn add(
+    fn add<'e>(
         &self,
-        entry: &Entry,
+        entry: &'e Entry,
         level: Level<'_>,
         parameters: &mut Parameters,
+        of_base: &mut Vec<&'e Entry>,
         findings: &mut Vec<Diagnostic>,
     ) {
         let Some(param) = self.method.param(&entry.key) else {
             return findings.push(self.undeclared(entry));
         };
         match level {
-            Level::Base(base) if !param.inert => {
-                let message = format!(
-                    "stage `{}`: `{}` of {base} has no effect, since {base} is the base",
-                    self.stage, entry.key
-                );
-                findings.push(Diagnostic::warning("base-parameters", entry.key_span, message));
-                return;
-            }
+            Level::Base(_) if !param.inert => return of_base.push(entry),
             Level::Model(model) if param.scope == Scope::Shared && !param.inert => {
                 let message = format!(
                     "stage `{}`: `{}` of {model} has no effect, since all models share it",

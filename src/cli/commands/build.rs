@@ -94,7 +94,8 @@ fn summary(report: &Report, output: &OutputReport, with_total: bool) -> String {
         text.push_str(&format!(" ({}{more})", shown.join("; ")));
     }
     if with_total {
-        text.push_str(&format!(" in {:.1} s", report.seconds));
+        let digits = if report.seconds < 1.0 { 2 } else { 1 };
+        text.push_str(&format!(" in {:.digits$} s", report.seconds));
     }
     if written.shards_written > 0 {
         let shards = written.shards_written;
