@@ -6,17 +6,22 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{Scope, ScopedJoinHandle};
+use std::time::{Duration, Instant};
 
 use super::BuildError;
 use crate::store::blob::Content;
 use crate::store::index::MemoRow;
 use crate::store::{Finished, Store};
 
-/// Most actions in one commit.
-const BATCH_ACTIONS: usize = 256;
-
 /// A commit is not made larger once it holds this many bytes.
 const BATCH_BYTES: u64 = 512 << 20;
+
+/// How long a commit waits for company. Every commit copies the paths of the index that it touches, and
+/// the build's own view of the index keeps the old copies alive, so that many small ones make it swell.
+const BATCH_TIME: Duration = Duration::from_millis(30);
+
+/// A commit of this many actions waits for no more.
+const BATCH_ACTIONS: usize = 256;
 
 /// Something to be kept.
 enum Job {
@@ -54,7 +59,7 @@ impl Committer {
         let waiting = Arc::new(Waiting::default());
         let shared = Arc::clone(&waiting);
         let worker = scope.spawn(move || {
-            let result = work(&receiver, store, &shared, check);
+            let result = work(&receiver, store, &shared, limit, check);
             drop(receiver);
             // Whoever waits for room must not wait forever: the closed channel stops it.
             *shared.bytes.lock().expect("no thread panics with it") = 0;
@@ -105,10 +110,12 @@ fn work(
     receiver: &Receiver<Job>,
     store: &Store,
     waiting: &Waiting,
+    limit: u64,
     check: Check<'_>,
 ) -> Result<(), BuildError> {
     while let Ok(first) = receiver.recv() {
         let (mut actions, mut memo, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
+        let started = Instant::now();
         let mut total = 0;
         let mut next = Some(first);
         while let Some(job) = next {
@@ -120,8 +127,11 @@ fn work(
                 Job::Memo(row) => memo.push(row),
                 Job::Flush(done) => flushed.push(done),
             }
-            let full = actions.len() >= BATCH_ACTIONS || total >= BATCH_BYTES;
-            next = if full { None } else { receiver.try_recv().ok() };
+            // Nobody may wait for a batch that waits for them.
+            let is_full = total >= BATCH_BYTES.min(limit / 2);
+            let is_enough = actions.len() >= BATCH_ACTIONS;
+            let left = if is_enough { Duration::ZERO } else { BATCH_TIME.saturating_sub(started.elapsed()) };
+            next = if is_full || !flushed.is_empty() { None } else { receiver.recv_timeout(left).ok() };
         }
         let freed: u64 = actions.iter().map(in_memory).sum();
         check()?;

@@ -96,7 +96,7 @@ pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Resu
     if files.is_empty() {
         return Ok(());
     }
-    let many = files.len() > SYNC_ALL_FROM;
+    let many = cfg!(target_os = "linux") && files.len() > SYNC_ALL_FROM;
     for (blob, _) in &files {
         blob.file
             .set_permissions(Permissions::from_mode(0o444))
@@ -138,6 +138,11 @@ pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Resu
 fn sync_file_system(root: &Path) -> Result<(), StoreError> {
     let sync = || Ok(rustix::fs::syncfs(File::open(root)?)?);
     sync().map_err(StoreError::io("sync the file system of", root))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sync_file_system(_root: &Path) -> Result<(), StoreError> {
+    unreachable!("files are synced one by one where a file system cannot be")
 }
 
 #[cfg(test)]

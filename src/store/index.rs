@@ -241,7 +241,10 @@ fn memo_key(range: &FileRange) -> MemoKey {
 }
 
 fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {
-    StoreError::Index { path: path.to_owned(), source: Box::new(error.into()) }
+    match error.into() {
+        redb::Error::Io(source) => StoreError::io("use the index", path)(source),
+        error => StoreError::Index { path: path.to_owned(), source: Box::new(error) },
+    }
 }
 
 #[cfg(test)]
