@@ -13,7 +13,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::build::reasons::{Reason, reason, roots};
 use crate::build::status::{Verdict, verdicts};
-use crate::build::{Build, BuildError, Context, Events, Outcome, with_build};
+use crate::build::{Build, BuildError, Context, Event, Events, Outcome, with_build};
 use crate::digest::Digest;
 use crate::history::{self, OutputRecord, Record};
 use crate::model::ModelError;
@@ -48,6 +48,19 @@ pub enum WorkspaceError {
 impl From<BuildError> for WorkspaceError {
     fn from(error: BuildError) -> Self {
         Self::Output(error.into())
+    }
+}
+
+impl WorkspaceError {
+    /// What is wrong with the store's index, if that is the trouble.
+    pub fn damage(&self) -> Option<&str> {
+        match self {
+            Self::Store(error) | Self::Output(OutputError::Build(BuildError::Store(error))) => match error {
+                StoreError::Damaged { problem, .. } => Some(problem),
+                _ => None,
+            },
+            _ => None,
+        }
     }
 }
 
@@ -90,6 +103,8 @@ pub struct Report {
     pub number: Option<u64>,
     pub outputs: Vec<OutputReport>,
     pub ran: usize,
+    /// Rows of the store's index that were damaged, and so counted as missing.
+    pub damaged_rows: usize,
     /// What changed, with the number of actions that ran for it.
     pub reasons: Vec<(String, usize)>,
     pub seconds: f64,
@@ -202,7 +217,27 @@ impl Workspace {
     }
 
     /// Carries a plan out and writes every target; `out` replaces the place of the only one.
+    ///
+    /// Where the store's index turns out to be damaged it is put aside, and the build starts over.
     pub fn build(
+        &self,
+        recipe: &Recipe,
+        planned: &Planned,
+        out: Option<&Path>,
+        events: &dyn Events,
+        interrupted: &AtomicBool,
+    ) -> Result<Report, WorkspaceError> {
+        match self.try_build(recipe, planned, out, events, interrupted) {
+            Err(error) if error.damage().is_some() => {
+                events.event(Event::IndexDamaged { problem: error.damage().unwrap_or_default() });
+                Store::set_index_aside(&self.cache)?;
+                self.try_build(recipe, planned, out, events, interrupted)
+            }
+            result => result,
+        }
+    }
+
+    fn try_build(
         &self,
         recipe: &Recipe,
         planned: &Planned,
@@ -232,6 +267,7 @@ impl Workspace {
                 }
                 let mut report = Report {
                     number: None,
+                    damaged_rows: 0,
                     ran: build.executed(),
                     reasons: Vec::new(),
                     outputs,
@@ -240,6 +276,7 @@ impl Workspace {
                 if report.ran > 0 || report.outputs.iter().any(|output| output.written.changed) {
                     self.record(recipe, plan, build, &store, &mut report)?;
                 }
+                report.damaged_rows = store.index().damaged_rows();
                 Ok(report)
             })
         })

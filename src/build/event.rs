@@ -13,6 +13,8 @@ pub enum Event<'a> {
     Reused { stage: &'a str, tensor: &'a str },
     /// A blob was damaged and has been removed; what needs it is made again.
     Damaged { digest: Digest },
+    /// The store's index was damaged and has been put aside; the build starts over.
+    IndexDamaged { problem: &'a str },
 }
 
 /// Listens to a build, on any of its threads.

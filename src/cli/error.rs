@@ -13,6 +13,8 @@ use crate::workspace::WorkspaceError;
 pub const WRONG: u8 = 1;
 /// The command was typed wrongly.
 pub const USAGE: u8 = 2;
+/// The cache is damaged.
+pub const DAMAGED: u8 = 3;
 /// No space, or reading or writing failed.
 pub const IO: u8 = 4;
 /// `plan --exit-code` found work.
@@ -65,6 +67,9 @@ impl CliError {
             Self::Workspace(WorkspaceError::Output(OutputError::Occupied { .. })) => {
                 Some("choose another folder with --out, or move the files away".to_owned())
             }
+            Self::Workspace(error) if error.damage().is_some() => {
+                Some("the next build puts it aside and starts a new one".to_owned())
+            }
             Self::Workspace(WorkspaceError::Store(StoreError::Io { .. })) => {
                 Some("choose another cache with --cache or LAMARCK_CACHE".to_owned())
             }
@@ -76,6 +81,7 @@ impl CliError {
 
 fn workspace_code(error: &WorkspaceError) -> u8 {
     match error {
+        error if error.damage().is_some() => DAMAGED,
         // A file that a checkpoint should have and has not is the checkpoint's fault.
         WorkspaceError::Model(ModelError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             WRONG

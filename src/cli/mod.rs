@@ -15,8 +15,16 @@ use args::{Args, Command};
 use error::CliError;
 use ui::Ui;
 
+use crate::store::guard::is_guarded;
+
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !is_guarded() {
+            report(info);
+        }
+    }));
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {

@@ -114,6 +114,15 @@ impl Events for Progress<'_> {
                 }
                 self.step(stage, 0);
             }
+            Event::IndexDamaged { problem } => {
+                if self.ui.json {
+                    self.json(&json!({ "event": "index_damaged", "problem": problem }));
+                } else {
+                    self.line(&format!(
+                        "warning: the cache's index was damaged ({problem}); it is put aside, and what it knew is made again"
+                    ));
+                }
+            }
             Event::Damaged { digest } => {
                 if self.ui.json {
                     self.json(&json!({ "event": "damaged", "digest": digest.to_string() }));

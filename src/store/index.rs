@@ -1,31 +1,41 @@
 //! The redb index: what each action made, what each file held, and which builds there were.
 //!
 //! Several processes may have it open at once; redb lets one write at a time. Losing it costs time,
-//! never correctness: blobs check themselves, and everything else is computed again.
+//! never correctness: blobs check themselves, rows check themselves, and everything else is computed
+//! again.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redb::{
     Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
     ReadableTableMetadata, TableDefinition, TableError,
 };
 
+use super::guard::guarded;
+use super::rows;
 use super::{StoreError, Usage};
 use crate::digest::{ActionKey, Digest};
 use crate::identity::Identity;
 
-type Bytes32 = [u8; 32];
-type MemoKey = (u64, u64, u64, u64);
-type MemoValue = (u64, i64, i64, Bytes32, bool);
+/// A table of checked rows.
+#[derive(Clone, Copy)]
+struct Table(&'static str);
 
 /// Action key -> digest and size of its output.
-const ACTIONS: TableDefinition<Bytes32, (Bytes32, u64)> = TableDefinition::new("actions");
+const ACTIONS: Table = Table("actions");
 /// Action key -> the readable form of what was hashed into it.
-const MANIFESTS: TableDefinition<Bytes32, &str> = TableDefinition::new("manifests");
-/// Device, inode, offset, length -> size, stamps, then what the range held.
-const MEMO: TableDefinition<MemoKey, MemoValue> = TableDefinition::new("memo");
+const MANIFESTS: Table = Table("manifests");
+/// Where a range of a file is -> the file's state, and what the range held.
+const MEMO: Table = Table("memo");
 /// Build number -> its record, as the caller wrote it.
-const BUILDS: TableDefinition<u64, &[u8]> = TableDefinition::new("builds");
+const BUILDS: Table = Table("builds");
+
+impl Table {
+    fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+        TableDefinition::new(self.0)
+    }
+}
 
 /// redb keeps this many bytes of the index in memory.
 const CACHE_BYTES: usize = 64 << 20;
@@ -62,6 +72,8 @@ pub type MemoRow = (FileRange, RangeContent);
 pub struct Index {
     path: PathBuf,
     database: Handle,
+    /// Rows found damaged since it was opened.
+    damaged: AtomicUsize,
 }
 
 enum Handle {
@@ -77,30 +89,32 @@ impl std::fmt::Debug for Handle {
 
 impl Index {
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .set_concurrency_mode(ConcurrencyMode::MultiWriter)
-            .create(path)
-            .map_err(|error| failed(path, error))?;
-        Ok(Self { path: path.to_owned(), database: Handle::Write(database) })
+        let database = guarded(|| Ok(builder().create(path)?)).map_err(|error| failed(path, error))?;
+        Ok(Self::new(path, Handle::Write(database)))
     }
 
     pub(super) fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
-        let database = Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .set_concurrency_mode(ConcurrencyMode::MultiWriter)
-            .open_read_only(path)
-            .map_err(|error| failed(path, error))?;
-        Ok(Self { path: path.to_owned(), database: Handle::Read(database) })
+        let database =
+            guarded(|| Ok(builder().open_read_only(path)?)).map_err(|error| failed(path, error))?;
+        Ok(Self::new(path, Handle::Read(database)))
+    }
+
+    fn new(path: &Path, database: Handle) -> Self {
+        Self { path: path.to_owned(), database, damaged: AtomicUsize::new(0) }
+    }
+
+    /// The number of rows found damaged so far. A damaged row counts as missing.
+    pub fn damaged_rows(&self) -> usize {
+        self.damaged.load(Ordering::Relaxed)
     }
 
     /// A view of the index as it is now; later commits do not show in it.
     pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
-        let transaction = match &self.database {
-            Handle::Write(database) => database.begin_read(),
-            Handle::Read(database) => database.begin_read(),
+        let begin = || match &self.database {
+            Handle::Write(database) => Ok(database.begin_read()?),
+            Handle::Read(database) => Ok(database.begin_read()?),
         };
-        let transaction = transaction.map_err(|error| failed(&self.path, error))?;
+        let transaction = guarded(begin).map_err(|error| failed(&self.path, error))?;
         Ok(Snapshot { index: self, transaction })
     }
 
@@ -109,19 +123,15 @@ impl Index {
             return Ok(());
         }
         self.write(|transaction| {
-            let mut digests = transaction.open_table(ACTIONS)?;
-            let mut manifests = transaction.open_table(MANIFESTS)?;
-            for row in actions {
-                digests.insert(row.key.0, (row.digest.0, row.n_bytes))?;
-                manifests.insert(row.key.0, row.manifest.as_str())?;
+            let mut put = Writer::default();
+            for ActionRow { key, digest, n_bytes, manifest } in actions {
+                put.row(ACTIONS, &key.0, &rows::action(digest, *n_bytes));
+                put.row(MANIFESTS, &key.0, manifest.as_bytes());
             }
-            let mut ranges = transaction.open_table(MEMO)?;
             for (range, content) in memo {
-                let Identity { size, modified, changed, .. } = range.identity;
-                ranges
-                    .insert(memo_key(range), (size, modified, changed, content.digest.0, content.finite))?;
+                put.row(MEMO, &rows::range_key(range), &rows::range(&range.identity, content));
             }
-            Ok(())
+            put.finish(transaction)
         })
     }
 
@@ -129,9 +139,11 @@ impl Index {
     pub fn add_build(&self, record: &[u8]) -> Result<u64, StoreError> {
         let mut number = 0;
         self.write(|transaction| {
-            let mut builds = transaction.open_table(BUILDS)?;
-            number = builds.last()?.map_or(1, |(last, _)| last.value() + 1);
-            builds.insert(number, record)?;
+            let mut builds = transaction.open_table(BUILDS.definition())?;
+            number =
+                builds.last()?.and_then(|(last, _)| build_number(last.value())).map_or(1, |last| last + 1);
+            let key = number.to_be_bytes();
+            builds.insert(&key[..], &rows::seal(BUILDS.0, &key, record)[..])?;
             Ok(())
         })?;
         Ok(number)
@@ -139,25 +151,25 @@ impl Index {
 
     pub(super) fn usage(&self) -> Result<Usage, StoreError> {
         let snapshot = self.snapshot()?;
-        let count = |table: Option<u64>| table.unwrap_or(0);
+        let count = |table: Table| {
+            let count = || snapshot.table(table)?.map_or(Ok(0), |table| Ok(table.len()?));
+            guarded(count).map_err(|error| failed(&self.path, error))
+        };
         Ok(Usage {
             index_bytes: std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len()),
-            actions: count(
-                snapshot
-                    .table(ACTIONS)?
-                    .map(|table| table.len())
-                    .transpose()
-                    .map_err(|error| failed(&self.path, error))?,
-            ),
-            builds: count(
-                snapshot
-                    .table(BUILDS)?
-                    .map(|table| table.len())
-                    .transpose()
-                    .map_err(|error| failed(&self.path, error))?,
-            ),
+            actions: count(ACTIONS)?,
+            builds: count(BUILDS)?,
             ..Usage::default()
         })
+    }
+
+    /// Reads every row and counts those that are damaged.
+    pub(super) fn verify(&self) -> Result<(), StoreError> {
+        let snapshot = self.snapshot()?;
+        for table in [ACTIONS, MANIFESTS, MEMO, BUILDS] {
+            snapshot.each(table, |_, _| ())?;
+        }
+        Ok(())
     }
 
     fn write(
@@ -172,7 +184,29 @@ impl Index {
             body(&transaction)?;
             Ok(transaction.commit()?)
         };
-        run().map_err(|error| failed(&self.path, error))
+        guarded(run).map_err(|error| failed(&self.path, error))
+    }
+}
+
+/// Rows of one transaction, written table by table in the order of their keys, which redb is fastest at.
+#[derive(Default)]
+struct Writer {
+    rows: std::collections::BTreeMap<(&'static str, Vec<u8>), Vec<u8>>,
+}
+
+impl Writer {
+    fn row(&mut self, table: Table, key: &[u8], payload: &[u8]) {
+        self.rows.insert((table.0, key.to_vec()), rows::seal(table.0, key, payload));
+    }
+
+    fn finish(self, transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
+        for table in [ACTIONS, MANIFESTS, MEMO] {
+            let mut open = transaction.open_table(table.definition())?;
+            for ((_, key), row) in self.rows.iter().filter(|((name, _), _)| *name == table.0) {
+                open.insert(&key[..], &row[..])?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -182,67 +216,103 @@ pub struct Snapshot<'a> {
     transaction: ReadTransaction,
 }
 
+type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
+
 impl Snapshot<'_> {
     /// The digest and size of an action's output.
     pub fn action(&self, key: &ActionKey) -> Result<Option<(Digest, u64)>, StoreError> {
-        let Some(table) = self.table(ACTIONS)? else { return Ok(None) };
-        let row = table.get(key.0).map_err(|error| failed(&self.index.path, error))?;
-        Ok(row.map(|row| (Digest(row.value().0), row.value().1)))
+        self.get(ACTIONS, &key.0, rows::read_action)
     }
 
     /// The readable form of an action's key.
     pub fn manifest(&self, key: &ActionKey) -> Result<Option<String>, StoreError> {
-        let Some(table) = self.table(MANIFESTS)? else { return Ok(None) };
-        let row = table.get(key.0).map_err(|error| failed(&self.index.path, error))?;
-        Ok(row.map(|row| row.value().to_owned()))
+        self.get(MANIFESTS, &key.0, |payload| String::from_utf8(payload.to_vec()).ok())
     }
 
     /// What a range of a file held, if the file is still in the state in which it was read.
     pub fn remembered(&self, range: &FileRange) -> Result<Option<RangeContent>, StoreError> {
-        let Some(table) = self.table(MEMO)? else { return Ok(None) };
-        let row = table.get(memo_key(range)).map_err(|error| failed(&self.index.path, error))?;
-        Ok(row.and_then(|row| {
-            let (size, modified, changed, digest, finite) = row.value();
-            let Identity { size: now, modified: modified_now, changed: changed_now, .. } = range.identity;
-            ((size, modified, changed) == (now, modified_now, changed_now))
-                .then_some(RangeContent { digest: Digest(digest), finite })
-        }))
+        self.get(MEMO, &rows::range_key(range), |payload| rows::read_range(payload, &range.identity))
     }
 
     /// Every build's number and record, newest first.
     pub fn builds(&self) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        let Some(table) = self.table(BUILDS)? else { return Ok(Vec::new()) };
-        let collect = || -> Result<_, redb::Error> {
-            let mut builds = Vec::new();
-            for row in table.iter()?.rev() {
-                let (number, record) = row?;
-                builds.push((number.value(), record.value().to_vec()));
+        let mut builds = Vec::new();
+        self.each(BUILDS, |key, record| {
+            builds.extend(build_number(key).map(|number| (number, record.to_vec())));
+        })?;
+        builds.reverse();
+        Ok(builds)
+    }
+
+    fn get<T>(
+        &self,
+        table: Table,
+        key: &[u8],
+        read: impl FnOnce(&[u8]) -> Option<T>,
+    ) -> Result<Option<T>, StoreError> {
+        let get = || {
+            let Some(open) = self.table(table)? else { return Ok(None) };
+            let Some(row) = open.get(key)? else { return Ok(None) };
+            match rows::unseal(table.0, key, row.value()) {
+                Some(payload) => Ok(read(payload)),
+                None => {
+                    self.index.damaged.fetch_add(1, Ordering::Relaxed);
+                    Ok(None)
+                }
             }
-            Ok(builds)
         };
-        collect().map_err(|error| failed(&self.index.path, error))
+        guarded(get).map_err(|error| failed(&self.index.path, error))
+    }
+
+    /// Calls `visit` with the key and payload of every sound row, in the order of the keys.
+    fn each(&self, table: Table, mut visit: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        let run = || -> Result<(), redb::Error> {
+            let Some(open) = self.table(table)? else { return Ok(()) };
+            for row in open.iter()? {
+                let (key, row) = row?;
+                match rows::unseal(table.0, key.value(), row.value()) {
+                    Some(payload) => visit(key.value(), payload),
+                    None => {
+                        self.index.damaged.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            }
+            Ok(())
+        };
+        guarded(run).map_err(|error| failed(&self.index.path, error))
     }
 
     /// A table, or `None` while nothing was ever written to it.
-    fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
-        &self,
-        definition: TableDefinition<K, V>,
-    ) -> Result<Option<redb::ReadOnlyTable<K, V>>, StoreError> {
-        match self.transaction.open_table(definition) {
+    fn table(&self, table: Table) -> Result<Option<OpenTable>, redb::Error> {
+        match self.transaction.open_table(table.definition()) {
             Ok(table) => Ok(Some(table)),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(failed(&self.index.path, error)),
+            Err(error) => Err(error.into()),
         }
     }
 }
 
-fn memo_key(range: &FileRange) -> MemoKey {
-    (range.identity.device, range.identity.inode, range.offset, range.n_bytes)
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(ConcurrencyMode::MultiWriter);
+    builder
+}
+
+fn build_number(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.try_into().ok()?))
 }
 
 fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
         redb::Error::Io(source) => StoreError::io("use the index", path)(source),
+        redb::Error::Corrupted(problem) => StoreError::Damaged { path: path.to_owned(), problem },
+        // Tables are always opened with the types that they were made with, and locks are poisoned by
+        // panics alone.
+        error @ (redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::LockPoisoned(_)) => {
+            StoreError::Damaged { path: path.to_owned(), problem: error.to_string() }
+        }
         error => StoreError::Index { path: path.to_owned(), source: Box::new(error) },
     }
 }

@@ -12,7 +12,9 @@
 //! `blobs/ab/abcd...` (raw bytes, read-only) and `tmp/` (one locked folder per process).
 
 pub mod blob;
+pub mod guard;
 pub mod index;
+mod rows;
 pub mod session;
 
 use std::fs;
@@ -28,6 +30,9 @@ use crate::digest::Digest;
 /// The version of everything below the cache directory; other versions' folders are left alone.
 pub const STORE_VERSION: &str = "v1";
 
+/// The index's file.
+const INDEX: &str = "index.redb";
+
 /// Why the store cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -35,6 +40,8 @@ pub enum StoreError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("the cache's index {} cannot be used", path.display())]
     Index { path: PathBuf, source: Box<redb::Error> },
+    #[error("the cache's index {} is damaged ({problem})", path.display())]
+    Damaged { path: PathBuf, problem: String },
 }
 
 impl StoreError {
@@ -77,18 +84,25 @@ impl Store {
         fs::create_dir_all(root.join("blobs")).map_err(StoreError::io("create", &root))?;
         mark_as_cache(cache)?;
         let session = Session::start(&root.join("tmp"))?;
-        let index = Index::open(&root.join("index.redb"))?;
+        let index = Index::open(&root.join(INDEX))?;
         Ok(Self { root, index, session: Some(session) })
     }
 
     /// Opens an existing store for looking only; `None` if there is none yet.
     pub fn open_existing(cache: &Path) -> Result<Option<Self>, StoreError> {
         let root = cache.join(STORE_VERSION);
-        let path = root.join("index.redb");
+        let path = root.join(INDEX);
         if !path.exists() {
             return Ok(None);
         }
         Ok(Some(Self { index: Index::open_for_reading(&path)?, root, session: None }))
+    }
+
+    /// Puts a damaged index aside, so that the next opening starts a new one. Blobs stay, and are found
+    /// again as soon as the actions that made them have run.
+    pub fn set_index_aside(cache: &Path) -> Result<(), StoreError> {
+        let path = cache.join(STORE_VERSION).join(INDEX);
+        fs::rename(&path, path.with_extension("redb.damaged")).map_err(StoreError::io("move away", &path))
     }
 
     pub fn index(&self) -> &Index {

@@ -37,6 +37,14 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let result = workspace.build(&recipe, &planned, args.out.as_deref(), &progress, &interrupted);
     progress.finish();
     let report = result?;
+    if report.damaged_rows > 0 && !ui.json {
+        let rows = report.damaged_rows;
+        ui.status(&format!(
+            "warning: {rows} row{} of the cache's index {} damaged; what they told of was made again",
+            plural(rows),
+            if rows == 1 { "was" } else { "were" }
+        ));
+    }
     for (i, output) in report.outputs.iter().enumerate() {
         if ui.json {
             ui.print(&format!("{}\n", finished(&report, output)))?;
@@ -74,6 +82,7 @@ fn finished(report: &Report, output: &OutputReport) -> serde_json::Value {
         "shards_written": output.written.shards_written,
         "bytes_written": output.written.bytes_written,
         "build": report.number,
+        "damaged_rows": report.damaged_rows,
         "reasons": reasons,
         "seconds": report.seconds,
     })
