@@ -67,3 +67,15 @@ pub fn last_of(snapshot: &Snapshot<'_>, recipe: &str, stages: &[&str]) -> Result
 pub fn add(index: &Index, record: &Record) -> Result<u64, StoreError> {
     index.add_build(&serde_json::to_vec(record).expect("a record serialises"))
 }
+
+/// A note of use is not renewed before it is this many seconds old.
+const USE_STEP: u64 = 3600;
+
+/// Notes that a recipe's last build was used again, as by a build that found nothing to do.
+pub fn note_use(index: &Index, recipe: &str, now: u64) -> Result<(), StoreError> {
+    let last = index.snapshot()?.used(recipe)?;
+    if last.is_some_and(|last| last <= now && now - last < USE_STEP) {
+        return Ok(());
+    }
+    index.set_used(recipe, now)
+}

@@ -23,6 +23,7 @@
 //! | [`plan`] | a pure function from a recipe and headers to the graph of actions; their keys |
 //! | [`store`] | blobs named by digest, and an index from action keys to digests |
 //! | [`history`] | the builds so far |
+//! | [`upkeep`] | what a store holds for whom, and what of it can go |
 //! | [`build`] | settles the graph: looks up, runs, keeps; reasons for what must run |
 //! | [`output`] | shards, configuration, tokenizer, card and lock of a merged model |
 //! | [`workspace`] | the facade: wires the layers together |
@@ -64,4 +65,5 @@ pub mod plan;
 pub mod recipe;
 pub mod store;
 pub mod tensor;
+pub mod upkeep;
 pub mod workspace;

@@ -28,7 +28,9 @@ use crate::plan::{self, Inventory, Model, NodeId, Plan, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{LoadOptions, Loaded, Recipe, Stage, StageId, load};
+use crate::store::lock::Wait;
 use crate::store::{Store, StoreError};
+use crate::upkeep::{Limits, Swept, sweep};
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +76,10 @@ pub struct Workspace {
     pub places: Places,
     /// Threads to use; 0 for one a core.
     pub jobs: usize,
+    /// Whether to wait for another process that has the store to itself.
+    pub patient: bool,
+    /// The most bytes that results may take in the store, less what the last build needs.
+    pub cache_limit: Option<u64>,
     /// Bytes of memory to use at most.
     pub memory: u64,
     pub shard_bytes: u64,
@@ -105,6 +111,8 @@ pub struct Report {
     pub ran: usize,
     /// Rows of the store's index that were damaged, and so counted as missing.
     pub damaged_rows: usize,
+    /// What was removed to keep the store within its standing limit.
+    pub swept: Option<Swept>,
     /// What changed, with the number of actions that ran for it.
     pub reasons: Vec<(String, usize)>,
     pub seconds: f64,
@@ -250,14 +258,15 @@ impl Workspace {
         for target in &plan.targets {
             check_free(&self.output_dir(recipe, *target, out))?;
         }
-        let store = Store::open(&self.cache)?;
+        let wait = || events.event(Event::Waiting);
+        let store = Store::open(&self.cache, self.wait(&wait))?;
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(self.jobs)
             .build()
             .map_err(|source| WorkspaceError::Threads { jobs: self.jobs, source })?;
         let context =
             Context { recipe, plan, checkpoints, store: &store, memory: self.memory, interrupted, events };
-        threads.install(|| {
+        let report: Result<Report, WorkspaceError> = threads.install(|| {
             with_build(context, |build| {
                 build.settle_all()?;
                 let mut outputs = Vec::new();
@@ -268,18 +277,47 @@ impl Workspace {
                 let mut report = Report {
                     number: None,
                     damaged_rows: 0,
+                    swept: None,
                     ran: build.executed(),
                     reasons: Vec::new(),
                     outputs,
                     seconds: started.elapsed().as_secs_f64(),
                 };
-                if report.ran > 0 || report.outputs.iter().any(|output| output.written.changed) {
+                let did_something =
+                    report.ran > 0 || report.outputs.iter().any(|output| output.written.changed);
+                // What was served from a read-only store cannot be noted in it.
+                if did_something && !store.is_read_only() {
                     self.record(recipe, plan, build, &store, &mut report)?;
+                } else if !store.is_read_only() {
+                    history::note_use(store.index(), &recipe_id(recipe), now())?;
                 }
                 report.damaged_rows = store.index().damaged_rows();
                 Ok(report)
             })
-        })
+        });
+        drop(store);
+        let mut report = report?;
+        if report.ran > 0 {
+            report.swept = self.sweep_to_limit()?;
+        }
+        Ok(report)
+    }
+
+    /// Keeps the store within its standing limit, unless others are building: they will.
+    fn sweep_to_limit(&self) -> Result<Option<Swept>, WorkspaceError> {
+        let Some(max_bytes) = self.cache_limit else { return Ok(None) };
+        let store = match Store::open_alone(&self.cache, Wait::Refuse) {
+            Ok(Some(store)) => store,
+            Ok(None) | Err(StoreError::Locked { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let limits = Limits { max_bytes: Some(max_bytes), max_age: None, keep_builds: 1 };
+        Ok(Some(sweep(&store, &limits, now(), false)?))
+    }
+
+    /// What to do while another process has the store to itself.
+    pub fn wait<'a>(&self, tell: &'a dyn Fn()) -> Wait<'a> {
+        if self.patient { Wait::Telling(tell) } else { Wait::Refuse }
     }
 
     fn write(
@@ -360,7 +398,7 @@ impl Workspace {
             rebuilt: output.rebuilt,
         });
         let record = Record {
-            time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            time: now(),
             recipe: recipe_id(recipe),
             recipe_text: recipe.text.to_string(),
             sets: recipe.sets.clone(),
@@ -395,6 +433,11 @@ fn inventory(
     let layout = Layout::infer(tensors.keys().map(String::as_str), &checkpoint.config);
     let config = checkpoint.config.clone();
     Inventory { tensors, joined, pieces, layout, config, vocabulary, chat_template }
+}
+
+/// Seconds since the epoch.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// What a recipe's builds are found by: its file, wherever the command is run from.

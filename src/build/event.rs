@@ -5,6 +5,8 @@ use crate::digest::Digest;
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
+    /// Another process removes results; the build waits until it is done.
+    Waiting,
     /// A source tensor was read and hashed.
     Hashed { model: &'a str, tensor: &'a str, bytes: u64 },
     /// An action was run.

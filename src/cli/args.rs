@@ -9,8 +9,9 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 /// A recipe names merge stages that feed one another. lamarck keeps every tensor that a stage makes in a
 /// cache, knows what each was made of, and computes again only what a change can reach.
 ///
-/// Exit codes: 0 done; 1 the recipe or the data is wrong; 2 usage; 4 no space or an I/O failure;
-/// 10 `plan --exit-code` found work; 130 interrupted. Treat any other as a failure.
+/// Exit codes: 0 done; 1 the recipe or the data is wrong; 2 usage; 3 the cache is damaged; 4 no space or
+/// an I/O failure; 5 a lock is held (`--no-wait`); 10 `plan --exit-code` found work; 130 interrupted.
+/// Treat any other as a failure.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Args {
@@ -90,6 +91,9 @@ pub struct BuildArgs {
     /// Largest shard to write, such as 2GB [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub shard_size: Option<u64>,
+    /// Fail with exit code 5 rather than wait while another process removes results from the cache
+    #[arg(long)]
+    pub no_wait: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -160,12 +164,42 @@ pub struct CacheArgs {
     pub cache: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Debug, Subcommand)]
 pub enum CacheCommand {
-    /// Show how much the cache holds
+    /// Show how much the cache holds, and for which stages
     Stat,
+    /// Remove results, least recently used first; without limits, those that no build has
+    Gc(GcArgs),
+    /// Check every result and every row of the index; ends with exit code 3 if there is damage
+    Verify(VerifyArgs),
     /// Print where the cache is
     Path,
+}
+
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub struct GcArgs {
+    /// Remove until the results take no more than this, such as 50GB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub max_size: Option<u64>,
+    /// Remove what was not used for this long, such as 30d or 12h
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    pub max_age: Option<u64>,
+    /// Keep everything that the newest N builds have
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub keep_builds: usize,
+    /// Only say what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Fail with exit code 5 rather than wait for running builds
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub struct VerifyArgs {
+    /// Remove what is damaged, so that it is made again when it is next wanted
+    #[arg(long)]
+    pub repair: bool,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -203,6 +237,22 @@ pub fn size(text: &str) -> Result<u64, String> {
     if (1.0..1e18).contains(&bytes) { Ok(bytes as u64) } else { Err("the size is out of range".to_owned()) }
 }
 
+/// Reads an age in seconds: a number of seconds, minutes, hours, days or weeks (s, m, h, d, w).
+pub fn age(text: &str) -> Result<u64, String> {
+    let problem = || "write an age as 30d, 12h or 2w".to_owned();
+    let unit = text.chars().last().ok_or_else(problem)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 604_800,
+        _ => return Err(problem()),
+    };
+    let number: u64 = text[..text.len() - 1].trim().parse().map_err(|_| problem())?;
+    number.checked_mul(seconds).ok_or_else(problem)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -218,6 +268,8 @@ mod tests {
         assert_eq!(size("512MB"), Ok(512_000_000));
         assert_eq!(size("1.5 GiB"), Ok(3 << 29));
         assert_eq!(size("7"), Ok(7));
+        assert_eq!((age("30d"), age("90s")), (Ok(2_592_000), Ok(90)));
+        assert!(age("30").is_err() && age("d").is_err() && age("").is_err());
         assert!(size("x").is_err() && size("5 parsecs").is_err() && size("0").is_err());
     }
 }

@@ -25,6 +25,7 @@ struct File {
     jobs: Option<u16>,
     memory: Option<String>,
     shard_size: Option<String>,
+    cache_limit: Option<String>,
 }
 
 /// Flags that say where things are.
@@ -35,6 +36,7 @@ pub struct Flags<'a> {
     pub jobs: Option<u16>,
     pub memory: Option<u64>,
     pub shard_size: Option<u64>,
+    pub no_wait: bool,
 }
 
 impl<'a> From<&'a RecipeArgs> for Flags<'a> {
@@ -73,6 +75,8 @@ pub fn workspace(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Workspace, C
         merges: in_root(file.merges.as_deref().unwrap_or(Path::new("merges"))),
         places,
         jobs: flags.jobs.or(file.jobs).unwrap_or(0).into(),
+        patient: !flags.no_wait,
+        cache_limit: bytes(&file.cache_limit, "cache-limit")?,
         memory,
         shard_bytes,
     })

@@ -17,6 +17,8 @@ pub const USAGE: u8 = 2;
 pub const DAMAGED: u8 = 3;
 /// No space, or reading or writing failed.
 pub const IO: u8 = 4;
+/// Another process holds a lock, and waiting was not wanted.
+pub const LOCKED: u8 = 5;
 /// `plan --exit-code` found work.
 pub const WORK: u8 = 10;
 /// Ctrl-C.
@@ -70,9 +72,15 @@ impl CliError {
             Self::Workspace(error) if error.damage().is_some() => {
                 Some("the next build puts it aside and starts a new one".to_owned())
             }
-            Self::Workspace(WorkspaceError::Store(StoreError::Io { .. })) => {
-                Some("choose another cache with --cache or LAMARCK_CACHE".to_owned())
+            Self::Workspace(WorkspaceError::Store(StoreError::Locked { .. })) => {
+                Some("without --no-wait it is waited for".to_owned())
             }
+            Self::Workspace(
+                WorkspaceError::Store(StoreError::Io { .. } | StoreError::ReadOnly { .. })
+                | WorkspaceError::Output(OutputError::Build(BuildError::Store(StoreError::ReadOnly {
+                    ..
+                }))),
+            ) => Some("choose another cache with --cache or LAMARCK_CACHE".to_owned()),
             Self::Workspace(WorkspaceError::Recipe { .. }) => Some("name a recipe's file".to_owned()),
             _ => None,
         }
@@ -82,6 +90,7 @@ impl CliError {
 fn workspace_code(error: &WorkspaceError) -> u8 {
     match error {
         error if error.damage().is_some() => DAMAGED,
+        WorkspaceError::Store(StoreError::Locked { .. }) => LOCKED,
         // A file that a checkpoint should have and has not is the checkpoint's fault.
         WorkspaceError::Model(ModelError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             WRONG

@@ -114,6 +114,13 @@ impl Events for Progress<'_> {
                 }
                 self.step(stage, 0);
             }
+            Event::Waiting => {
+                if self.ui.json {
+                    self.json(&json!({ "event": "waiting" }));
+                } else {
+                    self.line("waiting for another process that is removing results from the cache");
+                }
+            }
             Event::IndexDamaged { problem } => {
                 if self.ui.json {
                     self.json(&json!({ "event": "index_damaged", "problem": problem }));

@@ -70,22 +70,40 @@ impl Content {
 
 /// Reads and checks the blob at `path`.
 pub(super) fn read(path: &Path, digest: &Digest, n_bytes: u64) -> Result<Lookup, StoreError> {
-    let file = match File::open(path) {
-        Ok(file) => file,
+    // Opening something else than a regular file, such as a pipe, could wait forever.
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Missing),
-        Err(error) => return Err(StoreError::io("open", path)(error)),
+        Err(error) => return Err(StoreError::io("read", path)(error)),
     };
-    let metadata = file.metadata().map_err(StoreError::io("read", path))?;
-    let sound = metadata.is_file() && metadata.len() == n_bytes;
-    let mapping =
-        sound.then(|| Mapping::of_store_file(&file)).transpose().map_err(StoreError::io("map", path))?;
+    let is_whole = metadata.is_file() && metadata.len() == n_bytes;
+    let map = || Mapping::of_store_file(&File::open(path)?);
+    let mapping = is_whole.then(map).transpose().map_err(StoreError::io("map", path))?;
     match mapping {
         Some(mapping) if Digest::of(&mapping) == *digest => Ok(Lookup::Found(mapping)),
-        _ => {
-            fs::remove_file(path).map_err(StoreError::io("remove the damaged", path))?;
-            Ok(Lookup::Damaged)
-        }
+        _ => match remove_any(path) {
+            Err(error) if error.kind() != io::ErrorKind::ReadOnlyFilesystem => {
+                Err(StoreError::io("remove the damaged", path)(error))
+            }
+            _ => Ok(Lookup::Damaged),
+        },
     }
+}
+
+/// Removes whatever stands where a blob should.
+pub(super) fn remove_any(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+}
+
+/// Whether the file at `path` is one, and holds the bytes that the digest names.
+pub(super) fn is_sound(path: &Path, digest: Option<Digest>) -> bool {
+    let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
+    let hashed = || {
+        let mut hasher = blake3::Hasher::new();
+        io::copy(&mut File::open(path).ok()?, &mut hasher).ok()?;
+        Some(Digest::from(hasher.finalize()))
+    };
+    is_file && digest.is_some() && hashed() == digest
 }
 
 /// Above this many files, one sync of the whole file system is cheaper than one for each file.

@@ -30,6 +30,8 @@ const MANIFESTS: Table = Table("manifests");
 const MEMO: Table = Table("memo");
 /// Build number -> its record, as the caller wrote it.
 const BUILDS: Table = Table("builds");
+/// A name -> a time at which whatever has the name was used.
+const USED: Table = Table("used");
 
 impl Table {
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
@@ -108,6 +110,10 @@ impl Index {
         self.damaged.load(Ordering::Relaxed)
     }
 
+    fn note_damage(&self) {
+        self.damaged.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// A view of the index as it is now; later commits do not show in it.
     pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
         let begin = || match &self.database {
@@ -149,6 +155,15 @@ impl Index {
         Ok(number)
     }
 
+    /// Notes that something was used at a time.
+    pub fn set_used(&self, name: &str, time: u64) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let row = rows::seal(USED.0, name.as_bytes(), &time.to_le_bytes());
+            transaction.open_table(USED.definition())?.insert(name.as_bytes(), &row[..])?;
+            Ok(())
+        })
+    }
+
     pub(super) fn usage(&self) -> Result<Usage, StoreError> {
         let snapshot = self.snapshot()?;
         let count = |table: Table| {
@@ -163,13 +178,27 @@ impl Index {
         })
     }
 
-    /// Reads every row and counts those that are damaged.
-    pub(super) fn verify(&self) -> Result<(), StoreError> {
+    /// Reads every row and counts those that are damaged; with `repair`, removes them.
+    pub(super) fn check(&self, repair: bool) -> Result<usize, StoreError> {
+        let mut damaged: Vec<(Table, Vec<u8>)> = Vec::new();
         let snapshot = self.snapshot()?;
-        for table in [ACTIONS, MANIFESTS, MEMO, BUILDS] {
-            snapshot.each(table, |_, _| ())?;
+        for table in [ACTIONS, MANIFESTS, MEMO, BUILDS, USED] {
+            snapshot.rows(table, |key, payload| {
+                if payload.is_none() {
+                    damaged.push((table, key.to_vec()));
+                }
+            })?;
         }
-        Ok(())
+        drop(snapshot);
+        if repair && !damaged.is_empty() {
+            self.write(|transaction| {
+                for (table, key) in &damaged {
+                    transaction.open_table(table.definition())?.remove(&key[..])?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(damaged.len())
     }
 
     fn write(
@@ -234,11 +263,17 @@ impl Snapshot<'_> {
         self.get(MEMO, &rows::range_key(range), |payload| rows::read_range(payload, &range.identity))
     }
 
+    /// When something was last noted to be used.
+    pub fn used(&self, name: &str) -> Result<Option<u64>, StoreError> {
+        self.get(USED, name.as_bytes(), |time| Some(u64::from_le_bytes(time.try_into().ok()?)))
+    }
+
     /// Every build's number and record, newest first.
     pub fn builds(&self) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         let mut builds = Vec::new();
-        self.each(BUILDS, |key, record| {
-            builds.extend(build_number(key).map(|number| (number, record.to_vec())));
+        self.rows(BUILDS, |key, record| match (build_number(key), record) {
+            (Some(number), Some(record)) => builds.push((number, record.to_vec())),
+            _ => self.index.note_damage(),
         })?;
         builds.reverse();
         Ok(builds)
@@ -256,7 +291,7 @@ impl Snapshot<'_> {
             match rows::unseal(table.0, key, row.value()) {
                 Some(payload) => Ok(read(payload)),
                 None => {
-                    self.index.damaged.fetch_add(1, Ordering::Relaxed);
+                    self.index.note_damage();
                     Ok(None)
                 }
             }
@@ -264,18 +299,14 @@ impl Snapshot<'_> {
         guarded(get).map_err(|error| failed(&self.index.path, error))
     }
 
-    /// Calls `visit` with the key and payload of every sound row, in the order of the keys.
-    fn each(&self, table: Table, mut visit: impl FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+    /// Calls `visit` with the key of every row and, if the row is sound, its payload, in the order of the
+    /// keys.
+    fn rows(&self, table: Table, mut visit: impl FnMut(&[u8], Option<&[u8]>)) -> Result<(), StoreError> {
         let run = || -> Result<(), redb::Error> {
             let Some(open) = self.table(table)? else { return Ok(()) };
             for row in open.iter()? {
                 let (key, row) = row?;
-                match rows::unseal(table.0, key.value(), row.value()) {
-                    Some(payload) => visit(key.value(), payload),
-                    None => {
-                        self.index.damaged.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
+                visit(key.value(), rows::unseal(table.0, key.value(), row.value()));
             }
             Ok(())
         };

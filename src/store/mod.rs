@@ -14,8 +14,10 @@
 pub mod blob;
 pub mod guard;
 pub mod index;
+pub mod lock;
 mod rows;
 pub mod session;
+pub mod sweep;
 
 use std::fs;
 use std::io;
@@ -23,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use blob::{BlobFile, Content};
 use index::{ActionRow, Index, MemoRow};
+use lock::{StoreLock, Wait};
 use session::Session;
 
 use crate::digest::Digest;
@@ -40,6 +43,10 @@ pub enum StoreError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("the cache's index {} cannot be used", path.display())]
     Index { path: PathBuf, source: Box<redb::Error> },
+    #[error("{} is locked by another process", path.display())]
+    Locked { path: PathBuf },
+    #[error("{} is on a read-only file system, and there is something to keep", path.display())]
+    ReadOnly { path: PathBuf },
     #[error("the cache's index {} is damaged ({problem})", path.display())]
     Damaged { path: PathBuf, problem: String },
 }
@@ -57,6 +64,8 @@ pub struct Store {
     index: Index,
     /// Only a store opened for building can take new blobs.
     session: Option<Session>,
+    /// Held as long as the store is open for building or for removing.
+    _lock: Option<StoreLock>,
 }
 
 /// One finished action, ready to be kept.
@@ -78,14 +87,38 @@ pub struct Usage {
 }
 
 impl Store {
-    /// Opens the store below a cache directory for building, making it if need be.
-    pub fn open(cache: &Path) -> Result<Self, StoreError> {
+    /// Opens the store below a cache directory for building, making it if need be. A store on a read-only
+    /// file system is opened for looking, and serves what it has.
+    pub fn open(cache: &Path, wait: Wait<'_>) -> Result<Self, StoreError> {
+        match Self::open_to_write(cache, wait, StoreLock::shared) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                let path = cache.to_owned();
+                Self::open_existing(cache)?.ok_or(StoreError::Io { action: "create", path, source })
+            }
+            result => result,
+        }
+    }
+
+    /// Opens an existing store for removing blobs; `None` if there is none yet.
+    pub fn open_alone(cache: &Path, wait: Wait<'_>) -> Result<Option<Self>, StoreError> {
+        if !cache.join(STORE_VERSION).exists() {
+            return Ok(None);
+        }
+        Self::open_to_write(cache, wait, StoreLock::exclusive).map(Some)
+    }
+
+    fn open_to_write(
+        cache: &Path,
+        wait: Wait<'_>,
+        lock: fn(&Path, Wait<'_>) -> Result<StoreLock, StoreError>,
+    ) -> Result<Self, StoreError> {
         let root = cache.join(STORE_VERSION);
         fs::create_dir_all(root.join("blobs")).map_err(StoreError::io("create", &root))?;
         mark_as_cache(cache)?;
+        let lock = lock(&root, wait)?;
         let session = Session::start(&root.join("tmp"))?;
         let index = Index::open(&root.join(INDEX))?;
-        Ok(Self { root, index, session: Some(session) })
+        Ok(Self { root, index, session: Some(session), _lock: Some(lock) })
     }
 
     /// Opens an existing store for looking only; `None` if there is none yet.
@@ -95,7 +128,7 @@ impl Store {
         if !path.exists() {
             return Ok(None);
         }
-        Ok(Some(Self { index: Index::open_for_reading(&path)?, root, session: None }))
+        Ok(Some(Self { index: Index::open_for_reading(&path)?, root, session: None, _lock: None }))
     }
 
     /// Puts a damaged index aside, so that the next opening starts a new one. Blobs stay, and are found
@@ -127,26 +160,35 @@ impl Store {
         blob::read(&self.blob_path(digest), digest, n_bytes)
     }
 
-    /// Makes an empty temporary file for a result too large to be held in memory.
-    ///
-    /// # Panics
-    /// If the store was opened for reading.
-    pub fn new_blob(&self) -> Result<BlobFile, StoreError> {
-        BlobFile::create(self.session().dir())
+    /// Whether nothing can be kept here.
+    pub fn is_read_only(&self) -> bool {
+        self.session.is_none()
     }
 
-    /// Makes results durable, then names them, then commits their keys: in that order.
+    /// Makes an empty temporary file for a result too large to be held in memory.
     ///
-    /// # Panics
-    /// If the store was opened for reading.
+    /// # Errors
+    /// Also if the store is read-only.
+    pub fn new_blob(&self) -> Result<BlobFile, StoreError> {
+        BlobFile::create(self.session()?.dir())
+    }
+
+    /// Makes results durable, then names them, then commits their keys: in that order. A read-only store
+    /// forgets what sources held, which costs another reading of them.
+    ///
+    /// # Errors
+    /// Also if the store is read-only and there are results to keep.
     pub fn commit(&self, finished: Vec<Finished>, memo: Vec<MemoRow>) -> Result<(), StoreError> {
+        if finished.is_empty() && self.is_read_only() {
+            return Ok(());
+        }
         let mut rows = Vec::with_capacity(finished.len());
         let mut staged = Vec::new();
         for Finished { row, content } in finished {
             if let Some(content) = content
                 && !self.holds(&row.digest, row.n_bytes)
             {
-                staged.push((content.into_file(self.session().dir())?, self.blob_path(&row.digest)));
+                staged.push((content.into_file(self.session()?.dir())?, self.blob_path(&row.digest)));
             }
             rows.push(row);
         }
@@ -157,19 +199,19 @@ impl Store {
     /// Counts blobs and bytes.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let mut usage = self.index.usage()?;
-        let blobs = self.root.join("blobs");
-        for folder in read_dir(&blobs)? {
-            for file in read_dir(&folder)? {
-                let metadata = fs::symlink_metadata(&file).map_err(StoreError::io("read", &file))?;
-                usage.blobs += 1;
-                usage.blob_bytes += metadata.len();
-            }
+        for blob in self.blobs()? {
+            usage.blobs += 1;
+            usage.blob_bytes += blob.n_bytes;
         }
         Ok(usage)
     }
 
-    fn session(&self) -> &Session {
-        self.session.as_ref().expect("only a store opened for building takes blobs")
+    fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn session(&self) -> Result<&Session, StoreError> {
+        self.session.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.root.clone() })
     }
 }
 

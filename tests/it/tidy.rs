@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::{project, project_text};
 
 /// The modules of the library, lowest first. One may use those before it, never those behind it.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "atomic",
     "digest",
     "identity",
@@ -20,6 +20,7 @@ const LAYERS: [&str; 18] = [
     "plan",
     "store",
     "history",
+    "upkeep",
     "build",
     "output",
     "workspace",

@@ -22,6 +22,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         jobs: args.jobs,
         memory: args.memory,
         shard_size: args.shard_size,
+        no_wait: args.no_wait,
         ..Flags::from(&args.recipe)
     };
     let Ready { workspace, recipe, planned, .. } = prepare(&args.recipe, flags, ui)?;
@@ -44,6 +45,12 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             plural(rows),
             if rows == 1 { "was" } else { "were" }
         ));
+    }
+    if let Some(swept) = report.swept.filter(|swept| swept.removed > 0)
+        && !ui.json
+    {
+        let (n, freed) = (swept.removed, bytes(swept.removed_bytes));
+        ui.status(&format!("removed {n} old result{} from the cache, {freed}, to keep its limit", plural(n)));
     }
     for (i, output) in report.outputs.iter().enumerate() {
         if ui.json {

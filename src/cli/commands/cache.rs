@@ -1,45 +1,165 @@
 //! `lamarck cache`.
 
+use std::cell::Cell;
 use std::process::ExitCode;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use crate::cli::args::{CacheArgs, CacheCommand};
+use crate::cli::args::{CacheArgs, CacheCommand, GcArgs, VerifyArgs};
 use crate::cli::config::{self, Flags};
-use crate::cli::error::CliError;
-use crate::cli::ui::{Ui, bytes};
+use crate::cli::error::{CliError, DAMAGED};
+use crate::cli::ui::{Ui, bytes, plural};
+use crate::store::sweep::Checked;
 use crate::store::{Store, StoreError, Usage};
-use crate::workspace::WorkspaceError;
+use crate::upkeep::{self, Limits, StoreUsage, Swept};
+use crate::workspace::{Workspace, WorkspaceError, now};
 
 pub fn run(args: &CacheArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let workspace = config::workspace(None, Flags { cache: args.cache.as_deref(), ..Flags::default() })?;
-    let path = workspace.cache.display();
-    match args.command {
+    let no_wait = matches!(args.command, CacheCommand::Gc(GcArgs { no_wait: true, .. }));
+    let flags = Flags { cache: args.cache.as_deref(), no_wait, ..Flags::default() };
+    let workspace = config::workspace(None, flags)?;
+    match &args.command {
         CacheCommand::Path if ui.json => ui.print_json(&json!({ "path": workspace.cache }))?,
-        CacheCommand::Path => ui.print(&format!("{path}\n"))?,
-        CacheCommand::Stat => {
-            let usage = || -> Result<Usage, StoreError> {
-                Store::open_existing(&workspace.cache)?.map_or(Ok(Usage::default()), |store| store.usage())
-            };
-            let Usage { blobs, blob_bytes, index_bytes, actions, builds } =
-                usage().map_err(WorkspaceError::from)?;
-            if ui.json {
-                ui.print_json(&json!({
-                    "path": workspace.cache,
-                    "blobs": blobs,
-                    "blob_bytes": blob_bytes,
-                    "index_bytes": index_bytes,
-                    "actions": actions,
-                    "builds": builds,
-                }))?;
-            } else {
-                ui.print(&format!(
-                    "{path}\nresults: {blobs} files, {}\nindex: {actions} actions, {builds} builds, {}\n",
-                    bytes(blob_bytes),
-                    bytes(index_bytes)
-                ))?;
-            }
-        }
+        CacheCommand::Path => ui.print(&format!("{}\n", workspace.cache.display()))?,
+        CacheCommand::Stat => stat(&workspace, ui)?,
+        CacheCommand::Gc(args) => gc(args, &workspace, ui)?,
+        CacheCommand::Verify(args) => return verify(args, &workspace, ui),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn stat(workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
+    let read = || -> Result<(Usage, StoreUsage), StoreError> {
+        match Store::open_existing(&workspace.cache)? {
+            Some(store) => Ok((store.usage()?, upkeep::usage(&store)?)),
+            None => Ok(Default::default()),
+        }
+    };
+    let (total, usage) = read().map_err(WorkspaceError::from)?;
+    let Usage { blobs, blob_bytes, index_bytes, actions, builds } = total;
+    if ui.json {
+        let stages: Vec<_> = usage
+            .stages
+            .iter()
+            .map(|(stage, of)| {
+                json!({ "stage": stage, "results": of.results, "bytes": of.bytes, "shared_bytes": of.shared_bytes })
+            })
+            .collect();
+        return ui.print_json(&json!({
+            "path": workspace.cache,
+            "blobs": blobs,
+            "blob_bytes": blob_bytes,
+            "index_bytes": index_bytes,
+            "actions": actions,
+            "builds": builds,
+            "stages": stages,
+            "old": usage.old,
+            "old_bytes": usage.old_bytes,
+        }));
+    }
+    let mut text = format!(
+        "{}\nresults: {blobs} files, {}\nindex: {actions} actions, {builds} builds, {}\n",
+        workspace.cache.display(),
+        bytes(blob_bytes),
+        bytes(index_bytes)
+    );
+    for (stage, of) in &usage.stages {
+        let shared = match of.shared_bytes {
+            0 => String::new(),
+            shared => format!(", {} of it shared with other stages", bytes(shared)),
+        };
+        text.push_str(&format!("  {stage}: {} results, {}{shared}\n", of.results, bytes(of.bytes)));
+    }
+    if usage.old > 0 {
+        let (n, size) = (usage.old, bytes(usage.old_bytes));
+        text.push_str(&format!(
+            "  not of any recipe's last build: {n} result{}, {size}; `lamarck cache gc --max-size SIZE` removes these first\n",
+            plural(n)
+        ));
+    }
+    ui.print(&text)
+}
+
+fn gc(args: &GcArgs, workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
+    let GcArgs { max_size, max_age, keep_builds, dry_run, no_wait: _ } = *args;
+    let limits = Limits { max_bytes: max_size.or(workspace.cache_limit), max_age, keep_builds };
+    let tell = || ui.status("waiting for running builds");
+    let sweep = || -> Result<Swept, StoreError> {
+        match Store::open_alone(&workspace.cache, workspace.wait(&tell))? {
+            Some(store) => upkeep::sweep(&store, &limits, now(), dry_run),
+            None => Ok(Swept::default()),
+        }
+    };
+    let Swept { removed, removed_bytes, kept, kept_bytes } = sweep().map_err(WorkspaceError::from)?;
+    if ui.json {
+        return ui.print_json(&json!({
+            "dry_run": dry_run,
+            "removed": removed,
+            "removed_bytes": removed_bytes,
+            "kept": kept,
+            "kept_bytes": kept_bytes,
+        }));
+    }
+    let did = if dry_run { "would remove" } else { "removed" };
+    ui.print(&format!(
+        "{did} {removed} result{}, {}; {kept} stay, {}\n",
+        plural(removed),
+        bytes(removed_bytes),
+        bytes(kept_bytes)
+    ))
+}
+
+fn verify(args: &VerifyArgs, workspace: &Workspace, ui: &Ui) -> Result<ExitCode, CliError> {
+    let bar = if ui.quiet || ui.json { ProgressBar::hidden() } else { ProgressBar::no_length() };
+    let style = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
+    bar.set_style(style.expect("the template is valid"));
+    let done = Cell::new(0);
+    let check = || -> Result<Checked, StoreError> {
+        // Repairing removes rows, which takes a store that can be written.
+        let store = if args.repair {
+            let tell = || ui.status("waiting for running builds");
+            Store::open_alone(&workspace.cache, workspace.wait(&tell))?
+        } else {
+            Store::open_existing(&workspace.cache)?
+        };
+        let Some(store) = store else { return Ok(Checked::default()) };
+        bar.set_length(store.usage()?.blob_bytes);
+        store.check(args.repair, &|n_bytes| {
+            done.set(done.get() + n_bytes);
+            bar.set_position(done.get());
+        })
+    };
+    let checked = check();
+    bar.finish_and_clear();
+    let Checked { blobs, bytes: n_bytes, damaged, damaged_rows } = checked.map_err(WorkspaceError::from)?;
+    let is_sound = damaged.is_empty() && damaged_rows == 0;
+    if ui.json {
+        ui.print_json(&json!({
+            "blobs": blobs,
+            "bytes": n_bytes,
+            "damaged": damaged,
+            "damaged_rows": damaged_rows,
+            "repaired": args.repair && !is_sound,
+        }))?;
+    } else {
+        let mut text = format!("{blobs} results, {}: ", bytes(n_bytes));
+        if is_sound {
+            text.push_str("all sound\n");
+        } else {
+            let rows = plural(damaged_rows);
+            let n = damaged.len();
+            text.push_str(&format!("{n} damaged, and {damaged_rows} row{rows} of the index\n"));
+            for name in &damaged {
+                text.push_str(&format!("  {name}\n"));
+            }
+            text.push_str(if args.repair {
+                "removed; what is wanted of it is made again by the next build\n"
+            } else {
+                "`lamarck cache verify --repair` removes it; a build makes it again in any case\n"
+            });
+        }
+        ui.print(&text)?;
+    }
+    Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }

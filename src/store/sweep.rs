@@ -1,0 +1,96 @@
+//! Removing blobs: those that are damaged, and those that are wanted least.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{Store, StoreError, read_dir};
+use crate::digest::Digest;
+
+/// A blob's file, as found in its folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobEntry {
+    pub digest: Digest,
+    pub n_bytes: u64,
+    /// Seconds since the epoch.
+    pub modified: u64,
+}
+
+/// What checking every blob and row came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    pub blobs: usize,
+    pub bytes: u64,
+    /// Names of blobs whose bytes are not what they are called after, or that are no regular files.
+    pub damaged: Vec<String>,
+    pub damaged_rows: usize,
+}
+
+impl Store {
+    /// Every blob, in the order of their digests. What has no blob's name is left out.
+    pub fn blobs(&self) -> Result<Vec<BlobEntry>, StoreError> {
+        let mut blobs = Vec::new();
+        for path in self.blob_files()? {
+            let Some(digest) = path.file_name().and_then(|name| Digest::from_hex(name.to_str()?)) else {
+                continue;
+            };
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) => {
+                    let modified = metadata.modified().ok();
+                    let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+                    let modified = since.map_or(0, |since| since.as_secs());
+                    blobs.push(BlobEntry { digest, n_bytes: metadata.len(), modified });
+                }
+                // Another process has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(StoreError::io("read", &path)(error)),
+            }
+        }
+        blobs.sort_by_key(|blob| blob.digest);
+        Ok(blobs)
+    }
+
+    /// Reads every blob and every row; with `repair`, removes what is damaged, so that it is made again
+    /// when it is next wanted. `progress` is told of every blob's bytes.
+    pub fn check(&self, repair: bool, progress: &dyn Fn(u64)) -> Result<Checked, StoreError> {
+        let mut checked = Checked::default();
+        for path in self.blob_files()? {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let n_bytes = fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
+            checked.blobs += 1;
+            checked.bytes += n_bytes;
+            if !super::blob::is_sound(&path, Digest::from_hex(&name)) {
+                if repair {
+                    remove(&path)?;
+                }
+                checked.damaged.push(name);
+            }
+            progress(n_bytes);
+        }
+        checked.damaged_rows = self.index().check(repair)?;
+        Ok(checked)
+    }
+
+    /// Removes a blob and says how many bytes that gave.
+    pub fn remove(&self, blob: &BlobEntry) -> Result<u64, StoreError> {
+        remove(&self.blob_path(&blob.digest))?;
+        Ok(blob.n_bytes)
+    }
+
+    fn blob_files(&self) -> Result<Vec<PathBuf>, StoreError> {
+        let mut files = Vec::new();
+        for folder in read_dir(&self.root().join("blobs"))? {
+            files.extend(read_dir(&folder)?);
+        }
+        files.sort();
+        Ok(files)
+    }
+}
+
+/// Removes a blob, or whatever stands where one should; another process may have been faster.
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match super::blob::remove_any(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
