@@ -15,7 +15,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`digest`], [`identity`], [`tensor`], [`manifest`] | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
-//! | [`atomic`], [`mapping`] | files written whole or not at all; read-only maps (the only unsafe code) |
+//! | [`mapping`] | read-only maps of files (the only unsafe code) |
 //! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank |
 //! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
 //! | [`recipe`] | from YAML to stages whose every reference and parameter has been checked |
@@ -49,7 +49,6 @@
 //!   prints.
 //! - An intermediate is written, but never read back in the build that made it.
 
-pub mod atomic;
 pub mod build;
 pub mod cli;
 pub mod digest;

@@ -1,19 +1,22 @@
 //! The write side: a stage's result as a checkpoint directory that loads everywhere.
 //!
-//! Everything is written beside its place first and renamed in at the end, the lock file last; a file
-//! that would come out the same is not touched.
+//! A new version is made beside the old one and put in its place at once; a file that would come out the
+//! same is taken over as it is.
 
 pub mod card;
 mod extras;
 pub mod lock;
 pub mod sharding;
 mod shards;
+mod staging;
 
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::atomic;
+use staging::Staging;
+
 use crate::build::{Build, BuildError};
 use crate::plan::StagePlan;
 use crate::store::{Store, StoreError};
@@ -24,7 +27,7 @@ pub const LOCK_FILE: &str = "lamarck.lock.json";
 /// The recipe as built.
 pub const RECIPE_FILE: &str = "recipe.yaml";
 
-/// Why an output directory could not be written. What was there is as it was, unless a rename failed.
+/// Why an output directory could not be written. What was there is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     #[error(transparent)]
@@ -83,8 +86,7 @@ pub fn check_free(dir: &Path) -> Result<(), OutputError> {
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(occupied()),
         Err(error) => Err(OutputError::io("read", dir)(error)),
         Ok(mut entries) => {
-            let ours = |name: &std::ffi::OsStr| name.to_string_lossy().starts_with(".lamarck-");
-            let only_ours = entries.all(|entry| entry.is_ok_and(|entry| ours(&entry.file_name())));
+            let only_ours = entries.all(|entry| entry.is_ok_and(|entry| staging::is_ours(&entry.path())));
             if only_ours || dir.join(LOCK_FILE).is_file() { Ok(()) } else { Err(occupied()) }
         }
     }
@@ -94,57 +96,105 @@ impl Output<'_> {
     /// Brings the directory up to date with a settled build.
     pub fn write(&self, build: &Build<'_>, store: &Store) -> Result<Written, OutputError> {
         check_free(self.dir)?;
-        fs::create_dir_all(self.dir).map_err(OutputError::io("create", self.dir))?;
-        self.remove_leftovers()?;
         let shards = sharding::cut(&self.stage.tensors, self.shard_bytes);
-        let mut written = shards::write(self, &shards, build, store)?;
+        let current = shards::up_to_date(self, &shards, build, store)?;
+        let files = self.files(&shards)?;
+        let unchanged: Vec<bool> = files.iter().map(|(name, bytes)| self.holds(name, bytes)).collect();
+        let others = self.others(&shards, &files)?;
+        let mut written = Written { shards: shards.len(), ..Written::default() };
+        let is_current = current.iter().all(Option::is_some) && unchanged.iter().all(|same| *same);
+        if is_current && others.stale == 0 {
+            return Ok(written);
+        }
+        let staging = Staging::start(self.dir)?;
+        let keep = |name: &OsStr| staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)));
+        for name in &others.theirs {
+            keep(name)?;
+        }
+        for ((name, bytes), same) in files.iter().zip(unchanged) {
+            if same {
+                keep(OsStr::new(name))?;
+            } else {
+                staging.write(name, bytes).map_err(OutputError::io("write", &self.dir.join(name)))?;
+            }
+        }
+        let mut identities = Vec::new();
+        for (shard, current) in shards.iter().zip(current) {
+            identities.push(match current {
+                Some(identity) => {
+                    keep(OsStr::new(&shard.file))?;
+                    identity
+                }
+                None => {
+                    written.shards_written += 1;
+                    written.bytes_written += shard.n_bytes;
+                    shards::write(self, shard, &staging.path(&shard.file), build)?
+                }
+            });
+        }
+        written.changed = true;
+        shards::let_stamps_age(&identities);
+        let dir = staging.publish()?;
+        shards::remember(self, &dir, &shards, &identities, build, store)?;
+        Ok(written)
+    }
+
+    /// Every file but the shards, with its bytes.
+    fn files(&self, shards: &[sharding::ShardPlan]) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
         let mut files = extras::files(self)?;
-        if let Some(index) = sharding::index(&shards) {
+        if let Some(index) = sharding::index(shards) {
             files.push((sharding::INDEX.to_owned(), index.into_bytes()));
         }
         let config = serde_json::to_string_pretty(&self.stage.config).expect("JSON values serialise");
         files.push(("config.json".to_owned(), (config + "\n").into_bytes()));
         files.push(("README.md".to_owned(), self.card.clone().into_bytes()));
         files.push((RECIPE_FILE.to_owned(), self.recipe.clone().into_bytes()));
-        let kept: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
-        written.changed |= self.remove_stale(&shards, &kept)?;
         files.push((LOCK_FILE.to_owned(), self.lock.clone().into_bytes()));
-        for (name, bytes) in files {
-            let path = self.dir.join(name);
-            written.changed |=
-                atomic::write_if_changed(&path, &bytes).map_err(OutputError::io("write", &path))?;
-        }
-        if written.changed {
-            atomic::sync_folder(self.dir).map_err(OutputError::io("sync", self.dir))?;
-        }
-        Ok(written)
+        Ok(files)
     }
 
-    /// Removes temporary files of an earlier run that was cut short.
-    fn remove_leftovers(&self) -> Result<(), OutputError> {
-        self.remove_where(|name| name.starts_with(".lamarck-") && name.ends_with(".tmp")).map(|_| ())
+    fn holds(&self, name: &str, bytes: &[u8]) -> bool {
+        fs::read(self.dir.join(name)).is_ok_and(|present| present == bytes)
     }
 
-    /// Removes shards, indexes and copied files of an earlier output that this one does not have:
-    /// loaders would prefer an old index to a new single file.
-    fn remove_stale(&self, shards: &[sharding::ShardPlan], kept: &[&str]) -> Result<bool, OutputError> {
-        self.remove_where(|name| {
-            let is_shard = name.starts_with("model") && name.ends_with(".safetensors");
-            let stale_shard = is_shard && shards.iter().all(|shard| shard.file != name);
-            let copied = name == sharding::INDEX || extras::is_copied(name);
-            stale_shard || (copied && !kept.contains(&name))
-        })
-    }
-
-    fn remove_where(&self, is_stale: impl Fn(&str) -> bool) -> Result<bool, OutputError> {
-        let mut removed = false;
-        for entry in fs::read_dir(self.dir).map_err(OutputError::io("read", self.dir))? {
+    /// Files of the directory that are not among those to be written.
+    fn others(
+        &self,
+        shards: &[sharding::ShardPlan],
+        files: &[(String, Vec<u8>)],
+    ) -> Result<Others, OutputError> {
+        let mut others = Others::default();
+        let entries = match fs::read_dir(self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(others),
+            Err(error) => return Err(OutputError::io("read", self.dir)(error)),
+        };
+        for entry in entries {
             let entry = entry.map_err(OutputError::io("read", self.dir))?;
-            if is_stale(&entry.file_name().to_string_lossy()) {
-                fs::remove_file(entry.path()).map_err(OutputError::io("remove", &entry.path()))?;
-                removed = true;
+            let name = entry.file_name();
+            let text = name.to_string_lossy();
+            let is_new =
+                shards.iter().any(|shard| shard.file == text) || files.iter().any(|(file, _)| *file == text);
+            if is_new || entry.path().is_dir() {
+                continue;
+            }
+            // Loaders would prefer an old index to a new single file.
+            let is_shard = text.starts_with("model") && text.ends_with(".safetensors");
+            if is_shard || text == sharding::INDEX || extras::is_copied(&text) {
+                others.stale += 1;
+            } else {
+                others.theirs.push(name);
             }
         }
-        Ok(removed)
+        Ok(others)
     }
+}
+
+/// Files that an output directory has besides its own.
+#[derive(Default)]
+struct Others {
+    /// What an earlier output had and this one has not.
+    stale: usize,
+    /// What somebody else put there.
+    theirs: Vec<OsString>,
 }

@@ -1,4 +1,4 @@
-//! Writes the shards that changed.
+//! Writes shards, and tells which need not be written.
 //!
 //! A shard is up to date when its header is the planned one and the index remembers, for the file in its
 //! present state, that every range holds the wanted digest: the same memo that spares sources a second
@@ -8,14 +8,12 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
-use tempfile::NamedTempFile;
 
 use super::sharding::ShardPlan;
-use super::{Output, OutputError, Written};
-use crate::atomic;
+use super::{Output, OutputError};
 use crate::build::{Build, Bytes};
 use crate::digest::Digest;
 use crate::identity::Identity;
@@ -29,58 +27,37 @@ const COPY_BYTES: usize = 1 << 20;
 /// Longer than the step in which common file systems stamp files.
 const STAMP_STEP: Duration = Duration::from_millis(20);
 
-pub(super) fn write(
+/// The identity of every shard that is up to date.
+pub(super) fn up_to_date(
     output: &Output<'_>,
     shards: &[ShardPlan],
     build: &Build<'_>,
     store: &Store,
-) -> Result<Written, OutputError> {
+) -> Result<Vec<Option<Identity>>, OutputError> {
     let snapshot = store.index().snapshot()?;
-    let mut written = Written { shards: shards.len(), ..Written::default() };
-    let mut ready = Vec::new();
-    for shard in shards {
-        if !is_up_to_date(output, shard, build, &snapshot)? {
-            ready.push((shard, write_beside(output, shard, build)?));
-            written.shards_written += 1;
-            written.bytes_written += shard.n_bytes;
-        }
-    }
-    let mut memo = Vec::new();
-    for (shard, temporary) in ready {
-        let path = output.dir.join(&shard.file);
-        let rename = || settle(temporary, &path);
-        if let Some(identity) = rename().map_err(OutputError::io("write", &path))? {
-            memo.extend(rows(output, shard, build, identity));
-        }
-    }
-    written.changed = written.shards_written > 0;
-    if written.changed {
-        atomic::sync_folder(output.dir).map_err(OutputError::io("sync", output.dir))?;
-        store.commit(Vec::new(), memo)?;
-    }
-    Ok(written)
+    shards.iter().map(|shard| identity_if_up_to_date(output, shard, build, &snapshot)).collect()
 }
 
 fn digest_of(output: &Output<'_>, build: &Build<'_>, tensor: &str) -> Digest {
     build.settled(output.stage.nodes[tensor]).digest
 }
 
-fn is_up_to_date(
+fn identity_if_up_to_date(
     output: &Output<'_>,
     shard: &ShardPlan,
     build: &Build<'_>,
     snapshot: &Snapshot<'_>,
-) -> Result<bool, OutputError> {
+) -> Result<Option<Identity>, OutputError> {
     let path = output.dir.join(&shard.file);
-    let Some(identity) = identity_if_header_is(&path, &shard.header) else { return Ok(false) };
+    let Some(identity) = identity_if_header_is(&path, &shard.header) else { return Ok(None) };
     for (tensor, spec, offset) in &shard.tensors {
         let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
         let remembered = snapshot.remembered(&range)?;
         if remembered.is_none_or(|content| content.digest != digest_of(output, build, tensor)) {
-            return Ok(false);
+            return Ok(None);
         }
     }
-    Ok(true)
+    Ok(Some(identity))
 }
 
 /// The file's identity, if it can be read and starts with this header. Anything else means writing anew.
@@ -92,16 +69,17 @@ fn identity_if_header_is(path: &Path, header: &[u8]) -> Option<Identity> {
     (found == header).then_some(identity)
 }
 
-fn write_beside(
+/// Writes a shard to a new file and makes it durable.
+pub(super) fn write(
     output: &Output<'_>,
     shard: &ShardPlan,
+    path: &Path,
     build: &Build<'_>,
-) -> Result<NamedTempFile, OutputError> {
-    let temporary = atomic::temporary_in(output.dir).map_err(OutputError::io("write in", output.dir))?;
+) -> Result<Identity, OutputError> {
     let failed = |error| OutputError::io("write", &output.dir.join(&shard.file))(error);
-    let file = temporary.as_file();
+    let file = File::create(path).map_err(failed)?;
     // Claims all room at once, so that a full disk is noticed before anything is computed for it.
-    allocate(file, shard.n_bytes).map_err(failed)?;
+    allocate(&file, shard.n_bytes).map_err(failed)?;
     file.write_all_at(&shard.header, 0).map_err(failed)?;
     shard.tensors.par_iter().try_for_each(|(tensor, _, offset)| {
         let node = output.stage.nodes[tensor.as_str()];
@@ -109,12 +87,12 @@ fn write_beside(
             Bytes::Memory(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
             Bytes::Mapped(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
             source @ (Bytes::Source { .. } | Bytes::Joined(_)) => {
-                copy_source(&source, build.settled(node).digest, file, *offset, &failed)
+                copy_source(&source, build.settled(node).digest, &file, *offset, &failed)
             }
         }
     })?;
     file.sync_all().map_err(failed)?;
-    Ok(temporary)
+    Ok(Identity::of(&file.metadata().map_err(failed)?))
 }
 
 /// Copies a source tensor, checking that it still is what was hashed.
@@ -153,22 +131,37 @@ fn allocate(file: &File, n_bytes: u64) -> io::Result<()> {
     }
 }
 
-/// Names a shard. Returns its identity if that can be trusted to tell of every later write.
-///
-/// The name appears at least a step of the file system's clock after the last write, so a write by
-/// someone else, who can only know the file by its name, must change the modification stamp.
-fn settle(temporary: NamedTempFile, path: &Path) -> io::Result<Option<Identity>> {
-    let before = Identity::of(&temporary.as_file().metadata()?);
-    let age =
-        SystemTime::now().duration_since(temporary.as_file().metadata()?.modified()?).unwrap_or_default();
+/// Waits until every shard was last written at least a step of the file system's clock ago, so that a
+/// write by someone else, who comes to know the file when it is published, must change its stamp.
+pub(super) fn let_stamps_age(shards: &[Identity]) {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let newest = shards.iter().map(|shard| shard.modified).max().unwrap_or(0);
+    let age = now.saturating_sub(Duration::from_nanos(u64::try_from(newest).unwrap_or(0)));
     std::thread::sleep(STAMP_STEP.saturating_sub(age));
-    temporary.persist(path)?;
-    let identity = Identity::of(&fs::metadata(path)?);
-    let untouched =
-        (identity.inode, identity.modified, identity.size) == (before.inode, before.modified, before.size);
-    // A stamp of whole seconds comes from a file system whose step is longer than was waited for.
-    let fine_stamps = identity.modified % 1_000_000_000 != 0;
-    Ok((untouched && fine_stamps).then_some(identity))
+}
+
+/// Remembers what published shards hold, for those that are as they were before.
+pub(super) fn remember(
+    output: &Output<'_>,
+    dir: &Path,
+    shards: &[ShardPlan],
+    before: &[Identity],
+    build: &Build<'_>,
+    store: &Store,
+) -> Result<(), OutputError> {
+    let mut memo = Vec::new();
+    for (shard, before) in shards.iter().zip(before) {
+        let path = dir.join(&shard.file);
+        let identity = Identity::of(&fs::metadata(&path).map_err(OutputError::io("read", &path))?);
+        let untouched = (identity.inode, identity.modified, identity.size)
+            == (before.inode, before.modified, before.size);
+        // A stamp of whole seconds comes from a file system whose step is longer than was waited for.
+        let has_fine_stamps = identity.modified % 1_000_000_000 != 0;
+        if untouched && has_fine_stamps {
+            memo.extend(rows(output, shard, build, identity));
+        }
+    }
+    Ok(store.commit(Vec::new(), memo)?)
 }
 
 fn rows<'a>(
