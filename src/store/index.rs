@@ -4,6 +4,7 @@
 //! never correctness: blobs check themselves, rows check themselves, and everything else is computed
 //! again.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -335,6 +336,10 @@ fn build_number(key: &[u8]) -> Option<u64> {
 
 fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
+        // So redb tells of a file that is no database.
+        redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+            StoreError::Damaged { path: path.to_owned(), problem: source.to_string() }
+        }
         redb::Error::Io(source) => StoreError::io("use the index", path)(source),
         redb::Error::Corrupted(problem) => StoreError::Damaged { path: path.to_owned(), problem },
         // Tables are always opened with the types that they were made with, and locks are poisoned by

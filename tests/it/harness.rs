@@ -207,3 +207,8 @@ pub fn copy_dir(from: &Path, to: &Path) {
 pub fn settle() {
     std::thread::sleep(std::time::Duration::from_millis(2100));
 }
+
+/// How often a costly test repeats: `usually`, or `fully` where `LAMARCK_FULL_TESTS` is set.
+pub fn scaled(usually: u32, fully: u32) -> u32 {
+    if std::env::var_os("LAMARCK_FULL_TESTS").is_some() { fully } else { usually }
+}
