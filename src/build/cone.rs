@@ -87,10 +87,19 @@ impl<'b, 'a> Cone<'b, 'a> {
         let Build { context, snapshot, .. } = self.build;
         let checkpoint = &context.checkpoints[source.model.0];
         let range = source_range(checkpoint, &source.tensor);
-        let content = match snapshot.remembered(&range)? {
+        let remembered = if context.rehash { None } else { snapshot.remembered(&range)? };
+        let content = match remembered {
             Some(content) => content,
             None => self.hash_source(source, &range)?,
         };
+        if !context.locked.is_empty() {
+            let reference = context.models[source.model.0].reference.to_string();
+            let locked = context.locked.get(&(reference.as_str(), source.tensor.as_str()));
+            if locked != Some(&Some(content.digest)) {
+                let path = checkpoint.dir.clone();
+                return Err(BuildError::NotLocked { path, tensor: source.tensor.clone() });
+            }
+        }
         if !content.finite {
             let shard =
                 checkpoint.shard_of(&source.tensor).expect("the source is a tensor of the checkpoint");

@@ -27,7 +27,7 @@ pub use event::{Event, Events};
 use crate::digest::{ActionKey, Digest};
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
-use crate::plan::{NodeId, Plan, Source};
+use crate::plan::{Model, NodeId, Plan, Source};
 use crate::recipe::Recipe;
 use crate::store::index::Snapshot;
 use crate::store::{Store, StoreError};
@@ -45,6 +45,8 @@ pub enum BuildError {
     Arithmetic { stage: String, tensor: String, problem: String },
     #[error("{}: tensor `{tensor}` holds NaN or infinity, which cannot be merged", path.display())]
     NotFinite { path: PathBuf, tensor: String },
+    #[error("{}: tensor `{tensor}` is not the one that the lock file names", path.display())]
+    NotLocked { path: PathBuf, tensor: String },
     #[error(
         "stage `{stage}`, tensor `{tensor}`: computed other bytes than an earlier build did of the same inputs; the memory, the processor or the cache is damaged"
     )]
@@ -58,10 +60,16 @@ pub struct Context<'a> {
     pub recipe: &'a Recipe,
     pub plan: &'a Plan,
     /// By model number.
+    pub models: &'a [Model],
     pub checkpoints: &'a [Arc<Checkpoint>],
     pub store: &'a Store,
     /// The most bytes that results waiting to be written may take in memory.
     pub memory: u64,
+    /// Whether sources are read even where the store remembers what they held.
+    pub rehash: bool,
+    /// Digests that source tensors must have, by model reference and tensor; empty to take them as they
+    /// are.
+    pub locked: HashMap<(&'a str, &'a str), Option<Digest>>,
     pub interrupted: &'a AtomicBool,
     pub events: &'a dyn Events,
 }

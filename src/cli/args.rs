@@ -44,6 +44,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// List the builds so far, newest first
     Log(LogArgs),
+    /// Prove a merged model against its lock file; ends with exit code 3 if it is not as it should be
+    Verify(VerifyOutputArgs),
     /// Look after the cache
     Cache(CacheArgs),
     /// List the merge methods, or describe one
@@ -91,6 +93,12 @@ pub struct BuildArgs {
     /// Largest shard to write, such as 2GB [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub shard_size: Option<u64>,
+    /// Fail unless everything comes out as the lock file in the output's place says
+    #[arg(long)]
+    pub locked: bool,
+    /// Trust no file's stamps: read and hash every source anew, and write the output anew
+    #[arg(long)]
+    pub rehash: bool,
     /// Fail with exit code 5 rather than wait while another process removes results from the cache
     #[arg(long)]
     pub no_wait: bool,
@@ -153,6 +161,21 @@ pub struct LogArgs {
     /// List this many builds at most
     #[arg(short = 'n', long, value_name = "N")]
     pub limit: Option<usize>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct VerifyOutputArgs {
+    /// The merged model's folder, with its lamarck.lock.json
+    pub dir: PathBuf,
+    /// Also build it again, with nothing from the cache, and compare
+    #[arg(long)]
+    pub rebuild: bool,
+    /// Build it again from this recipe, for recipes with relative paths [default: the one in the folder]
+    #[arg(long, value_name = "RECIPE")]
+    pub recipe: Option<PathBuf>,
+    /// Look for models (`org/name`) in this folder; can be repeated
+    #[arg(long = "models", value_name = "DIR")]
+    pub models: Vec<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

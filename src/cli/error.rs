@@ -5,7 +5,7 @@ use std::io;
 
 use crate::build::BuildError;
 use crate::model::ModelError;
-use crate::output::OutputError;
+use crate::output::{LOCK_FILE, OutputError};
 use crate::store::StoreError;
 use crate::workspace::WorkspaceError;
 
@@ -91,6 +91,11 @@ fn workspace_code(error: &WorkspaceError) -> u8 {
     match error {
         error if error.damage().is_some() => DAMAGED,
         WorkspaceError::Store(StoreError::Locked { .. }) => LOCKED,
+        WorkspaceError::Output(OutputError::Io { path, source, .. })
+            if source.kind() == io::ErrorKind::NotFound && path.ends_with(LOCK_FILE) =>
+        {
+            WRONG
+        }
         // A file that a checkpoint should have and has not is the checkpoint's fault.
         WorkspaceError::Model(ModelError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             WRONG

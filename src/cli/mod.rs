@@ -43,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Graph(command) => commands::graph::run(command, &ui),
         Command::Inspect(command) => commands::inspect::run(command, &ui),
         Command::Log(command) => commands::log::run(command, &ui),
+        Command::Verify(command) => commands::verify::run(command, &ui),
         Command::Cache(command) => commands::cache::run(command, &ui),
         Command::Methods(command) => commands::methods::run(command, &ui),
     };

@@ -15,7 +15,7 @@ use crate::recipe::{
 use crate::tensor::TensorSpec;
 
 /// Raised whenever fields change their meaning.
-const FORMAT: u64 = 1;
+pub(super) const FORMAT: u64 = 1;
 
 /// The file's content.
 #[derive(Serialize)]
@@ -24,8 +24,9 @@ struct Lock<'a> {
     lamarck: &'static str,
     /// The command line's part in what was built.
     set: BTreeMap<&'a str, &'a str>,
+    seed: Option<u64>,
     stage: &'a str,
-    stages: Vec<Value>,
+    stages: Value,
     /// By model reference.
     sources: BTreeMap<String, Source<'a>>,
     tensors: BTreeMap<&'a str, Box<RawValue>>,
@@ -69,17 +70,20 @@ pub fn text(recipe: &Recipe, models: &[Model], plan: &Plan, target: StageId, bui
         format: FORMAT,
         lamarck: env!("CARGO_PKG_VERSION"),
         set: recipe.sets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        seed: recipe.seed,
         stage: &recipe.stage(target).name,
-        stages: needed_by(recipe, plan, target)
-            .into_iter()
-            .map(|id| describe(recipe, recipe.stage(id)))
-            .collect(),
+        stages: stages(recipe, plan, target),
         sources,
         tensors: (stage.nodes.iter())
             .map(|(name, node)| (name.as_str(), line(&stage.tensors[name], *node)))
             .collect(),
     };
     serde_json::to_string_pretty(&lock).expect("a lock serialises") + "\n"
+}
+
+/// The target and every stage that it needs, with all parameters.
+pub fn stages(recipe: &Recipe, plan: &Plan, target: StageId) -> Value {
+    needed_by(recipe, plan, target).into_iter().map(|id| describe(recipe, recipe.stage(id))).collect()
 }
 
 /// The nodes from which others are made, themselves included, in the order of their numbers.

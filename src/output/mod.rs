@@ -6,6 +6,7 @@
 pub mod card;
 mod extras;
 pub mod lock;
+pub mod locked;
 pub mod sharding;
 mod shards;
 mod staging;
@@ -34,8 +35,20 @@ pub enum OutputError {
     Build(#[from] BuildError),
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("{} would not come out as its lock file says: {}", path.display(), shorten(differences))]
+    NotLocked { path: PathBuf, differences: Vec<String> },
+    #[error("cannot use {}: {problem}", path.display())]
+    Lock { path: PathBuf, problem: String },
     #[error("{} holds files that lamarck did not write; it was left as it is", path.display())]
     Occupied { path: PathBuf },
+}
+
+/// The first differences, and how many more there are.
+fn shorten(differences: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let more = differences.len().saturating_sub(SHOWN);
+    let shown = differences[..differences.len().min(SHOWN)].join("; ");
+    if more > 0 { format!("{shown}; and {more} more") } else { shown }
 }
 
 impl OutputError {
@@ -63,6 +76,8 @@ pub struct Output<'a> {
     pub card: String,
     pub recipe: String,
     pub lock: String,
+    /// Whether nothing that the store remembers of the directory is trusted.
+    pub rehash: bool,
 }
 
 /// What writing came to.
@@ -97,7 +112,11 @@ impl Output<'_> {
     pub fn write(&self, build: &Build<'_>, store: &Store) -> Result<Written, OutputError> {
         check_free(self.dir)?;
         let shards = sharding::cut(&self.stage.tensors, self.shard_bytes);
-        let current = shards::up_to_date(self, &shards, build, store)?;
+        let current = if self.rehash {
+            vec![None; shards.len()]
+        } else {
+            shards::up_to_date(self, &shards, build, store)?
+        };
         let files = self.files(&shards)?;
         let unchanged: Vec<bool> = files.iter().map(|(name, bytes)| self.holds(name, bytes)).collect();
         let others = self.others(&shards, &files)?;

@@ -12,5 +12,6 @@ mod eviction;
 mod harness;
 mod increment;
 mod outputs;
+mod proof;
 mod recipes;
 mod tidy;

@@ -1,18 +1,16 @@
 //! `lamarck build`.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use super::{Ready, prepare};
+use super::{Ready, listen_for_ctrl_c, prepare};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
-use crate::cli::error::{CliError, INTERRUPTED};
+use crate::cli::error::CliError;
 use crate::cli::progress::Progress;
 use crate::cli::ui::{Ui, bytes, plural};
-use crate::workspace::{OutputReport, Report};
+use crate::workspace::{OutputReport, Report, Request};
 
 /// Changes named in the last line.
 const REASONS_SHOWN: usize = 3;
@@ -32,10 +30,17 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             format!("--out takes one stage, but {} are to be built; choose with --stage", targets.len());
         return Err(CliError::Usage(message));
     }
-    let interrupted = Arc::new(AtomicBool::new(false));
-    listen_for_ctrl_c(&interrupted);
+    let interrupted = listen_for_ctrl_c();
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
-    let result = workspace.build(&recipe, &planned, args.out.as_deref(), &progress, &interrupted);
+    let result = workspace.build(&Request {
+        recipe: &recipe,
+        planned: &planned,
+        out: args.out.as_deref(),
+        locked: args.locked,
+        rehash: args.rehash,
+        events: &progress,
+        interrupted: &interrupted,
+    });
     progress.finish();
     let report = result?;
     if report.damaged_rows > 0 && !ui.json {
@@ -61,17 +66,6 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The first Ctrl-C asks the build to stop, the second one stops the process.
-fn listen_for_ctrl_c(interrupted: &Arc<AtomicBool>) {
-    let flag = Arc::clone(interrupted);
-    // Without a handler Ctrl-C still ends the process, which is as safe.
-    let _ = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-    });
 }
 
 fn finished(report: &Report, output: &OutputReport) -> serde_json::Value {

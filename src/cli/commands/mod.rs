@@ -9,12 +9,15 @@ pub mod inspect;
 pub mod log;
 pub mod methods;
 pub mod plan;
+pub mod verify;
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::RecipeArgs;
 use super::config::{self, Flags};
-use super::error::CliError;
+use super::error::{CliError, INTERRUPTED};
 use super::ui::{Ui, plural};
 use crate::recipe::diagnostic::{Diagnostic, Severity};
 use crate::recipe::{Recipe, StageId};
@@ -94,4 +97,17 @@ fn judge(findings: &[Diagnostic], deny_warnings: bool, name: &str) -> Result<(),
     } else {
         Ok(())
     }
+}
+
+/// Returns a flag that the first Ctrl-C sets; the second one stops the process.
+fn listen_for_ctrl_c() -> Arc<AtomicBool> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    // Without a handler Ctrl-C still ends the process, which is as safe.
+    let _ = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+    });
+    interrupted
 }

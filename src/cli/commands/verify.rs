@@ -1,0 +1,133 @@
+//! `lamarck verify`.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::{Ready, listen_for_ctrl_c, prepare};
+use crate::build::{Bytes, Event, Events};
+use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
+use crate::cli::config::Flags;
+use crate::cli::error::{CliError, DAMAGED};
+use crate::cli::progress::Progress;
+use crate::cli::ui::Ui;
+use crate::model::ModelError;
+use crate::model::checkpoint::Checkpoint;
+use crate::output::RECIPE_FILE;
+use crate::output::locked::{Locked, LockedTensor};
+use crate::workspace::{Request, WorkspaceError};
+
+pub fn run(args: &VerifyOutputArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    let locked = Locked::read(&args.dir).map_err(WorkspaceError::from)?;
+    let mut problems = damage(&args.dir, &locked).map_err(WorkspaceError::from)?;
+    let n_tensors = locked.tensors.len();
+    if problems.is_empty() && args.rebuild {
+        problems = rebuild(args, &locked, ui)?;
+    }
+    let is_proven = problems.is_empty();
+    if ui.json {
+        ui.print_json(&json!({
+            "path": args.dir,
+            "stage": locked.stage,
+            "tensors": n_tensors,
+            "rebuilt": args.rebuild,
+            "problems": problems,
+        }))?;
+    } else if is_proven {
+        let how = if args.rebuild { "and come out the same when built again" } else { "by the lock file" };
+        ui.print(&format!("{}: all {n_tensors} tensors are as they should be, {how}\n", args.dir.display()))?;
+    } else {
+        let mut text = format!("{}: {} problems\n", args.dir.display(), problems.len());
+        for problem in &problems {
+            text.push_str(&format!("  {problem}\n"));
+        }
+        ui.print(&text)?;
+    }
+    Ok(if is_proven { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+}
+
+/// What in a directory is not as its lock file says.
+fn damage(dir: &Path, locked: &Locked) -> Result<Vec<String>, ModelError> {
+    let checkpoint = match Checkpoint::open(dir) {
+        Ok(checkpoint) => checkpoint,
+        Err(ModelError::Io { path, source }) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(ModelError::Io { path, source });
+        }
+        Err(error) => return Ok(vec![error.to_string()]),
+    };
+    let mut problems: Vec<String> = checkpoint
+        .names()
+        .filter(|name| !locked.tensors.contains_key(*name))
+        .map(|name| format!("tensor `{name}` is not in the lock file"))
+        .collect();
+    let names: Vec<(&String, &LockedTensor)> = locked.tensors.iter().collect();
+    let found: Vec<Option<String>> = names
+        .par_iter()
+        .map(|(name, tensor)| mismatch(&checkpoint, name, tensor))
+        .collect::<Result<_, ModelError>>()?;
+    problems.extend(found.into_iter().flatten());
+    Ok(problems)
+}
+
+fn mismatch(
+    checkpoint: &Checkpoint,
+    name: &str,
+    locked: &LockedTensor,
+) -> Result<Option<String>, ModelError> {
+    let (Some(spec), Some(shard)) = (checkpoint.spec(name), checkpoint.shard_of(name)) else {
+        return Ok(Some(format!("tensor `{name}` is missing")));
+    };
+    if (spec.dtype.name(), &spec.shape.0[..]) != (locked.dtype.as_str(), &locked.shape[..]) {
+        return Ok(Some(format!("tensor `{name}` has another dtype or shape")));
+    }
+    let digest = Bytes::source(Arc::clone(shard), name).digest()?.to_string();
+    Ok((digest != locked.blake3).then(|| format!("tensor `{name}` holds other bytes")))
+}
+
+/// Builds the model again from its own recipe, in a folder of its own and with nothing from the cache,
+/// and compares.
+fn rebuild(args: &VerifyOutputArgs, locked: &Locked, ui: &Ui) -> Result<Vec<String>, CliError> {
+    let recipe_args = RecipeArgs {
+        recipe: Some(args.recipe.clone().unwrap_or_else(|| args.dir.join(RECIPE_FILE))),
+        stages: vec![locked.stage.clone()],
+        models: args.models.clone(),
+        cache: None,
+        sets: locked.set.clone().into_iter().collect(),
+        seed: locked.seed,
+        deny_warnings: false,
+    };
+    let Ready { mut workspace, recipe, planned } = prepare(&recipe_args, Flags::from(&recipe_args), ui)?;
+    // On the disk that the model is on, which has room for one.
+    let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let scratch = tempfile::Builder::new()
+        .prefix(".lamarck-verify-")
+        .tempdir_in(parent)
+        .map_err(|source| CliError::Config { path: parent.display().to_string(), source })?;
+    workspace.cache = scratch.path().join("cache");
+    workspace.cache_limit = None;
+    let out = scratch.path().join("out");
+    let progress = Progress::new(ui, planned.plan.actions().count() as u64);
+    let silence = |_: Event<'_>| ();
+    let events: &dyn Events = if ui.json { &silence } else { &progress };
+    let report = workspace.build(&Request {
+        recipe: &recipe,
+        planned: &planned,
+        out: Some(&out),
+        locked: false,
+        rehash: true,
+        events,
+        interrupted: &listen_for_ctrl_c(),
+    });
+    progress.finish();
+    report?;
+    let again = Locked::read(&out).map_err(WorkspaceError::from)?;
+    let names =
+        locked.tensors.keys().chain(again.tensors.keys().filter(|name| !locked.tensors.contains_key(*name)));
+    Ok(names
+        .filter(|name| locked.tensors.get(*name) != again.tensors.get(*name))
+        .map(|name| format!("tensor `{name}` comes out with other bytes when it is built again"))
+        .collect())
+}

@@ -1,0 +1,123 @@
+//! Lock files read back: what an output was made of, to hold a build or a directory to it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::lock::FORMAT;
+use super::{LOCK_FILE, OutputError};
+use crate::digest::Digest;
+
+/// A lock file.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Locked {
+    pub format: u64,
+    /// Variables and a seed that the command line set.
+    pub set: BTreeMap<String, String>,
+    pub seed: Option<u64>,
+    pub stage: String,
+    /// Every stage with its resolved parameters, as the lock's writer describes them.
+    pub stages: Value,
+    pub sources: BTreeMap<String, LockedSource>,
+    pub tensors: BTreeMap<String, LockedTensor>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct LockedSource {
+    pub tensors: BTreeMap<String, LockedTensor>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct LockedTensor {
+    pub dtype: String,
+    pub shape: Vec<usize>,
+    pub blake3: String,
+}
+
+impl Locked {
+    /// Reads the lock of an output directory.
+    ///
+    /// # Errors
+    /// If there is none, if it is no lock, or if it is of another format.
+    pub fn read(dir: &Path) -> Result<Self, OutputError> {
+        let path = dir.join(LOCK_FILE);
+        let text = fs::read_to_string(&path).map_err(OutputError::io("read", &path))?;
+        let unreadable = |problem: String| OutputError::Lock { path: path.clone(), problem };
+        let value: Value = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        // The format says how to read the rest, so it comes first.
+        match value["format"].as_u64() {
+            Some(FORMAT) => {}
+            Some(other) => {
+                return Err(unreadable(format!("it is of format {other}, and this lamarck reads {FORMAT}")));
+            }
+            None => return Err(unreadable("it is no lock of lamarck's".to_owned())),
+        }
+        serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))
+    }
+
+    /// The digest that every source tensor must have, by model reference and tensor.
+    pub fn source_digests(&self) -> HashMap<(&str, &str), Option<Digest>> {
+        self.sources
+            .iter()
+            .flat_map(|(model, source)| {
+                source.tensors.iter().map(move |(name, tensor)| {
+                    ((model.as_str(), name.as_str()), Digest::from_hex(&tensor.blake3))
+                })
+            })
+            .collect()
+    }
+}
+
+/// Every place at which two descriptions differ, as `path: old -> new`.
+pub fn differences(old: &Value, new: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    compare("", old, new, &mut found);
+    found
+}
+
+fn compare(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
+            for key in keys {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                compare(&path, &old[key.as_str()], &new[key.as_str()], found);
+            }
+        }
+        (Value::Array(old), Value::Array(new)) => {
+            for i in 0..old.len().max(new.len()) {
+                let of = |list: &[Value]| list.get(i).cloned().unwrap_or_default();
+                let name = |list: &[Value]| list.get(i)?["name"].as_str().map(str::to_owned);
+                // Stages are known by their names.
+                let path = match name(new).or_else(|| name(old)) {
+                    Some(name) if path.is_empty() => name,
+                    _ => format!("{path}[{i}]"),
+                };
+                compare(&path, &of(old), &of(new), found);
+            }
+        }
+        (old, new) if old == new => {}
+        (old, new) => found.push(format!("{path}: {old} -> {new}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn differences_are_named_by_stage_and_parameter() {
+        let old = json!([{"name": "a", "parameters": {"weight": 0.5, "t": 1}}, {"name": "b"}]);
+        let new = json!([{"name": "a", "parameters": {"weight": 0.6, "t": 1}}]);
+        assert_eq!(
+            differences(&old, &new),
+            ["a.parameters.weight: 0.5 -> 0.6", "b: {\"name\":\"b\"} -> null"]
+        );
+        assert_eq!(differences(&old, &old), Vec::<String>::new());
+    }
+}

@@ -1,0 +1,282 @@
+//! Carrying a plan out: the build itself, its outputs, its record.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use super::{Planned, Workspace, WorkspaceError, now, recipe_id, stage_names};
+use crate::build::reasons::{Reason, reason, roots};
+use crate::build::{Build, Context, Event, Events, Outcome, with_build};
+use crate::digest::Digest;
+use crate::history::{self, OutputRecord, Record};
+use crate::output::card::{Card, license_of};
+use crate::output::locked::{Locked, differences};
+use crate::output::{Output, OutputError, Written, check_free, lock};
+use crate::recipe::{Recipe, StageId};
+use crate::store::lock::Wait;
+use crate::store::{Store, StoreError};
+use crate::upkeep::{Limits, Swept, sweep};
+
+/// What to build, and how it is followed.
+pub struct Request<'a> {
+    pub recipe: &'a Recipe,
+    pub planned: &'a Planned,
+    /// Replaces the place of the only target.
+    pub out: Option<&'a Path>,
+    /// Whether each output must come out as the lock file in its place says.
+    pub locked: bool,
+    /// Whether sources are read even where the store remembers what they held.
+    pub rehash: bool,
+    pub events: &'a dyn Events,
+    pub interrupted: &'a AtomicBool,
+}
+
+/// What a build did.
+#[derive(Debug)]
+pub struct Report {
+    /// `None` if nothing changed, so that there is nothing to record.
+    pub number: Option<u64>,
+    pub outputs: Vec<OutputReport>,
+    pub ran: usize,
+    /// Rows of the store's index that were damaged, and so counted as missing.
+    pub damaged_rows: usize,
+    /// What was removed to keep the store within its standing limit.
+    pub swept: Option<Swept>,
+    /// What changed, with the number of actions that ran for it.
+    pub reasons: Vec<(String, usize)>,
+    pub seconds: f64,
+}
+
+/// One output directory.
+#[derive(Debug)]
+pub struct OutputReport {
+    pub stage: String,
+    pub dir: PathBuf,
+    pub tensors: usize,
+    /// Tensors that took no work: sources, and results of earlier builds.
+    pub reused: usize,
+    /// Tensors below something that was computed again with equal bytes.
+    pub cut_off: usize,
+    pub rebuilt: usize,
+    pub written: Written,
+}
+
+impl Workspace {
+    /// Carries a plan out and writes every target.
+    ///
+    /// Where the store's index turns out to be damaged it is put aside, and the build starts over.
+    pub fn build(&self, request: &Request<'_>) -> Result<Report, WorkspaceError> {
+        match self.try_build(request) {
+            Err(error) if error.damage().is_some() => {
+                let problem = error.damage().unwrap_or_default();
+                request.events.event(Event::IndexDamaged { problem });
+                Store::set_index_aside(&self.cache)?;
+                self.try_build(request)
+            }
+            result => result,
+        }
+    }
+
+    fn try_build(&self, request: &Request<'_>) -> Result<Report, WorkspaceError> {
+        let Request { recipe, planned, out, locked, rehash, events, interrupted } = *request;
+        let started = Instant::now();
+        let Planned { plan, models, checkpoints } = planned;
+        let dirs: Vec<PathBuf> =
+            plan.targets.iter().map(|target| self.output_dir(recipe, *target, out)).collect();
+        for dir in &dirs {
+            check_free(dir)?;
+        }
+        let locks: Vec<Locked> = if locked {
+            dirs.iter().map(|dir| Locked::read(dir)).collect::<Result<_, _>>()?
+        } else {
+            Vec::new()
+        };
+        for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
+            let found = differences(&locked.stages, &lock::stages(recipe, plan, *target));
+            if !found.is_empty() {
+                return Err(OutputError::NotLocked { path: dir.clone(), differences: found }.into());
+            }
+        }
+        let wait = || events.event(Event::Waiting);
+        let store = Store::open(&self.cache, self.wait(&wait))?;
+        let threads = rayon::ThreadPoolBuilder::new()
+            .num_threads(self.jobs)
+            .build()
+            .map_err(|source| WorkspaceError::Threads { jobs: self.jobs, source })?;
+        let locked: HashMap<_, _> = locks.iter().flat_map(Locked::source_digests).collect();
+        let context = Context {
+            recipe,
+            plan,
+            models,
+            checkpoints,
+            store: &store,
+            memory: self.memory,
+            rehash,
+            locked,
+            interrupted,
+            events,
+        };
+        let report: Result<Report, WorkspaceError> = threads.install(|| {
+            with_build(context, |build| {
+                build.settle_all()?;
+                for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
+                    check_results(dir, locked, |tensor| {
+                        plan.stage(*target).nodes.get(tensor).map(|node| build.settled(*node).digest)
+                    })?;
+                }
+                let mut outputs = Vec::new();
+                for (target, dir) in plan.targets.iter().zip(&dirs) {
+                    outputs.push(self.write(request, *target, dir, build, &store)?);
+                }
+                let mut report = Report {
+                    number: None,
+                    damaged_rows: 0,
+                    swept: None,
+                    ran: build.executed(),
+                    reasons: Vec::new(),
+                    outputs,
+                    seconds: started.elapsed().as_secs_f64(),
+                };
+                let did_something =
+                    report.ran > 0 || report.outputs.iter().any(|output| output.written.changed);
+                // What was served from a read-only store cannot be noted in it.
+                if did_something && !store.is_read_only() {
+                    self.record(request, build, &store, &mut report)?;
+                } else if !store.is_read_only() {
+                    history::note_use(store.index(), &recipe_id(recipe), now())?;
+                }
+                report.damaged_rows = store.index().damaged_rows();
+                Ok(report)
+            })
+        });
+        drop(store);
+        let mut report = report?;
+        if report.ran > 0 {
+            report.swept = self.sweep_to_limit()?;
+        }
+        Ok(report)
+    }
+
+    /// Keeps the store within its standing limit, unless others are building: they will.
+    fn sweep_to_limit(&self) -> Result<Option<Swept>, WorkspaceError> {
+        let Some(max_bytes) = self.cache_limit else { return Ok(None) };
+        let store = match Store::open_alone(&self.cache, Wait::Refuse) {
+            Ok(Some(store)) => store,
+            Ok(None) | Err(StoreError::Locked { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let limits = Limits { max_bytes: Some(max_bytes), max_age: None, keep_builds: 1 };
+        Ok(Some(sweep(&store, &limits, now(), false)?))
+    }
+
+    fn write(
+        &self,
+        request: &Request<'_>,
+        target: StageId,
+        dir: &Path,
+        build: &Build<'_>,
+        store: &Store,
+    ) -> Result<OutputReport, WorkspaceError> {
+        let Request { recipe, planned: Planned { plan, models, checkpoints }, rehash, .. } = *request;
+        let stage = plan.stage(target);
+        let stages = lock::needed_by(recipe, plan, target);
+        let licenses: Vec<Option<String>> =
+            checkpoints.iter().map(|checkpoint| license_of(&checkpoint.dir)).collect();
+        let license = licenses.first().and_then(Option::as_deref);
+        let agreed = license.filter(|license| licenses.iter().all(|other| other.as_deref() == Some(license)));
+        let card = Card { recipe, target, stages: &stages, models, license: agreed };
+        let output = Output {
+            dir,
+            stage,
+            shard_bytes: self.shard_bytes,
+            donor: &checkpoints[stage.donor.0].dir,
+            tokenizer: &checkpoints[stage.tokenizer.0].dir,
+            card: card.text(),
+            recipe: recipe.text.to_string(),
+            lock: lock::text(recipe, models, plan, target, build),
+            rehash,
+        };
+        let written = output.write(build, store)?;
+        let of =
+            |outcome| stage.nodes.values().filter(|node| build.settled(**node).outcome == outcome).count();
+        Ok(OutputReport {
+            stage: recipe.stage(target).name.clone(),
+            dir: dir.to_owned(),
+            tensors: stage.nodes.len(),
+            reused: of(Outcome::Reused),
+            cut_off: of(Outcome::CutOff),
+            rebuilt: of(Outcome::Ran),
+            written,
+        })
+    }
+
+    fn record(
+        &self,
+        request: &Request<'_>,
+        build: &Build<'_>,
+        store: &Store,
+        report: &mut Report,
+    ) -> Result<(), WorkspaceError> {
+        let Request { recipe, planned: Planned { plan, .. }, .. } = *request;
+        let snapshot = store.index().snapshot()?;
+        let last = history::last_of(&snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?;
+        let mut reasons: Vec<(&str, Reason)> = Vec::new();
+        let mut actions: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        for (node, action) in plan.actions() {
+            let settled = build.settled(node);
+            let stage = &recipe.stage(action.stage).name;
+            let key = settled.key.expect("actions have keys");
+            actions.entry(stage.clone()).or_default().insert(action.tensor.clone(), key.to_string());
+            if settled.outcome == Outcome::Ran {
+                let inputs: Vec<Digest> =
+                    plan.inputs(node).into_iter().map(|input| build.settled(input).digest).collect();
+                reasons.push((stage, reason(plan, recipe, node, &inputs, last.as_ref(), &snapshot)?));
+            }
+        }
+        report.reasons = roots(reasons.iter().map(|(stage, reason)| (*stage, reason)));
+        let lost = report.ran - reasons.len();
+        if lost > 0 {
+            report.reasons.push(("results that the cache no longer had".to_owned(), lost));
+        }
+        let outputs = report.outputs.iter().map(|output| OutputRecord {
+            stage: output.stage.clone(),
+            dir: output.dir.to_string_lossy().into_owned(),
+            tensors: output.tensors,
+            reused: output.reused,
+            cut_off: output.cut_off,
+            rebuilt: output.rebuilt,
+        });
+        let record = Record {
+            time: now(),
+            recipe: recipe_id(recipe),
+            recipe_text: recipe.text.to_string(),
+            sets: recipe.sets.clone(),
+            seconds: report.seconds,
+            outputs: outputs.collect(),
+            ran: report.ran,
+            reasons: report.reasons.iter().map(|(text, _)| text.clone()).collect(),
+            actions,
+        };
+        report.number = Some(history::add(store.index(), &record)?);
+        Ok(())
+    }
+}
+
+/// Holds an output's tensors to its lock.
+fn check_results(
+    dir: &Path,
+    locked: &Locked,
+    digest: impl Fn(&str) -> Option<Digest>,
+) -> Result<(), OutputError> {
+    let differences: Vec<String> = (locked.tensors.iter())
+        .filter_map(|(name, tensor)| {
+            let now = digest(name).map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
+            (now != tensor.blake3).then(|| format!("tensor {name}: {} -> {now}", tensor.blake3))
+        })
+        .collect();
+    if differences.is_empty() {
+        return Ok(());
+    }
+    Err(OutputError::NotLocked { path: dir.to_owned(), differences })
+}
