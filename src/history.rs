@@ -17,6 +17,8 @@ pub struct Record {
     pub recipe: String,
     pub recipe_text: String,
     pub sets: Vec<(String, String)>,
+    /// The seed of the command line.
+    pub seed: Option<u64>,
     pub seconds: f64,
     pub outputs: Vec<OutputRecord>,
     /// Actions executed, over all stages.

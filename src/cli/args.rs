@@ -53,7 +53,7 @@ pub enum Command {
 }
 
 /// Where a recipe is and what it is read with.
-#[derive(Debug, ClapArgs)]
+#[derive(Clone, Debug, ClapArgs)]
 pub struct RecipeArgs {
     /// The recipe [default: the only one in recipes/, or lamarck.yaml]
     pub recipe: Option<PathBuf>,
@@ -93,6 +93,9 @@ pub struct BuildArgs {
     /// Largest shard to write, such as 2GB [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub shard_size: Option<u64>,
+    /// Write out an earlier build again, by its number in `lamarck log`, with the recipe as it was then
+    #[arg(long, value_name = "BUILD", conflicts_with_all = ["recipe", "sets", "seed", "locked"])]
+    pub from: Option<u64>,
     /// Fail unless everything comes out as the lock file in the output's place says
     #[arg(long)]
     pub locked: bool,

@@ -108,7 +108,10 @@ fn workspace_code(error: &WorkspaceError) -> u8 {
             OutputError::Io { .. }
             | OutputError::Build(BuildError::Store(_) | BuildError::Model(ModelError::Io { .. })),
         ) => IO,
-        WorkspaceError::Recipe { .. } | WorkspaceError::Model(_) | WorkspaceError::Output(_) => WRONG,
+        WorkspaceError::Recipe { .. }
+        | WorkspaceError::Model(_)
+        | WorkspaceError::Output(_)
+        | WorkspaceError::NotRepeated { .. } => WRONG,
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Request<'a> {
     pub out: Option<&'a Path>,
     /// Whether each output must come out as the lock file in its place says.
     pub locked: bool,
+    /// An earlier build, with its number, that this one must repeat.
+    pub repeats: Option<&'a (u64, Record)>,
     /// Whether sources are read even where the store remembers what they held.
     pub rehash: bool,
     pub events: &'a dyn Events,
@@ -79,7 +81,7 @@ impl Workspace {
     }
 
     fn try_build(&self, request: &Request<'_>) -> Result<Report, WorkspaceError> {
-        let Request { recipe, planned, out, locked, rehash, events, interrupted } = *request;
+        let Request { recipe, planned, out, locked, repeats, rehash, events, interrupted } = *request;
         let started = Instant::now();
         let Planned { plan, models, checkpoints } = planned;
         let dirs: Vec<PathBuf> =
@@ -120,6 +122,9 @@ impl Workspace {
         let report: Result<Report, WorkspaceError> = threads.install(|| {
             with_build(context, |build| {
                 build.settle_all()?;
+                if let Some((number, record)) = repeats {
+                    check_repeated(*number, record, request, build)?;
+                }
                 for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
                     check_results(dir, locked, |tensor| {
                         plan.stage(*target).nodes.get(tensor).map(|node| build.settled(*node).digest)
@@ -252,6 +257,7 @@ impl Workspace {
             recipe: recipe_id(recipe),
             recipe_text: recipe.text.to_string(),
             sets: recipe.sets.clone(),
+            seed: recipe.seed,
             seconds: report.seconds,
             outputs: outputs.collect(),
             ran: report.ran,
@@ -261,6 +267,23 @@ impl Workspace {
         report.number = Some(history::add(store.index(), &record)?);
         Ok(())
     }
+}
+
+/// Holds a build to an earlier one, whose actions it must have under the same keys.
+fn check_repeated(
+    number: u64,
+    record: &Record,
+    request: &Request<'_>,
+    build: &Build<'_>,
+) -> Result<(), WorkspaceError> {
+    for (node, action) in request.planned.plan.actions() {
+        let stage = &request.recipe.stage(action.stage).name;
+        if record.key_of(stage, &action.tensor) != build.settled(node).key {
+            let (stage, tensor) = (stage.clone(), action.tensor.clone());
+            return Err(WorkspaceError::NotRepeated { number, stage, tensor });
+        }
+    }
+    Ok(())
 }
 
 /// Holds an output's tensors to its lock.

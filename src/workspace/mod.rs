@@ -44,6 +44,10 @@ pub enum WorkspaceError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Output(#[from] OutputError),
+    #[error(
+        "build {number} cannot be written out again: stage `{stage}`, tensor `{tensor}` would be made of other bytes than it was then"
+    )]
+    NotRepeated { number: u64, stage: String, tensor: String },
     #[error("cannot start {jobs} threads")]
     Threads { jobs: usize, source: rayon::ThreadPoolBuildError },
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, listen_for_ctrl_c, prepare};
+use super::{Ready, listen_for_ctrl_c, read, read_again, ready};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
@@ -23,7 +23,18 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         no_wait: args.no_wait,
         ..Flags::from(&args.recipe)
     };
-    let Ready { workspace, recipe, planned, .. } = prepare(&args.recipe, flags, ui)?;
+    let (read, repeats) = match args.from {
+        Some(number) => {
+            let (read, record) = read_again(number, flags)?;
+            (read, Some((number, record)))
+        }
+        None => (read(&args.recipe, flags)?, None),
+    };
+    let mut recipe_args = args.recipe.clone();
+    if let Some((_, record)) = repeats.as_ref().filter(|_| args.recipe.stages.is_empty()) {
+        recipe_args.stages = record.outputs.iter().map(|output| output.stage.clone()).collect();
+    }
+    let Ready { workspace, recipe, planned, .. } = ready(read, &recipe_args, ui)?;
     let targets = &planned.plan.targets;
     if args.out.is_some() && targets.len() != 1 {
         let message =
@@ -37,6 +48,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         planned: &planned,
         out: args.out.as_deref(),
         locked: args.locked,
+        repeats: repeats.as_ref(),
         rehash: args.rehash,
         events: &progress,
         interrupted: &interrupted,

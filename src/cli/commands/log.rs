@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
+use similar::{ChangeTag, TextDiff};
 
 use crate::cli::args::LogArgs;
 use crate::cli::config::{self, Flags};
@@ -13,6 +14,9 @@ use crate::history::{self, Record};
 use crate::store::{Store, StoreError};
 use crate::workspace::WorkspaceError;
 
+/// Changed lines of a recipe that are shown.
+const LINES_SHOWN: usize = 20;
+
 pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let workspace = config::workspace(None, Flags { cache: args.cache.as_deref(), ..Flags::default() })?;
     let builds = || -> Result<Vec<(u64, Record)>, StoreError> {
@@ -21,15 +25,21 @@ pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             None => Ok(Vec::new()),
         }
     };
-    let mut builds = builds().map_err(WorkspaceError::from)?;
-    builds.truncate(args.limit.unwrap_or(usize::MAX));
+    let all = builds().map_err(WorkspaceError::from)?;
+    let builds = &all[..all.len().min(args.limit.unwrap_or(usize::MAX))];
+    let changes: Vec<Vec<String>> =
+        builds.iter().enumerate().map(|(i, (_, record))| change(record, &all[i + 1..])).collect();
     if ui.json {
-        let list: Vec<_> = builds.iter().map(|(number, record)| as_json(*number, record)).collect();
+        let list: Vec<_> = builds
+            .iter()
+            .zip(&changes)
+            .map(|((number, record), change)| as_json(*number, record, change))
+            .collect();
         ui.print_json(&list.into())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();
-    for (number, record) in &builds {
+    for ((number, record), change) in builds.iter().zip(&changes) {
         let ago = ago(record.time);
         text.push_str(&format!("build {number}  {ago}  {}\n", record.recipe));
         for output in &record.outputs {
@@ -44,6 +54,12 @@ pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             format!(": {}", record.reasons.join("; "))
         };
         text.push_str(&format!("  {} actions ran in {:.1} s{why}\n", record.ran, record.seconds));
+        for line in change.iter().take(LINES_SHOWN) {
+            text.push_str(&format!("    {line}\n"));
+        }
+        if change.len() > LINES_SHOWN {
+            text.push_str(&format!("    and {} more changed lines\n", change.len() - LINES_SHOWN));
+        }
     }
     if builds.is_empty() {
         ui.status(&format!("no builds in {} yet", workspace.cache.display()));
@@ -52,7 +68,28 @@ pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn as_json(number: u64, record: &Record) -> serde_json::Value {
+/// The lines by which a build's recipe differs from that of the build before it of the same file, marked
+/// with `-` and `+`.
+fn change(record: &Record, older: &[(u64, Record)]) -> Vec<String> {
+    let Some((_, before)) = older.iter().find(|(_, older)| older.recipe == record.recipe) else {
+        return Vec::new();
+    };
+    let mut lines: Vec<String> = TextDiff::from_lines(&before.recipe_text, &record.recipe_text)
+        .iter_all_changes()
+        .filter(|change| change.tag() != ChangeTag::Equal)
+        .map(|change| format!("{} {}", change.tag(), change.value().trim_end()))
+        .collect();
+    let set = |record: &Record| {
+        let sets = record.sets.iter().map(|(name, value)| format!("--set {name}={value}"));
+        sets.chain(record.seed.map(|seed| format!("--seed {seed}"))).collect::<Vec<_>>()
+    };
+    let (old, new) = (set(before), set(record));
+    lines.extend(old.iter().filter(|flag| !new.contains(flag)).map(|flag| format!("- {flag}")));
+    lines.extend(new.iter().filter(|flag| !old.contains(flag)).map(|flag| format!("+ {flag}")));
+    lines
+}
+
+fn as_json(number: u64, record: &Record, change: &[String]) -> serde_json::Value {
     let outputs: Vec<_> = record
         .outputs
         .iter()
@@ -66,6 +103,7 @@ fn as_json(number: u64, record: &Record) -> serde_json::Value {
         "ran": record.ran,
         "reasons": record.reasons,
         "seconds": record.seconds,
+        "change": change,
     })
 }
 

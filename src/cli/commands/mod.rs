@@ -19,8 +19,10 @@ use super::args::RecipeArgs;
 use super::config::{self, Flags};
 use super::error::{CliError, INTERRUPTED};
 use super::ui::{Ui, plural};
+use crate::history::{self, Record};
 use crate::recipe::diagnostic::{Diagnostic, Severity};
 use crate::recipe::{Recipe, StageId};
+use crate::store::{Store, StoreError};
 use crate::workspace::{Planned, Workspace, WorkspaceError};
 
 /// A recipe that was read and planned without an error.
@@ -49,6 +51,26 @@ fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
     Ok(Read { workspace, path, text, recipe: loaded.recipe, findings: loaded.diagnostics })
 }
 
+/// Reads the recipe of an earlier build as it was then.
+fn read_again(number: u64, flags: Flags<'_>) -> Result<(Read, Record), CliError> {
+    let record_of = |workspace: &Workspace| -> Result<Option<Record>, StoreError> {
+        let Some(store) = Store::open_existing(&workspace.cache)? else { return Ok(None) };
+        let builds = history::builds(&store.index().snapshot()?)?;
+        Ok(builds.into_iter().find(|(of, _)| *of == number).map(|(_, record)| record))
+    };
+    let workspace = config::workspace(None, flags)?;
+    let record = record_of(&workspace).map_err(WorkspaceError::from)?;
+    let record = record.ok_or_else(|| {
+        let cache = workspace.cache.display();
+        CliError::Usage(format!("there is no build {number} in {cache}; `lamarck log` lists them"))
+    })?;
+    let path = PathBuf::from(&record.recipe);
+    let workspace = Workspace { cache: workspace.cache, ..config::workspace(Some(&path), flags)? };
+    let loaded = workspace.load(&path, &record.recipe_text, &record.sets, record.seed);
+    let text = record.recipe_text.clone();
+    Ok((Read { workspace, path, text, recipe: loaded.recipe, findings: loaded.diagnostics }, record))
+}
+
 /// The stages named by `--stage`.
 fn targets(recipe: &Recipe, names: &[String]) -> Result<Vec<StageId>, CliError> {
     names
@@ -65,7 +87,12 @@ fn targets(recipe: &Recipe, names: &[String]) -> Result<Vec<StageId>, CliError> 
 
 /// Reads and plans a recipe, prints what was found, and fails on errors.
 fn prepare(args: &RecipeArgs, flags: Flags<'_>, ui: &Ui) -> Result<Ready, CliError> {
-    let Read { workspace, path, text, recipe, mut findings } = read(args, flags)?;
+    ready(read(args, flags)?, args, ui)
+}
+
+/// Plans a recipe, prints what was found, and fails on errors.
+fn ready(read: Read, args: &RecipeArgs, ui: &Ui) -> Result<Ready, CliError> {
+    let Read { workspace, path, text, recipe, mut findings } = read;
     let name = path.to_string_lossy();
     let planned = match &recipe {
         Some(recipe) => {

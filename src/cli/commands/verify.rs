@@ -117,6 +117,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Locked, ui: &Ui) -> Result<Vec<Stri
         planned: &planned,
         out: Some(&out),
         locked: false,
+        repeats: None,
         rehash: true,
         events,
         interrupted: &listen_for_ctrl_c(),

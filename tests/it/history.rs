@@ -1,0 +1,76 @@
+//! Builds of the past: what changed between them, and writing one out again.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::checkpoints::Checkpoint;
+use crate::harness::Space;
+
+const RECIPE: &str = "vars: {share: 0.25}\n---\nname: mean\nmerge_method: linear\nmodels:\n\
+    - {model: ./a, parameters: {weight: \"${share}\"}}\n- {model: ./b, parameters: {weight: 0.75}}\n";
+
+/// Three builds of one recipe.
+fn built() -> (Space, Vec<Vec<u8>>) {
+    let space = Space::new();
+    Checkpoint::decoder(2, 1).write(&space.path("a"));
+    Checkpoint::decoder(2, 2).write(&space.path("b"));
+    space.write("recipe.yaml", RECIPE);
+    let mut models = Vec::new();
+    let mut build = |args: &[&str]| {
+        space.ok(&[&["build", "-q", "recipe.yaml"], args].concat());
+        models.push(fs::read(space.path("merges/mean/model.safetensors")).unwrap());
+    };
+    build(&[]);
+    build(&["--set", "share=0.5"]);
+    space.replace("recipe.yaml", "weight: 0.75", "weight: 0.7");
+    build(&[]);
+    (space, models)
+}
+
+#[test]
+fn log_shows_how_the_recipe_changed() {
+    let (space, _) = built();
+    let list: Value = serde_json::from_str(&space.ok(&["log", "--json"]).stdout).unwrap();
+    let change = |i: usize| -> Vec<&str> {
+        list[i]["change"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect()
+    };
+    assert_eq!(
+        change(0),
+        [
+            "- - {model: ./b, parameters: {weight: 0.75}}",
+            "+ - {model: ./b, parameters: {weight: 0.7}}",
+            "- --set share=0.5",
+        ]
+    );
+    assert_eq!(change(1), ["+ --set share=0.5"]);
+    assert_eq!(change(2), Vec::<&str>::new());
+    assert!(space.ok(&["log"]).stdout.contains("    + --set share=0.5\n"));
+}
+
+#[test]
+fn an_earlier_build_is_written_out_again() {
+    let (space, models) = built();
+    fs::remove_file(space.path("recipe.yaml")).unwrap();
+    for (number, model) in [(1, 0), (2, 1), (3, 2), (1, 0)] {
+        let built = space.build(&["--from", &number.to_string(), "--out", "again"]);
+        assert_eq!(built.ran.len(), 0);
+        assert!(fs::read(space.path("again/model.safetensors")).unwrap() == models[model]);
+    }
+    let error = space.fails(2, &["build", "--from", "99"]);
+    assert!(error.contains("no build 99") && error.contains("lamarck log"), "{error}");
+    // A result that was removed is made again.
+    space.ok(&["cache", "gc", "--max-size", "1", "--keep-builds", "0"]);
+    let built = space.build(&["--from", "2", "--out", "again"]);
+    assert!(!built.ran.is_empty());
+    assert!(fs::read(space.path("again/model.safetensors")).unwrap() == models[1]);
+}
+
+#[test]
+fn a_build_of_other_sources_is_not_passed_off_as_the_old_one() {
+    let (space, _) = built();
+    Checkpoint::decoder(2, 9).write(&space.path("b"));
+    let error = space.fails(1, &["build", "--from", "1", "--out", "again"]);
+    assert!(error.contains("build 1 cannot be written out again") && error.contains("`mean`"), "{error}");
+    assert!(!space.path("again").exists());
+}
