@@ -42,15 +42,13 @@ impl Ui {
     }
 
     /// Prints progress or a note.
-    #[allow(clippy::print_stderr)]
     pub fn status(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            tell(text);
         }
     }
 
     /// Prints findings on a recipe, with excerpts.
-    #[allow(clippy::print_stderr)]
     pub fn findings(&self, name: &str, text: &str, findings: &[Diagnostic]) {
         for finding in findings {
             let wanted = match finding.severity {
@@ -59,16 +57,16 @@ impl Ui {
                 Severity::Note => self.verbose,
             };
             if wanted {
-                eprintln!("{}", self.render(name, text, finding));
+                tell(&self.render(name, text, finding));
             }
         }
         let hidden = findings.iter().filter(|finding| finding.severity == Severity::Note).count();
         if hidden > 0 && !self.verbose && !self.quiet {
-            eprintln!(
+            tell(&format!(
                 "{hidden} note{} on {name}; -v shows {}\n",
                 plural(hidden),
                 if hidden == 1 { "it" } else { "them" }
-            );
+            ));
         }
     }
 
@@ -96,7 +94,6 @@ impl Ui {
     }
 
     /// Prints an error with its causes.
-    #[allow(clippy::print_stderr)]
     pub fn error(&self, error: &CliError) {
         let mut text = error.to_string();
         let mut cause = error.source();
@@ -108,11 +105,16 @@ impl Ui {
             }
             cause = source.source();
         }
-        eprintln!("error: {text}");
+        tell(&format!("error: {text}"));
         if let Some(help) = error.help() {
-            eprintln!("  help: {help}");
+            tell(&format!("  help: {help}"));
         }
     }
+}
+
+/// Prints a line to standard error; if that is closed, nobody is there to be told.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// Findings as JSON.

@@ -97,9 +97,16 @@ impl Index {
     }
 
     pub(super) fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
-        let database =
-            guarded(|| Ok(builder().open_read_only(path)?)).map_err(|error| failed(path, error))?;
-        Ok(Self::new(path, Handle::Read(database)))
+        let open = || guarded(|| Ok(builder().open_read_only(path)?));
+        let database = match open() {
+            // After a power cut somebody must open it for writing once, which mends it.
+            Err(redb::Error::RepairAborted) => {
+                drop(Self::open(path)?);
+                open()
+            }
+            result => result,
+        };
+        Ok(Self::new(path, Handle::Read(database.map_err(|error| failed(path, error))?)))
     }
 
     fn new(path: &Path, database: Handle) -> Self {
