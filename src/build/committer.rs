@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::BuildError;
 use crate::store::blob::Content;
 use crate::store::index::MemoRow;
-use crate::store::{Finished, Store};
+use crate::store::{Finished, Kept, Store};
 
 /// A commit is not made larger once it holds this many bytes.
 const BATCH_BYTES: u64 = 512 << 20;
@@ -100,9 +100,9 @@ impl Committer {
 }
 
 fn in_memory(finished: &Finished) -> u64 {
-    match &finished.content {
-        Some(Content::Bytes(bytes)) => bytes.len() as u64,
-        Some(Content::File(_)) | None => 0,
+    match &finished.kept {
+        Kept::Blob(Content::Bytes(bytes)) => bytes.len() as u64,
+        Kept::Blob(Content::File(_)) | Kept::Elsewhere(_) | Kept::Nowhere => 0,
     }
 }
 

@@ -12,9 +12,9 @@ use super::{Build, BuildError, Bytes, Event, Outcome, Settled};
 use crate::digest::Digest;
 use crate::kernels::convert;
 use crate::plan::{Action, Node, NodeId, Source, Task, key};
-use crate::store::Finished;
 use crate::store::blob::{Content, Lookup};
 use crate::store::index::{ActionRow, FileRange, RangeContent};
+use crate::store::{Finished, Kept};
 
 /// Results up to this size are made in memory; larger ones in a temporary file that is then mapped.
 const IN_MEMORY: u64 = 16 << 20;
@@ -73,6 +73,10 @@ impl<'b, 'a> Cone<'b, 'a> {
             Lookup::Damaged => context.events.event(Event::Damaged { digest }),
             Lookup::Missing => {}
         }
+        if let Some(bytes) = self.build.bytes_elsewhere(&digest)? {
+            self.warm.insert(node, bytes.clone());
+            return Ok(bytes);
+        }
         let again = self.run(node, action)?;
         if again != digest {
             return Err(BuildError::NotReproducible {
@@ -88,10 +92,14 @@ impl<'b, 'a> Cone<'b, 'a> {
         let checkpoint = &context.checkpoints[source.model.0];
         let range = source_range(checkpoint, &source.tensor);
         let remembered = if context.rehash { None } else { snapshot.remembered(&range)? };
+        let is_trusted = remembered.is_some() || range.identity.is_settled(now());
         let content = match remembered {
             Some(content) => content,
             None => self.hash_source(source, &range)?,
         };
+        if is_trusted {
+            self.build.note_source(content.digest, source, range);
+        }
         if !context.locked.is_empty() {
             let reference = context.models[source.model.0].reference.to_string();
             let locked = context.locked.get(&(reference.as_str(), source.tensor.as_str()));
@@ -229,8 +237,11 @@ impl<'b, 'a> Cone<'b, 'a> {
         let key = key::action_key(plan, node, &digests);
         let manifest = key::action_manifest(plan, node, &digests);
         let row = ActionRow { key, digest, n_bytes: action.spec.n_bytes() as u64, manifest };
-        let content = content.filter(|_| cached);
-        self.build.committer.keep(Finished { row, content })?;
+        let kept = match content.filter(|_| cached) {
+            Some(content) => self.build.source_place(&digest).map_or(Kept::Blob(content), Kept::Elsewhere),
+            None => Kept::Nowhere,
+        };
+        self.build.committer.keep(Finished { row, kept })?;
         Ok(digest)
     }
 

@@ -14,7 +14,7 @@ pub mod reasons;
 pub mod status;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -27,9 +27,10 @@ pub use event::{Event, Events};
 use crate::digest::{ActionKey, Digest};
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
-use crate::plan::{Model, NodeId, Plan, Source};
+use crate::model::shard::Shard;
+use crate::plan::{Model, Node, NodeId, Plan, Source};
 use crate::recipe::Recipe;
-use crate::store::index::Snapshot;
+use crate::store::index::{FileRange, Place, Snapshot};
 use crate::store::{Store, StoreError};
 use committer::Committer;
 use cone::Cone;
@@ -102,6 +103,10 @@ pub struct Build<'a> {
     settled: Vec<OnceLock<Settled>>,
     /// Results of targets that the recipe keeps out of the store, mapped until they are written out.
     held: Mutex<HashMap<NodeId, Bytes>>,
+    /// Source tensors by digest: a result that equals one is not kept a second time.
+    sources: Mutex<HashMap<Digest, Place>>,
+    /// Checkpoints outside the store that results are read from, by path.
+    opened: Mutex<HashMap<PathBuf, Arc<Shard>>>,
     /// Actions run so far, those whose results the store had lost included.
     executed: AtomicUsize,
     cones: Vec<Vec<NodeId>>,
@@ -119,6 +124,8 @@ impl<'a> Build<'a> {
             .collect();
         let settled = context.plan.graph.node_indices().map(|_| OnceLock::new()).collect();
         Ok(Self {
+            sources: Mutex::default(),
+            opened: Mutex::default(),
             context,
             snapshot,
             committer,
@@ -165,6 +172,14 @@ impl<'a> Build<'a> {
         self.executed.load(Ordering::Relaxed)
     }
 
+    /// Whether a node's bytes are a result that the store keeps, rather than a source's.
+    pub fn is_kept_result(&self, node: NodeId) -> bool {
+        match &self.context.plan.graph[node] {
+            Node::Action(action) => self.context.recipe.stage(action.stage).cache,
+            Node::Source(_) => false,
+        }
+    }
+
     fn is_output(&self, node: NodeId) -> bool {
         self.context
             .plan
@@ -184,6 +199,53 @@ impl<'a> Build<'a> {
         let checkpoint = &self.context.checkpoints[source.model.0];
         let shard = checkpoint.shard_of(&source.tensor).expect("the plan was made from these checkpoints");
         Bytes::source(Arc::clone(shard), &source.tensor)
+    }
+
+    fn note_source(&self, digest: Digest, source: &Source, range: FileRange) {
+        let shard = self.context.checkpoints[source.model.0].shard_of(&source.tensor);
+        let path = shard.and_then(|shard| std::path::absolute(&shard.path).ok());
+        if let Some(path) = path {
+            let mut sources = self.sources.lock().expect("no thread panics with it");
+            sources.entry(digest).or_insert(Place { path, range });
+        }
+    }
+
+    /// The source that holds a digest's bytes, if there is one whose stamps can be trusted.
+    fn source_place(&self, digest: &Digest) -> Option<Place> {
+        self.sources.lock().expect("no thread panics with it").get(digest).cloned()
+    }
+
+    /// A digest's bytes from a source or a finished output, if some still holds them: whole files are
+    /// told by their identity, and the bytes by their digest.
+    fn bytes_elsewhere(&self, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
+        let place = match self.source_place(digest) {
+            Some(place) => Some(place),
+            None => self.snapshot.place(digest)?,
+        };
+        let Some(Place { path, range }) = place else { return Ok(None) };
+        let Some(shard) = self.open(&path).filter(|shard| shard.identity == range.identity) else {
+            return Ok(None);
+        };
+        let bytes = Bytes::Source { shard, offset: range.offset, n_bytes: range.n_bytes as usize };
+        match bytes.digest() {
+            Ok(found) if found == *digest => Ok(Some(bytes)),
+            Ok(_) => {
+                self.context.events.event(Event::Damaged { digest: *digest });
+                Ok(None)
+            }
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// A shard outside the recipe's models; `None` if it cannot be read.
+    fn open(&self, path: &Path) -> Option<Arc<Shard>> {
+        let mut opened = self.opened.lock().expect("no thread panics with it");
+        if let Some(shard) = opened.get(path) {
+            return Some(Arc::clone(shard));
+        }
+        let shard = Arc::new(Shard::open(path).ok()?);
+        opened.insert(path.to_owned(), Arc::clone(&shard));
+        Some(shard)
     }
 
     fn check_interrupted(&self) -> Result<(), BuildError> {

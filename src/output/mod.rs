@@ -125,6 +125,7 @@ impl Output<'_> {
         if is_current && others.stale == 0 {
             return Ok(written);
         }
+        shards::rescue(self, &shards, &current, build, store)?;
         let staging = Staging::start(self.dir)?;
         let keep = |name: &OsStr| staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)));
         for name in &others.theirs {

@@ -4,10 +4,12 @@
 //! present state, that every range holds the wanted digest: the same memo that spares sources a second
 //! reading.
 
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
@@ -18,8 +20,10 @@ use crate::build::{Build, Bytes};
 use crate::digest::Digest;
 use crate::identity::Identity;
 use crate::model::ModelError;
+use crate::model::shard::Shard;
 use crate::store::Store;
-use crate::store::index::{FileRange, MemoRow, RangeContent, Snapshot};
+use crate::store::blob::BlobFile;
+use crate::store::index::{FileRange, Place, RangeContent, Snapshot};
 
 /// Bytes copied from a source in one go.
 const COPY_BYTES: usize = 1 << 20;
@@ -103,21 +107,32 @@ fn copy_source(
     offset: u64,
     failed: &(dyn Fn(io::Error) -> OutputError + Sync),
 ) -> Result<(), OutputError> {
+    let write = |at, block: &[u8]| file.write_all_at(block, offset + at).map_err(failed);
+    let is_sound = copy_checked(source, digest, write)?;
+    match source.shard() {
+        Some(shard) if !is_sound => {
+            let changed = ModelError::Changed { path: shard.path.clone() };
+            Err(OutputError::Build(changed.into()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Hands bytes over block by block, each with its offset; says whether they were what the digest names.
+fn copy_checked(
+    bytes: &Bytes,
+    digest: Digest,
+    write: impl Fn(u64, &[u8]) -> Result<(), OutputError>,
+) -> Result<bool, OutputError> {
     let (mut hasher, mut scratch) = (blake3::Hasher::new(), Vec::new());
-    for start in (0..source.n_bytes()).step_by(COPY_BYTES) {
-        let block = source
-            .range(start..(start + COPY_BYTES).min(source.n_bytes()), &mut scratch)
+    for start in (0..bytes.n_bytes()).step_by(COPY_BYTES) {
+        let block = bytes
+            .range(start..(start + COPY_BYTES).min(bytes.n_bytes()), &mut scratch)
             .map_err(|error| OutputError::Build(error.into()))?;
         hasher.update(block);
-        file.write_all_at(block, offset + start as u64).map_err(failed)?;
+        write(start as u64, block)?;
     }
-    if Digest::from(hasher.finalize()) != digest
-        && let Some(shard) = source.shard()
-    {
-        let changed = ModelError::Changed { path: shard.path.clone() };
-        return Err(OutputError::Build(changed.into()));
-    }
-    Ok(())
+    Ok(Digest::from(hasher.finalize()) == digest)
 }
 
 #[cfg(target_os = "linux")]
@@ -140,7 +155,8 @@ pub(super) fn let_stamps_age(shards: &[Identity]) {
     std::thread::sleep(STAMP_STEP.saturating_sub(age));
 }
 
-/// Remembers what published shards hold, for those that are as they were before.
+/// Remembers what published shards hold, for those that are as they were before, and gives up the
+/// store's own copies of it.
 pub(super) fn remember(
     output: &Output<'_>,
     dir: &Path,
@@ -149,7 +165,8 @@ pub(super) fn remember(
     build: &Build<'_>,
     store: &Store,
 ) -> Result<(), OutputError> {
-    let mut memo = Vec::new();
+    let dir = fs::canonicalize(dir).map_err(OutputError::io("read", dir))?;
+    let (mut memo, mut places) = (Vec::new(), Vec::new());
     for (shard, before) in shards.iter().zip(before) {
         let path = dir.join(&shard.file);
         let identity = Identity::of(&fs::metadata(&path).map_err(OutputError::io("read", &path))?);
@@ -157,21 +174,64 @@ pub(super) fn remember(
             == (before.inode, before.modified, before.size);
         // A stamp of whole seconds comes from a file system whose step is longer than was waited for.
         let has_fine_stamps = identity.modified % 1_000_000_000 != 0;
-        if untouched && has_fine_stamps {
-            memo.extend(rows(output, shard, build, identity));
+        if !untouched || !has_fine_stamps {
+            continue;
+        }
+        for (tensor, spec, offset) in &shard.tensors {
+            let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
+            let digest = digest_of(output, build, tensor);
+            memo.push((range, RangeContent { digest, finite: true }));
+            if build.is_kept_result(output.stage.nodes[tensor.as_str()]) {
+                places.push((digest, Place { path: path.clone(), range }));
+            }
         }
     }
-    Ok(store.commit(Vec::new(), memo)?)
+    Ok(store.hand_over(memo, places)?)
 }
 
-fn rows<'a>(
-    output: &'a Output<'_>,
-    shard: &'a ShardPlan,
-    build: &'a Build<'_>,
-    identity: Identity,
-) -> impl Iterator<Item = MemoRow> + 'a {
-    shard.tensors.iter().map(move |(tensor, spec, offset)| {
-        let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
-        (range, RangeContent { digest: digest_of(output, build, tensor), finite: true })
-    })
+/// Takes results into the store that only this directory holds, before the files that hold them go.
+pub(super) fn rescue(
+    output: &Output<'_>,
+    shards: &[ShardPlan],
+    current: &[Option<Identity>],
+    build: &Build<'_>,
+    store: &Store,
+) -> Result<(), OutputError> {
+    if store.is_read_only() || !output.dir.is_dir() {
+        return Ok(());
+    }
+    let snapshot = store.index().snapshot()?;
+    let stays: HashSet<Digest> = shards
+        .iter()
+        .flat_map(|shard| &shard.tensors)
+        .map(|(tensor, ..)| digest_of(output, build, tensor))
+        .collect();
+    let mut files: Vec<(Digest, BlobFile)> = Vec::new();
+    for entry in fs::read_dir(output.dir).map_err(OutputError::io("read", output.dir))? {
+        let path = entry.map_err(OutputError::io("read", output.dir))?.path();
+        let is_kept = |(shard, current): (&ShardPlan, &Option<Identity>)| {
+            current.is_some() && path.file_name().is_some_and(|name| name == shard.file.as_str())
+        };
+        let is_shard = path.extension().is_some_and(|extension| extension == "safetensors");
+        if !is_shard || shards.iter().zip(current).any(is_kept) {
+            continue;
+        }
+        let Ok(shard) = Shard::open(&path).map(Arc::new) else { continue };
+        for (tensor, entry) in &shard.tensors {
+            let (offset, n_bytes) = (entry.offset, entry.spec.n_bytes() as u64);
+            let range = FileRange { identity: shard.identity, offset, n_bytes };
+            let Some(RangeContent { digest, .. }) = snapshot.remembered(&range)? else { continue };
+            let is_only_here = snapshot.place(&digest)?.is_some_and(|place| place.range == range);
+            if is_only_here && !stays.contains(&digest) && !store.holds(&digest, n_bytes) {
+                let blob = store.new_blob()?;
+                let bytes = Bytes::source(Arc::clone(&shard), tensor);
+                let write = |offset, block: &[u8]| Ok(blob.write_at(offset, block)?);
+                // What is damaged is not worth keeping; it is made again when it is wanted.
+                if copy_checked(&bytes, digest, write)? {
+                    files.push((digest, blob));
+                }
+            }
+        }
+    }
+    Ok(store.publish(files)?)
 }

@@ -31,6 +31,8 @@ const MANIFESTS: Table = Table("manifests");
 const MEMO: Table = Table("memo");
 /// Build number -> its record, as the caller wrote it.
 const BUILDS: Table = Table("builds");
+/// Digest -> a place outside the store that holds its bytes.
+const PLACES: Table = Table("places");
 /// A name -> a time at which whatever has the name was used.
 const USED: Table = Table("used");
 
@@ -70,6 +72,17 @@ pub struct RangeContent {
 
 /// A row of the memo.
 pub type MemoRow = (FileRange, RangeContent);
+
+/// Bytes outside the store: a range of a file in one state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Absolute.
+    pub path: PathBuf,
+    pub range: FileRange,
+}
+
+/// A digest, and a place that holds its bytes.
+pub type PlaceRow = (Digest, Place);
 
 #[derive(Debug)]
 pub struct Index {
@@ -132,8 +145,13 @@ impl Index {
         Ok(Snapshot { index: self, transaction })
     }
 
-    pub(super) fn commit(&self, actions: &[ActionRow], memo: &[MemoRow]) -> Result<(), StoreError> {
-        if actions.is_empty() && memo.is_empty() {
+    pub(super) fn commit(
+        &self,
+        actions: &[ActionRow],
+        memo: &[MemoRow],
+        places: &[PlaceRow],
+    ) -> Result<(), StoreError> {
+        if actions.is_empty() && memo.is_empty() && places.is_empty() {
             return Ok(());
         }
         self.write(|transaction| {
@@ -144,6 +162,9 @@ impl Index {
             }
             for (range, content) in memo {
                 put.row(MEMO, &rows::range_key(range), &rows::range(&range.identity, content));
+            }
+            for (digest, place) in places {
+                put.row(PLACES, &digest.0, &rows::place(place));
             }
             put.finish(transaction)
         })
@@ -190,7 +211,7 @@ impl Index {
     pub(super) fn check(&self, repair: bool) -> Result<usize, StoreError> {
         let mut damaged: Vec<(Table, Vec<u8>)> = Vec::new();
         let snapshot = self.snapshot()?;
-        for table in [ACTIONS, MANIFESTS, MEMO, BUILDS, USED] {
+        for table in [ACTIONS, MANIFESTS, MEMO, PLACES, BUILDS, USED] {
             snapshot.rows(table, |key, payload| {
                 if payload.is_none() {
                     damaged.push((table, key.to_vec()));
@@ -237,7 +258,7 @@ impl Writer {
     }
 
     fn finish(self, transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
-        for table in [ACTIONS, MANIFESTS, MEMO] {
+        for table in [ACTIONS, MANIFESTS, MEMO, PLACES] {
             let mut open = transaction.open_table(table.definition())?;
             for ((_, key), row) in self.rows.iter().filter(|((name, _), _)| *name == table.0) {
                 open.insert(&key[..], &row[..])?;
@@ -269,6 +290,11 @@ impl Snapshot<'_> {
     /// What a range of a file held, if the file is still in the state in which it was read.
     pub fn remembered(&self, range: &FileRange) -> Result<Option<RangeContent>, StoreError> {
         self.get(MEMO, &rows::range_key(range), |payload| rows::read_range(payload, &range.identity))
+    }
+
+    /// A place outside the store that held a digest's bytes when it was last looked at.
+    pub fn place(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
+        self.get(PLACES, &digest.0, rows::read_place)
     }
 
     /// When something was last noted to be used.
@@ -381,7 +407,7 @@ mod tests {
             manifest: "a = 1\n".to_owned(),
         };
         let content = RangeContent { digest: Digest([3; 32]), finite: true };
-        index.commit(std::slice::from_ref(&row), &[(range(4), content)]).unwrap();
+        index.commit(std::slice::from_ref(&row), &[(range(4), content)], &[]).unwrap();
         // A second handle, as another process would have it.
         let reader = Index::open_for_reading(&path).unwrap();
         let snapshot = reader.snapshot().unwrap();

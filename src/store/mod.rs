@@ -7,6 +7,8 @@
 //!   old state or the new one, plus temporary files that the next opening removes.
 //! - The index is never the truth about bytes: a hit is a key and a blob of the right size, checked
 //!   against its digest when it is read. Anything less is a miss.
+//! - No bytes are held twice: results that a source or a finished output holds have no blob, only a
+//!   note of their place. Where that file is gone or changed, the result is made again.
 //!
 //! On disk, below the cache directory: `CACHEDIR.TAG`, `.gitignore`, and `v1/` with `index.redb`,
 //! `blobs/ab/abcd...` (raw bytes, read-only) and `tmp/` (one locked folder per process).
@@ -22,9 +24,10 @@ pub mod sweep;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use blob::{BlobFile, Content};
-use index::{ActionRow, Index, MemoRow};
+use index::{ActionRow, Index, MemoRow, Place, PlaceRow};
 use lock::{StoreLock, Wait};
 use session::Session;
 
@@ -72,8 +75,17 @@ pub struct Store {
 #[derive(Debug)]
 pub struct Finished {
     pub row: ActionRow,
-    /// What to keep as a blob; `None` keeps the key alone.
-    pub content: Option<Content>,
+    pub kept: Kept,
+}
+
+/// Where a result's bytes are kept.
+#[derive(Debug)]
+pub enum Kept {
+    Blob(Content),
+    /// Some file outside the store holds them already.
+    Elsewhere(Place),
+    /// Nowhere: the key alone is kept.
+    Nowhere,
 }
 
 /// What the store takes room for.
@@ -183,17 +195,37 @@ impl Store {
             return Ok(());
         }
         let mut rows = Vec::with_capacity(finished.len());
-        let mut staged = Vec::new();
-        for Finished { row, content } in finished {
-            if let Some(content) = content
-                && !self.holds(&row.digest, row.n_bytes)
-            {
-                staged.push((content.into_file(self.session()?.dir())?, self.blob_path(&row.digest)));
+        let (mut staged, mut places) = (Vec::new(), Vec::new());
+        for Finished { row, kept } in finished {
+            match kept {
+                Kept::Blob(content) if !self.holds(&row.digest, row.n_bytes) => {
+                    staged.push((content.into_file(self.session()?.dir())?, self.blob_path(&row.digest)));
+                }
+                Kept::Elsewhere(place) => places.push((row.digest, place)),
+                Kept::Blob(_) | Kept::Nowhere => {}
             }
             rows.push(row);
         }
         blob::publish(&self.root, staged)?;
-        self.index.commit(&rows, &memo)
+        self.index.commit(&rows, &memo, &places)
+    }
+
+    /// Makes blobs of finished files.
+    pub fn publish(&self, files: Vec<(Digest, BlobFile)>) -> Result<(), StoreError> {
+        let named = files.into_iter().map(|(digest, file)| (Arc::new(file), self.blob_path(&digest)));
+        blob::publish(&self.root, named.collect())
+    }
+
+    /// Gives up blobs whose bytes are held elsewhere, after noting where; remembers ranges with them.
+    pub fn hand_over(&self, memo: Vec<MemoRow>, places: Vec<PlaceRow>) -> Result<(), StoreError> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        self.index.commit(&[], &memo, &places)?;
+        for (digest, _) in &places {
+            sweep::remove(&self.blob_path(digest))?;
+        }
+        Ok(())
     }
 
     /// Counts blobs and bytes.

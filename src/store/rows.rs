@@ -6,11 +6,16 @@
 //! check   = the first 8 bytes of BLAKE3(table name, 0, key, payload)
 //! action  = digest (32) size (8)
 //! range   = size (8) modified (8) changed (8) digest (32) finite (1)
+//! place   = device, inode, size, offset, length, modified, changed (8 each) path
 //! ```
 //!
 //! Numbers are little-endian, but big-endian in keys, so that they sort.
 
-use super::index::{FileRange, RangeContent};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use super::index::{FileRange, Place, RangeContent};
 use crate::digest::Digest;
 use crate::identity::Identity;
 
@@ -76,6 +81,34 @@ pub(super) fn read_range(payload: &[u8], now: &Identity) -> Option<RangeContent>
     (stamps[..] == expected).then_some(RangeContent { digest: Digest(*digest), finite })
 }
 
+pub(super) fn place(place: &Place) -> Vec<u8> {
+    let Place { path, range: FileRange { identity, offset, n_bytes } } = place;
+    let Identity { device, inode, size, modified, changed } = identity;
+    let mut payload = Vec::new();
+    for number in [device, inode, size, offset, n_bytes] {
+        payload.extend_from_slice(&number.to_le_bytes());
+    }
+    payload.extend_from_slice(&modified.to_le_bytes());
+    payload.extend_from_slice(&changed.to_le_bytes());
+    payload.extend_from_slice(path.as_os_str().as_bytes());
+    payload
+}
+
+pub(super) fn read_place(payload: &[u8]) -> Option<Place> {
+    let (numbers, path) = payload.split_first_chunk::<56>()?;
+    let bytes = |i: usize| numbers[i * 8..(i + 1) * 8].try_into().expect("eight bytes");
+    let identity = Identity {
+        device: u64::from_le_bytes(bytes(0)),
+        inode: u64::from_le_bytes(bytes(1)),
+        size: u64::from_le_bytes(bytes(2)),
+        modified: i64::from_le_bytes(bytes(5)),
+        changed: i64::from_le_bytes(bytes(6)),
+    };
+    let (offset, n_bytes) = (u64::from_le_bytes(bytes(3)), u64::from_le_bytes(bytes(4)));
+    let path = PathBuf::from(OsStr::from_bytes(path));
+    Some(Place { path, range: FileRange { identity, offset, n_bytes } })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,5 +125,14 @@ mod tests {
         assert_eq!(unseal("t", b"kez", &row), None);
         assert_eq!(unseal("u", b"key", &row), None);
         assert_eq!(unseal("t", b"key", &row[..7]), None);
+    }
+
+    #[test]
+    fn places_come_back() {
+        let identity = Identity { device: 1, inode: 2, size: 3, modified: -4, changed: 5 };
+        let range = FileRange { identity, offset: 6, n_bytes: 7 };
+        let there = Place { path: "/models/a b".into(), range };
+        assert_eq!(read_place(&place(&there)), Some(there));
+        assert_eq!(read_place(b"short"), None);
     }
 }

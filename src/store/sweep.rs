@@ -88,7 +88,7 @@ impl Store {
 }
 
 /// Removes a blob, or whatever stands where one should; another process may have been faster.
-fn remove(path: &Path) -> Result<(), StoreError> {
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     match super::blob::remove_any(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
         _ => Ok(()),
