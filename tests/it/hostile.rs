@@ -1,0 +1,112 @@
+//! Files from strangers, changed at random: no panic, no endless work, nothing written outside.
+
+use std::fs;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestCaseError, TestRunner};
+
+use crate::checkpoints::Checkpoint;
+use crate::harness::{Space, project, scaled};
+
+/// Replaces a few stretches of a text by others.
+fn edited(text: &[u8], edits: &[(f64, usize, Vec<u8>)]) -> Vec<u8> {
+    let mut text = text.to_vec();
+    for (at, removed, inserted) in edits {
+        let start = (at * text.len() as f64) as usize;
+        let end = (start + removed).min(text.len());
+        text.splice(start..end, inserted.iter().copied());
+    }
+    text
+}
+
+fn edits() -> impl Strategy<Value = Vec<(f64, usize, Vec<u8>)>> {
+    let digits = "[0-9\\[\\]{}\",:.eE+-]{0,8}".prop_map(String::into_bytes);
+    let bytes = prop::collection::vec(any::<u8>(), 0..6);
+    prop::collection::vec((0.0..1.0_f64, 0..12_usize, prop_oneof![digits, bytes]), 1..4)
+}
+
+/// Runs a command on a folder whose `file` is edited at random, many times over.
+fn survives(file: &str, command: &[&str]) {
+    let space = Space::new();
+    for (name, seed) in [("a", 1), ("b", 2)] {
+        Checkpoint::decoder(2, seed).write(&space.path(name));
+        let tokenizer = project("tests/conformance/models/tok-a/tokenizer.json");
+        fs::copy(tokenizer, space.path(name).join("tokenizer.json")).unwrap();
+    }
+    // An index beside shards of other names, so that it is read.
+    fs::rename(space.path("b/model.safetensors"), space.path("b/part.safetensors")).unwrap();
+    let whole = fs::read(space.path("b/part.safetensors")).unwrap();
+    let names = safetensors::SafeTensors::deserialize(&whole).unwrap();
+    let map: serde_json::Map<String, serde_json::Value> =
+        names.names().iter().map(|name| ((*name).to_owned(), "part.safetensors".into())).collect();
+    space.write("b/model.safetensors.index.json", serde_json::json!({ "weight_map": map }).to_string());
+    space.write(
+        "recipe.yaml",
+        "name: mean\nmerge_method: linear\ntokenizer_source: ./b\nmodels: [{model: ./a}, {model: ./b}]\n\
+         parameters: {weight: 0.5}\n",
+    );
+    space.ok(command);
+    let sound = fs::read(space.path("b").join(file)).unwrap();
+    // The weights themselves may be anything; it is the header that is parsed.
+    let head = if file.ends_with("safetensors") { sound.len().min(1500) } else { sound.len() };
+    let mut runner =
+        TestRunner::new(Config { cases: scaled(60, 3000), failure_persistence: None, ..Config::default() });
+    let result = runner.run(&edits(), |edits| {
+        let mut bytes = edited(&sound[..head], &edits);
+        bytes.extend_from_slice(&sound[head..]);
+        fs::write(space.path("b").join(file), bytes).unwrap();
+        let run = space.run(command);
+        let is_told = run.code == 0 || (run.code == 1 && run.stderr.contains("error"));
+        if !is_told || run.stderr.contains("panicked") {
+            return Err(TestCaseError::fail(format!("{}: {}", run.code, run.stderr)));
+        }
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{file}: {error}"));
+    let outside: Vec<_> =
+        fs::read_dir(space.path("")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let expected = ["a", "b", "recipe.yaml", "cache", "merges"];
+    assert!(outside.iter().all(|name| expected.iter().any(|known| name == known)), "{outside:?}");
+}
+
+#[test]
+fn safetensors_headers() {
+    survives("part.safetensors", &["build", "-q", "recipe.yaml"]);
+}
+
+#[test]
+fn shard_indexes() {
+    survives("model.safetensors.index.json", &["build", "-q", "recipe.yaml"]);
+}
+
+#[test]
+fn configurations() {
+    survives("config.json", &["build", "-q", "recipe.yaml"]);
+}
+
+#[test]
+fn tokenizers() {
+    survives("tokenizer.json", &["check", "-q", "recipe.yaml"]);
+}
+
+/// Layer counts and sizes that a config.json claims are not taken for amounts of work or memory.
+#[test]
+fn absurd_claims_cost_nothing() {
+    let space = Space::new();
+    Checkpoint::decoder(1, 1).write(&space.path("a"));
+    let mut boastful = Checkpoint::decoder(1, 2);
+    boastful.config["num_hidden_layers"] = 4_000_000_000_u64.into();
+    boastful.config["vocab_size"] = (1_u64 << 60).into();
+    boastful.config["layer_types"] = serde_json::json!([[[[]]]]);
+    boastful.write(&space.path("b"));
+    for (method, body) in [
+        ("linear", "models: [{model: ./b}, {model: ./a}]\nparameters: {weight: 1}\n"),
+        ("passthrough", "slices: [{sources: [{model: ./b, layer_range: [0, 4000000000]}]}]\n"),
+        ("passthrough", "slices: [{sources: [{model: ./b, layer_range: [0, 18446744073709551615]}]}]\n"),
+    ] {
+        space.write("recipe.yaml", format!("name: x\nmerge_method: {method}\n{body}"));
+        let run = space.run(&["check", "recipe.yaml"]);
+        assert!(run.code == 0 || run.code == 1, "{}", run.stderr);
+        assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
+    }
+}
