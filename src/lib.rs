@@ -35,13 +35,18 @@
 //! | --- | --- |
 //! | `cache/CACHEDIR.TAG`, `cache/v1/` | [`store`]; the version is the format's |
 //! | `cache/v1/blobs/ab/abcd...` | [`store::blob`]: a result's bytes, named by their digest |
-//! | `cache/v1/index.redb` | [`store::index`]: action key -> digest, source memo, builds |
-//! | `cache/v1/tmp/` | [`store`]: files in the making, a folder for each process |
-//! | `merges/NAME/` | [`output`]; `lamarck.lock.json` is written last and marks the folder as ours |
+//! | `cache/v1/index.redb` | [`store::index`]: action key -> digest, source memo, places, builds; every row checks itself |
+//! | `cache/v1/lock` | [`store::lock`]: held shared by builds, alone by what removes blobs |
+//! | `cache/v1/tmp/` | [`store::session`]: files in the making, a folder for each process |
+//! | `merges/NAME/` | [`output`]: shards, config.json, tokenizer, card, recipe, `lamarck.lock.json`, which marks the folder as ours |
+//! | `merges/.lamarck-NAME-*` | [`output`]: the next version of that folder, until the two trade places |
 //!
 //! # Invariants
 //!
-//! - A build never gives stale or corrupt bytes. Keys hold input digests; blobs are checked when read.
+//! - A build never gives stale or corrupt bytes. Keys hold input digests; blobs and rows of the index are
+//!   checked when read; a key is committed after the bytes it names are durable.
+//! - An output folder is the old model, whole, or the new one.
+//! - No tensor is held twice: a result that a source or an output holds has no blob.
 //! - The same sources, recipe and seed give the same bytes with any number of threads and any memory
 //!   limit: draws are counted, not drawn in order, and sums follow a tree fixed by the tensor's shape.
 //! - Nothing in a recipe is ignored silently.

@@ -172,10 +172,13 @@ impl<'a> Build<'a> {
         self.executed.load(Ordering::Relaxed)
     }
 
-    /// Whether a node's bytes are a result that the store keeps, rather than a source's.
+    /// Whether a settled node's bytes are a result that the store has to keep: no source holds them.
     pub fn is_kept_result(&self, node: NodeId) -> bool {
         match &self.context.plan.graph[node] {
-            Node::Action(action) => self.context.recipe.stage(action.stage).cache,
+            Node::Action(action) => {
+                self.context.recipe.stage(action.stage).cache
+                    && self.source_place(&self.settled(node).digest).is_none()
+            }
             Node::Source(_) => false,
         }
     }
