@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 /// cache, knows what each was made of, and computes again only what a change can reach.
 ///
 /// Exit codes: 0 done; 1 the recipe or the data is wrong; 2 usage; 3 the cache is damaged; 4 no space or
-/// an I/O failure; 5 a lock is held (`--no-wait`); 10 `plan --exit-code` found work; 130 interrupted.
+/// an I/O failure; 5 a lock is held (`--no-wait`); 10 `plan --exit-code` found work; 130 and 143 interrupted.
 /// Treat any other as a failure.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]

@@ -21,7 +21,7 @@ pub const IO: u8 = 4;
 pub const LOCKED: u8 = 5;
 /// `plan --exit-code` found work.
 pub const WORK: u8 = 10;
-/// Ctrl-C.
+/// Ctrl-C; other signals end with codes of their own.
 pub const INTERRUPTED: u8 = 130;
 
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +35,9 @@ pub enum CliError {
     Wrong(String),
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
+    /// A signal stopped the work.
+    #[error("{message}")]
+    Interrupted { message: String, code: u8 },
     #[error("cannot read {path}")]
     Config { path: String, source: io::Error },
     /// Whoever read our output has had enough.
@@ -56,6 +59,7 @@ impl CliError {
             Self::Findings(_) | Self::Wrong(_) => WRONG,
             Self::Config { .. } => IO,
             Self::Pipe => 0,
+            Self::Interrupted { code, .. } => *code,
             Self::Workspace(error) => workspace_code(error),
         }
     }

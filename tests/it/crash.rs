@@ -69,24 +69,26 @@ fn a_killed_build_leaves_the_old_model_or_the_new_one() {
 
 #[test]
 fn an_interrupted_build_says_so_and_goes_on_where_it_stopped() {
-    let space = Space::with_full_recipe();
-    let mut child = start(&space, &["build", "recipe.yaml"]);
-    // Interrupt as soon as something was kept.
-    let until = Instant::now() + Duration::from_secs(60);
-    while space.files("cache/v1/blobs").len() < 50
-        && Instant::now() < until
-        && child.try_wait().unwrap().is_none()
-    {
-        sleep(Duration::from_millis(5));
+    for (name, code) in [("INT", 130), ("TERM", 143)] {
+        let space = Space::with_full_recipe();
+        let mut child = start(&space, &["build", "recipe.yaml"]);
+        // Interrupt as soon as something was kept.
+        let until = Instant::now() + Duration::from_secs(60);
+        while space.files("cache/v1/blobs").len() < 50
+            && Instant::now() < until
+            && child.try_wait().unwrap().is_none()
+        {
+            sleep(Duration::from_millis(5));
+        }
+        signal(&child, name);
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(error.contains("interrupted") && error.contains("build again to go on"), "{error}");
+        assert!(!space.path(OUT).exists());
+        let rest = space.build(&["recipe.yaml"]).ran.len();
+        assert!(rest > 0 && rest < 3252, "{rest} actions were left");
     }
-    signal(&child, "INT");
-    let output = child.wait_with_output().unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{error}");
-    assert!(error.contains("interrupted") && error.contains("build again to go on"), "{error}");
-    assert!(!space.path(OUT).exists());
-    let rest = space.build(&["recipe.yaml"]).ran.len();
-    assert!(rest > 0 && rest < 3252, "{rest} actions were left");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, listen_for_ctrl_c, read, read_again, ready};
+use super::{Ready, Signals, read, read_again, ready};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
@@ -41,7 +41,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             format!("--out takes one stage, but {} are to be built; choose with --stage", targets.len());
         return Err(CliError::Usage(message));
     }
-    let interrupted = listen_for_ctrl_c();
+    let signals = Signals::listen();
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
     let result = workspace.build(&Request {
         recipe: &recipe,
@@ -51,10 +51,10 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         repeats: repeats.as_ref(),
         rehash: args.rehash,
         events: &progress,
-        interrupted: &interrupted,
+        interrupted: &signals.interrupted,
     });
     progress.finish();
-    let report = result?;
+    let report = result.map_err(|error| signals.explain(error))?;
     if report.damaged_rows > 0 && !ui.json {
         let rows = report.damaged_rows;
         ui.status(&format!(

@@ -13,13 +13,18 @@ pub mod verify;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
 
 use super::args::RecipeArgs;
 use super::config::{self, Flags};
-use super::error::{CliError, INTERRUPTED};
+use super::error::CliError;
 use super::ui::{Ui, plural};
+use crate::build::BuildError;
 use crate::history::{self, Record};
+use crate::output::OutputError;
 use crate::recipe::diagnostic::{Diagnostic, Severity};
 use crate::recipe::{Recipe, StageId};
 use crate::store::{Store, StoreError};
@@ -126,15 +131,43 @@ fn judge(findings: &[Diagnostic], deny_warnings: bool, name: &str) -> Result<(),
     }
 }
 
-/// Returns a flag that the first Ctrl-C sets; the second one stops the process.
-fn listen_for_ctrl_c() -> Arc<AtomicBool> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    // Without a handler Ctrl-C still ends the process, which is as safe.
-    let _ = ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
+/// Whether, and by which signal, the process was asked to stop.
+struct Signals {
+    interrupted: Arc<AtomicBool>,
+    which: Arc<AtomicUsize>,
+}
+
+impl Signals {
+    /// Listens from here on: the first signal asks the work to stop, the second one stops the process.
+    fn listen() -> Self {
+        let signals = Self { interrupted: Arc::default(), which: Arc::default() };
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            let (interrupted, which) = (&signals.interrupted, &signals.which);
+            // Without a handler a signal still ends the process, which is as safe. The order matters: the
+            // first signal must not find the flag set.
+            let _ = flag::register_conditional_shutdown(
+                signal,
+                exit_code(signal).into(),
+                Arc::clone(interrupted),
+            );
+            let _ = flag::register(signal, Arc::clone(interrupted));
+            let _ = flag::register_usize(signal, Arc::clone(which), signal as usize);
         }
-    });
-    interrupted
+        signals
+    }
+
+    /// Gives an error of interrupted work the exit code of the signal.
+    fn explain(&self, error: WorkspaceError) -> CliError {
+        match (&error, self.which.load(Ordering::Relaxed)) {
+            (WorkspaceError::Output(OutputError::Build(BuildError::Interrupted)), signal) if signal > 0 => {
+                CliError::Interrupted { message: error.to_string(), code: exit_code(signal as i32) }
+            }
+            _ => error.into(),
+        }
+    }
+}
+
+/// What shells make of a signal.
+fn exit_code(signal: i32) -> u8 {
+    128 + signal as u8
 }

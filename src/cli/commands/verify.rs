@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::{Ready, listen_for_ctrl_c, prepare};
+use super::{Ready, Signals, prepare};
 use crate::build::{Bytes, Event, Events};
 use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
 use crate::cli::config::Flags;
@@ -110,6 +110,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Locked, ui: &Ui) -> Result<Vec<Stri
     workspace.cache_limit = None;
     let out = scratch.path().join("out");
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
+    let signals = Signals::listen();
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let report = workspace.build(&Request {
@@ -120,10 +121,10 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Locked, ui: &Ui) -> Result<Vec<Stri
         repeats: None,
         rehash: true,
         events,
-        interrupted: &listen_for_ctrl_c(),
+        interrupted: &signals.interrupted,
     });
     progress.finish();
-    report?;
+    report.map_err(|error| signals.explain(error))?;
     let again = Locked::read(&out).map_err(WorkspaceError::from)?;
     let names =
         locked.tensors.keys().chain(again.tensors.keys().filter(|name| !locked.tensors.contains_key(*name)));
