@@ -15,6 +15,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`digest`], [`identity`], [`tensor`], [`manifest`] | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
+//! | [`disk`] | the steps at which a disk can fail us |
 //! | [`mapping`] | read-only maps of files (the only unsafe code) |
 //! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank |
 //! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
@@ -57,6 +58,7 @@
 pub mod build;
 pub mod cli;
 pub mod digest;
+pub mod disk;
 pub mod history;
 pub mod identity;
 pub mod kernels;

@@ -18,6 +18,7 @@ use super::sharding::ShardPlan;
 use super::{Output, OutputError};
 use crate::build::{Build, Bytes};
 use crate::digest::Digest;
+use crate::disk;
 use crate::identity::Identity;
 use crate::model::ModelError;
 use crate::model::shard::Shard;
@@ -81,10 +82,17 @@ pub(super) fn write(
     build: &Build<'_>,
 ) -> Result<Identity, OutputError> {
     let failed = |error| OutputError::io("write", &output.dir.join(&shard.file))(error);
-    let file = File::create(path).map_err(failed)?;
-    // Claims all room at once, so that a full disk is noticed before anything is computed for it.
-    allocate(&file, shard.n_bytes).map_err(failed)?;
-    file.write_all_at(&shard.header, 0).map_err(failed)?;
+    let create = || {
+        disk::step("create", path)?;
+        let file = File::create(path)?;
+        // Claims all room at once, so that a full disk is noticed before anything is computed for it.
+        disk::step("allocate", path)?;
+        allocate(&file, shard.n_bytes)?;
+        disk::step("write", path)?;
+        file.write_all_at(&shard.header, 0)?;
+        Ok(file)
+    };
+    let file = create().map_err(failed)?;
     shard.tensors.par_iter().try_for_each(|(tensor, _, offset)| {
         let node = output.stage.nodes[tensor.as_str()];
         match build.bytes(node)? {
@@ -95,7 +103,7 @@ pub(super) fn write(
             }
         }
     })?;
-    file.sync_all().map_err(failed)?;
+    disk::step("sync", path).and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(Identity::of(&file.metadata().map_err(failed)?))
 }
 

@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use tempfile::{Builder, TempDir};
 
 use super::{LOCK_FILE, OutputError};
+use crate::disk;
 
 /// Begins the names of directories in the making.
 const PREFIX: &str = ".lamarck-";
@@ -43,6 +44,7 @@ impl Staging {
             fs::metadata(&target).map_or(Permissions::from_mode(0o777), |old| old.permissions());
         let prefix = prefix(&target);
         let make = |folder: &Path| {
+            disk::step("create", folder)?;
             Builder::new().prefix(&prefix).permissions(permissions.clone()).tempdir_in(folder)
         };
         let dir = if is_mount_point(&target, parent) { make(&target) } else { make(parent) };
@@ -67,6 +69,7 @@ impl Staging {
 
     /// Writes a file of the new version.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        disk::step("write", &self.path(name))?;
         let mut file = File::create(self.path(name))?;
         file.write_all(bytes)?;
         file.sync_all()
@@ -75,6 +78,7 @@ impl Staging {
     /// Takes a file of the old version over as it is.
     pub fn keep(&self, name: &OsStr) -> io::Result<()> {
         let (old, new) = (self.target.join(name), self.dir.path().join(name));
+        disk::step("link", &new)?;
         if fs::hard_link(&old, &new).is_ok() {
             return Ok(());
         }
@@ -95,6 +99,7 @@ impl Staging {
 fn publish(target: &Path, dir: TempDir) -> io::Result<()> {
     sync_folder(dir.path())?;
     let is_inside = dir.path().parent() == Some(target);
+    disk::step("exchange", target)?;
     let traded = match target.exists() {
         _ if is_inside => Err(Errno::BUSY),
         true => renameat_with(CWD, dir.path(), CWD, target, RenameFlags::EXCHANGE),
@@ -111,6 +116,7 @@ fn publish(target: &Path, dir: TempDir) -> io::Result<()> {
     }
     let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     sync_folder(parent)?;
+    disk::step("remove", dir.path())?;
     let removed = dir.path().to_owned();
     drop(dir);
     if removed.exists() { fs::remove_dir_all(removed) } else { Ok(()) }
@@ -196,6 +202,7 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Makes the names in a folder durable.
 fn sync_folder(folder: &Path) -> io::Result<()> {
+    disk::step("sync", folder)?;
     File::open(folder)?.sync_all()
 }
 

@@ -1,13 +1,14 @@
 //! Blob files: made under a temporary name, made durable, then named by their digest.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::StoreError;
 use crate::digest::Digest;
+use crate::disk;
 use crate::mapping::Mapping;
 
 /// The outcome of looking for a blob.
@@ -35,17 +36,22 @@ pub struct BlobFile {
 
 impl BlobFile {
     pub(super) fn create(dir: &Path) -> Result<Self, StoreError> {
-        let temporary = tempfile::Builder::new()
-            .prefix("blob-")
-            .tempfile_in(dir)
-            .map_err(StoreError::io("create a file in", dir))?;
+        let create = || {
+            disk::step("create", dir)?;
+            tempfile::Builder::new().prefix("blob-").tempfile_in(dir)
+        };
+        let temporary = create().map_err(StoreError::io("create a file in", dir))?;
         let (file, path) = temporary.into_parts();
         Ok(Self { path, file })
     }
 
     /// Writes bytes at an offset. Writers of separate ranges may run at the same time.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
-        self.file.write_all_at(bytes, offset).map_err(StoreError::io("write", &self.path))
+        let write = || {
+            disk::step("write", &self.path)?;
+            self.file.write_all_at(bytes, offset)
+        };
+        write().map_err(StoreError::io("write", &self.path))
     }
 
     /// Maps the finished file; it must not be written afterwards.
@@ -60,8 +66,8 @@ impl Content {
         match self {
             Self::File(file) => Ok(file),
             Self::Bytes(bytes) => {
-                let mut blob = BlobFile::create(dir)?;
-                blob.file.write_all(&bytes).map_err(StoreError::io("write", &blob.path))?;
+                let blob = BlobFile::create(dir)?;
+                blob.write_at(0, &bytes)?;
                 Ok(Arc::new(blob))
             }
         }
@@ -116,15 +122,21 @@ pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Resu
     }
     let many = cfg!(target_os = "linux") && files.len() > SYNC_ALL_FROM;
     for (blob, _) in &files {
-        blob.file
-            .set_permissions(Permissions::from_mode(0o444))
-            .map_err(StoreError::io("protect", &blob.path))?;
+        let protect = || {
+            disk::step("protect", &blob.path)?;
+            blob.file.set_permissions(Permissions::from_mode(0o444))
+        };
+        protect().map_err(StoreError::io("protect", &blob.path))?;
     }
     if many {
         sync_file_system(root)?;
     } else {
         for (blob, _) in &files {
-            blob.file.sync_all().map_err(StoreError::io("sync", &blob.path))?;
+            let sync = || {
+                disk::step("sync", &blob.path)?;
+                blob.file.sync_all()
+            };
+            sync().map_err(StoreError::io("sync", &blob.path))?;
         }
     }
     let mut folders: Vec<&Path> = Vec::new();
@@ -135,7 +147,11 @@ pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Resu
             folders.push(root);
         }
         // Replacing a blob of the same name is harmless: it has the same bytes.
-        fs::rename(&blob.path, path).map_err(StoreError::io("name", path))?;
+        let name = || {
+            disk::step("rename", path)?;
+            fs::rename(&blob.path, path)
+        };
+        name().map_err(StoreError::io("name", path))?;
         folders.push(folder);
     }
     if many {
@@ -145,7 +161,10 @@ pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Resu
     folders.sort_unstable();
     folders.dedup();
     for folder in folders {
-        let sync = || File::open(folder)?.sync_all();
+        let sync = || {
+            disk::step("sync", folder)?;
+            File::open(folder)?.sync_all()
+        };
         sync().map_err(StoreError::io("sync", folder))?;
     }
     Ok(())
@@ -154,7 +173,10 @@ pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Resu
 /// Makes everything written to the store's file system durable.
 #[cfg(target_os = "linux")]
 fn sync_file_system(root: &Path) -> Result<(), StoreError> {
-    let sync = || Ok(rustix::fs::syncfs(File::open(root)?)?);
+    let sync = || {
+        disk::step("sync", root)?;
+        Ok(rustix::fs::syncfs(File::open(root)?)?)
+    };
     sync().map_err(StoreError::io("sync the file system of", root))
 }
 

@@ -17,6 +17,7 @@ use super::guard::guarded;
 use super::rows;
 use super::{StoreError, Usage};
 use crate::digest::{ActionKey, Digest};
+use crate::disk;
 use crate::identity::Identity;
 
 /// A table of checked rows.
@@ -238,6 +239,7 @@ impl Index {
             unreachable!("a store opened for reading is not written to");
         };
         let run = || -> Result<(), redb::Error> {
+            disk::step("commit", &self.path)?;
             let transaction = database.begin_write()?;
             body(&transaction)?;
             Ok(transaction.commit()?)

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::StoreError;
+use crate::disk;
 
 #[derive(Debug)]
 pub struct Session {
@@ -20,10 +21,11 @@ impl Session {
     pub fn start(tmp: &Path) -> Result<Self, StoreError> {
         fs::create_dir_all(tmp).map_err(StoreError::io("create", tmp))?;
         remove_abandoned(tmp)?;
-        let dir = tempfile::Builder::new()
-            .prefix("session-")
-            .tempdir_in(tmp)
-            .map_err(StoreError::io("create a folder in", tmp))?;
+        let create = || {
+            disk::step("create", tmp)?;
+            tempfile::Builder::new().prefix("session-").tempdir_in(tmp)
+        };
+        let dir = create().map_err(StoreError::io("create a folder in", tmp))?;
         // The lock is held before it gets the name by which others look for it, so that a folder is
         // never seen with a lock that nobody holds while its process starts.
         let unnamed = dir.path().join("starting");

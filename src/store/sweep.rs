@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Store, StoreError, read_dir};
 use crate::digest::Digest;
+use crate::disk;
 
 /// A blob's file, as found in its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,7 +90,7 @@ impl Store {
 
 /// Removes a blob, or whatever stands where one should; another process may have been faster.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
-    match super::blob::remove_any(path) {
+    match disk::step("remove", path).and_then(|()| super::blob::remove_any(path)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
         _ => Ok(()),
     }

@@ -4,6 +4,8 @@
 //! caller whatever comes from the environment.
 
 mod building;
+#[cfg(test)]
+mod faults;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

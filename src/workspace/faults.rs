@@ -1,0 +1,140 @@
+//! Every step of a build on a disk that fails: the model that was there stays, and the next build ends as
+//! an undisturbed one.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::{Report, Request, Workspace, WorkspaceError};
+use crate::build::Event;
+use crate::disk::faults::{Fault, arm};
+use crate::model::locate::Places;
+use crate::store::Store;
+
+/// A decoder of one layer whose values depend on `seed`.
+fn write_model(dir: &Path, seed: u16) {
+    fs::create_dir_all(dir).unwrap();
+    fs::write(dir.join("config.json"), r#"{"num_hidden_layers": 1}"#).unwrap();
+    let names = ["model.embed_tokens.weight", "model.layers.0.mlp.up_proj.weight", "model.norm.weight"];
+    let tensors: Vec<(&str, Vec<u8>)> = names
+        .iter()
+        .enumerate()
+        .map(|(i, name)| {
+            let values = (0..16_u16).map(|j| f32::from(seed * 31 + j * 7 + i as u16).sin());
+            (*name, values.flat_map(f32::to_le_bytes).collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, bytes)| {
+        (*name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![4, 4], bytes).unwrap())
+    });
+    fs::write(dir.join("model.safetensors"), safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+fn recipe(t: &str) -> String {
+    format!(
+        "name: mean\nmerge_method: linear\nmodels: [{{model: ./a}}, {{model: ./b}}]\nparameters: {{weight: 0.5}}\n\
+         ---\nname: blend\nmerge_method: slerp\nbase_model: ./a\nmodels: [{{model: mean}}]\n\
+         parameters: {{t: {t}}}\n"
+    )
+}
+
+fn build(root: &Path, models: &Path, t: &str) -> Result<Report, WorkspaceError> {
+    let workspace = Workspace {
+        cache: root.join("cache"),
+        merges: root.join("merges"),
+        places: Places { roots: vec![models.to_owned()], ..Places::default() },
+        jobs: 2,
+        patient: false,
+        cache_limit: None,
+        memory: 1 << 28,
+        // Each tensor has a shard of its own.
+        shard_bytes: 64,
+    };
+    let loaded = workspace.load(Path::new("recipe.yaml"), &recipe(t), &[], None);
+    let recipe = loaded.recipe.expect("the recipe is right");
+    let planned = workspace.plan(&recipe, &[])?.0.expect("the plan is right");
+    workspace.build(&Request {
+        recipe: &recipe,
+        planned: &planned,
+        out: None,
+        locked: false,
+        repeats: None,
+        rehash: false,
+        events: &|_: Event<'_>| (),
+        interrupted: &AtomicBool::new(false),
+    })
+}
+
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let Ok(entries) = fs::read_dir(dir) else { return BTreeMap::new() };
+    entries.map(|entry| entry.unwrap().path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).unwrap();
+        }
+    }
+}
+
+#[test]
+fn any_failing_step_leaves_the_old_model_or_the_new_one() {
+    let space = tempfile::tempdir().unwrap();
+    let (models, before) = (space.path().join("models"), space.path().join("before"));
+    write_model(&models.join("a"), 1);
+    write_model(&models.join("b"), 2);
+    build(&before, &models, "0.3").unwrap();
+    let out = |root: &Path| root.join("merges/blend");
+    let contents = |root: &Path| -> Vec<Vec<u8>> { files(&out(root)).into_values().collect() };
+
+    let root = space.path().join("root");
+    // From an older model to a newer one, and from nothing to a first one.
+    for starts_empty in [false, true] {
+        let prepare = || {
+            let _ = fs::remove_dir_all(&root);
+            if !starts_empty {
+                copy(&before, &root);
+            }
+        };
+        prepare();
+        let old = contents(&root);
+        let disarm = arm(&root, Fault::None);
+        build(&root, &models, "0.6").unwrap();
+        let steps = disarm();
+        let new = contents(&root);
+        assert!(steps.len() > 30, "{steps:?}");
+        for what in ["create", "write", "sync", "rename", "commit", "exchange", "remove"] {
+            assert!(steps.contains(&what) || starts_empty, "no step is called {what}");
+        }
+        for number in 0..steps.len() {
+            let faults = [
+                Fault::Once(number, ErrorKind::StorageFull),
+                Fault::Once(number, ErrorKind::PermissionDenied),
+                Fault::From(number),
+            ];
+            for fault in faults {
+                prepare();
+                let disarm = arm(&root, fault);
+                let result = build(&root, &models, "0.6");
+                disarm();
+                let what = format!("{fault:?} ({}), empty: {starts_empty}", steps[number]);
+                let after = contents(&root);
+                assert!(after == old || after == new, "{what} left a mixture");
+                assert!(result.is_err() || after == new, "{what} was told of as a success");
+                build(&root, &models, "0.6").unwrap_or_else(|error| panic!("{what}: then {error}"));
+                assert!(contents(&root) == new, "{what}: the next build made something else");
+                let store = Store::open_existing(&root.join("cache")).unwrap().unwrap();
+                let checked = store.check(false, &|_| ()).unwrap();
+                assert!(checked.damaged.is_empty() && checked.damaged_rows == 0, "{what}: {checked:?}");
+            }
+        }
+    }
+}
