@@ -110,3 +110,39 @@ fn absurd_claims_cost_nothing() {
         assert!(!run.stderr.contains("panicked"), "{}", run.stderr);
     }
 }
+
+/// A shard cut off anywhere is refused, whatever is left of it.
+#[test]
+fn shards_cut_off_anywhere() {
+    let space = Space::new();
+    Checkpoint::decoder(1, 1).write(&space.path("a"));
+    let path = space.path("a/model.safetensors");
+    let whole = fs::read(&path).unwrap();
+    let step = if scaled(0, 1) == 1 { 1 } else { 37 };
+    for length in (0..whole.len()).step_by(step).chain([whole.len() - 1]) {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = space.fails(1, &["inspect", "a"]);
+        assert!(error.contains("a/model.safetensors"), "{length}: {error}");
+    }
+}
+
+#[test]
+fn recipes_made_to_be_large() {
+    let space = Space::new();
+    let stage =
+        |i: usize| format!("name: s{i}\nmerge_method: passthrough\nmodels: [{{model: s{}}}]\n---\n", i + 1);
+    for (what, text) in [
+        ("brackets", "[".repeat(200_000)),
+        ("maps", "a: {".repeat(50_000)),
+        ("a scalar of 10 MB", format!("merge_method: {}", "x".repeat(10_000_000))),
+        ("itself as its model", stage(0).replace("s1", "s0")),
+        ("thousands of stages", (0..5_000).map(stage).collect()),
+        ("an anchor within itself", "a: &a [*a]\n".to_owned()),
+        ("a key without end", format!("? {}\n", "k".repeat(3_000_000))),
+    ] {
+        space.write("recipe.yaml", text);
+        let run = space.run(&["check", "recipe.yaml"]);
+        assert_eq!(run.code, 1, "{what}: {}", &run.stderr[..run.stderr.len().min(500)]);
+        assert!(!run.stderr.contains("panicked") && run.stderr.contains("error"), "{what}");
+    }
+}

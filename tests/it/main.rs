@@ -16,6 +16,7 @@ mod increment;
 mod outputs;
 mod proof;
 mod recipes;
+mod soak;
 mod sources;
 mod tidy;
 mod upgrade;
