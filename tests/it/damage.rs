@@ -4,24 +4,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Space, project, scaled};
-
-const RECIPE: &str = "name: stock\n\
-    merge_method: model_stock\n\
-    base_model: arcee-ai/Virtuoso-Small\n\
-    models: [{model: CultriX/SeQwence-14B-EvolMerge}, {model: CultriX/Qwen2.5-14B-Wernicke}]\n\
-    ---\n\
-    name: blend\n\
-    merge_method: slerp\n\
-    base_model: arcee-ai/Virtuoso-Small\n\
-    models: [{model: stock}]\n\
-    parameters: {t: 0.3}\n";
+use crate::harness::{Space, TWO_STAGES, project, scaled};
 
 /// A built space, with what it made.
 fn built() -> (Space, Vec<u8>) {
     let space = Space::new();
     space.use_models(&project("recipes/ancestors"));
-    space.write("recipe.yaml", RECIPE);
+    space.write("recipe.yaml", TWO_STAGES);
     space.ok(&["build", "-q", "recipe.yaml"]);
     let model = weights(&space);
     (space, model)

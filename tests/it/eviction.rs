@@ -5,24 +5,12 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{Space, project};
+use crate::harness::{Space, TWO_STAGES, project};
 
 fn built() -> Space {
     let space = Space::new();
     space.use_models(&project("recipes/ancestors"));
-    space.write(
-        "recipe.yaml",
-        "name: stock\n\
-         merge_method: model_stock\n\
-         base_model: arcee-ai/Virtuoso-Small\n\
-         models: [{model: CultriX/SeQwence-14B-EvolMerge}, {model: CultriX/Qwen2.5-14B-Wernicke}]\n\
-         ---\n\
-         name: blend\n\
-         merge_method: slerp\n\
-         base_model: arcee-ai/Virtuoso-Small\n\
-         models: [{model: stock}]\n\
-         parameters: {t: 0.3}\n",
-    );
+    space.write("recipe.yaml", TWO_STAGES);
     space.ok(&["build", "-q", "recipe.yaml"]);
     space
 }

@@ -14,6 +14,18 @@ pub const FULL: &str = "recipes/lamarck-14b-v0.3-full.yaml";
 /// The recipe as it stands on the model card.
 pub const CARD: &str = "recipes/lamarck-14b-v0.3.yaml";
 
+/// A small pipeline over the ancestors: stages `stock` and `blend`, of 579 tensors each.
+pub const TWO_STAGES: &str = "name: stock\n\
+    merge_method: model_stock\n\
+    base_model: arcee-ai/Virtuoso-Small\n\
+    models: [{model: CultriX/SeQwence-14B-EvolMerge}, {model: CultriX/Qwen2.5-14B-Wernicke}]\n\
+    ---\n\
+    name: blend\n\
+    merge_method: slerp\n\
+    base_model: arcee-ai/Virtuoso-Small\n\
+    models: [{model: stock}]\n\
+    parameters: {t: 0.3}\n";
+
 /// A path of the project.
 pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)

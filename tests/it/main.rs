@@ -13,6 +13,7 @@ mod harness;
 mod history;
 mod hostile;
 mod increment;
+mod keys;
 mod outputs;
 mod proof;
 mod recipes;

@@ -106,6 +106,7 @@ fn as_json(spec: &MethodSpec) -> serde_json::Value {
                 "scope": match param.scope { Scope::Shared => "shared", Scope::EachInput => "input", Scope::EachModel => "model" },
                 "required": param.default == Default::Required,
                 "default": default,
+                "inert": param.inert,
                 "doc": param.doc,
             })
         })
