@@ -100,8 +100,10 @@ fn workspace_code(error: &WorkspaceError) -> u8 {
         {
             WRONG
         }
-        // A file that a checkpoint should have and has not is the checkpoint's fault.
-        WorkspaceError::Model(ModelError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+        // A file that a checkpoint should have and has not, or that is no text, is the checkpoint's fault.
+        WorkspaceError::Model(ModelError::Io { source, .. })
+            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
+        {
             WRONG
         }
         WorkspaceError::Output(OutputError::Build(BuildError::Interrupted)) => INTERRUPTED,

@@ -44,9 +44,9 @@ impl Locked {
     /// If there is none, if it is no lock, or if it is of another format.
     pub fn read(dir: &Path) -> Result<Self, OutputError> {
         let path = dir.join(LOCK_FILE);
-        let text = fs::read_to_string(&path).map_err(OutputError::io("read", &path))?;
+        let text = fs::read(&path).map_err(OutputError::io("read", &path))?;
         let unreadable = |problem: String| OutputError::Lock { path: path.clone(), problem };
-        let value: Value = serde_json::from_str(&text).map_err(|error| unreadable(error.to_string()))?;
+        let value: Value = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         // The format says how to read the rest, so it comes first.
         match value["format"].as_u64() {
             Some(FORMAT) => {}

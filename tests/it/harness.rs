@@ -222,5 +222,10 @@ pub fn settle() {
 
 /// How often a costly test repeats: `usually`, or `fully` where `LAMARCK_FULL_TESTS` is set.
 pub fn scaled(usually: u32, fully: u32) -> u32 {
-    if std::env::var_os("LAMARCK_FULL_TESTS").is_some() { fully } else { usually }
+    if is_full() { fully } else { usually }
+}
+
+/// Whether costly tests run in full.
+pub fn is_full() -> bool {
+    std::env::var_os("LAMARCK_FULL_TESTS").is_some()
 }

@@ -50,7 +50,7 @@ fn survives(file: &str, command: &[&str]) {
     // The weights themselves may be anything; it is the header that is parsed.
     let head = if file.ends_with("safetensors") { sound.len().min(1500) } else { sound.len() };
     let mut runner =
-        TestRunner::new(Config { cases: scaled(60, 3000), failure_persistence: None, ..Config::default() });
+        TestRunner::new(Config { cases: scaled(300, 3000), failure_persistence: None, ..Config::default() });
     let result = runner.run(&edits(), |edits| {
         let mut bytes = edited(&sound[..head], &edits);
         bytes.extend_from_slice(&sound[head..]);
@@ -87,6 +87,30 @@ fn configurations() {
 #[test]
 fn tokenizers() {
     survives("tokenizer.json", &["check", "-q", "recipe.yaml"]);
+}
+
+/// The lock of an output is read back by `verify`.
+#[test]
+fn lock_files() {
+    let space = Space::new();
+    Checkpoint::decoder(1, 1).write(&space.path("a"));
+    space.write("recipe.yaml", "name: copy\nmerge_method: passthrough\nmodels: [{model: ./a}]\n");
+    space.ok(&["build", "-q", "recipe.yaml"]);
+    let path = space.path("merges/copy/lamarck.lock.json");
+    let sound = fs::read(&path).unwrap();
+    let mut runner =
+        TestRunner::new(Config { cases: scaled(300, 3000), failure_persistence: None, ..Config::default() });
+    let result = runner.run(&edits(), |edits| {
+        fs::write(&path, edited(&sound, &edits)).unwrap();
+        for command in [&["verify", "merges/copy"][..], &["build", "-q", "--locked", "recipe.yaml"]] {
+            let run = space.run(command);
+            if !matches!(run.code, 0 | 1 | 3) || run.stderr.contains("panicked") {
+                return Err(TestCaseError::fail(format!("{}: {}", run.code, run.stderr)));
+            }
+        }
+        Ok(())
+    });
+    result.unwrap_or_else(|error| panic!("{error}"));
 }
 
 /// Layer counts and sizes that a config.json claims are not taken for amounts of work or memory.

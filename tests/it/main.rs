@@ -14,6 +14,7 @@ mod history;
 mod hostile;
 mod increment;
 mod keys;
+mod machine;
 mod outputs;
 mod proof;
 mod recipes;
