@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::lock::FORMAT;
 use super::{LOCK_FILE, OutputError};
@@ -84,7 +84,8 @@ fn compare(path: &str, old: &Value, new: &Value, found: &mut Vec<String>) {
             let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
             for key in keys {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                compare(&path, &old[key.as_str()], &new[key.as_str()], found);
+                let of = |map: &Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                compare(&path, &of(old), &of(new), found);
             }
         }
         (Value::Array(old), Value::Array(new)) => {
@@ -113,10 +114,10 @@ mod tests {
     #[test]
     fn differences_are_named_by_stage_and_parameter() {
         let old = json!([{"name": "a", "parameters": {"weight": 0.5, "t": 1}}, {"name": "b"}]);
-        let new = json!([{"name": "a", "parameters": {"weight": 0.6, "t": 1}}]);
+        let new = json!([{"name": "a", "parameters": {"weight": 0.6, "t": 1, "new": 2}}]);
         assert_eq!(
             differences(&old, &new),
-            ["a.parameters.weight: 0.5 -> 0.6", "b: {\"name\":\"b\"} -> null"]
+            ["a.parameters.weight: 0.5 -> 0.6", "a.parameters.new: null -> 2", "b: {\"name\":\"b\"} -> null"]
         );
         assert_eq!(differences(&old, &old), Vec::<String>::new());
     }
