@@ -98,14 +98,6 @@ impl Layout {
         let position = if is_before(name) { Position::Before } else { Position::After };
         (number, position)
     }
-
-    /// The name a tensor has in another layer of the same stack; other names stay as they are.
-    pub fn in_layer(&self, name: &str, layer: usize) -> String {
-        match (self.place(name), split_number(name)) {
-            ((_, Position::Layer(_)), Some((prefix, _, suffix))) => format!("{prefix}.{layer}.{suffix}"),
-            _ => name.to_owned(),
-        }
-    }
 }
 
 /// Whether a tensor is the token embedding.
