@@ -69,9 +69,11 @@ impl Staging {
 
     /// Writes a file of the new version.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        disk::step("write", &self.path(name))?;
-        let mut file = File::create(self.path(name))?;
+        let path = self.path(name);
+        let mut file = File::create(&path)?;
+        disk::step("write", &path)?;
         file.write_all(bytes)?;
+        disk::step("sync", &path)?;
         file.sync_all()
     }
 

@@ -174,7 +174,7 @@ pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Resu
 #[cfg(target_os = "linux")]
 fn sync_file_system(root: &Path) -> Result<(), StoreError> {
     let sync = || {
-        disk::step("sync", root)?;
+        disk::step("sync all", root)?;
         Ok(rustix::fs::syncfs(File::open(root)?)?)
     };
     sync().map_err(StoreError::io("sync the file system of", root))
