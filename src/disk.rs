@@ -36,9 +36,9 @@ pub mod faults {
         Once(usize, io::ErrorKind),
         /// The step of this number and everything after it fails.
         From(usize),
-        /// As before; besides, what was not synced by then is lost: files written come back empty, files
-        /// renamed come back under no name.
-        PowerCut(usize),
+        /// As before; besides, what was not synced by then is lost: files written come back empty. A name
+        /// that was not synced may have reached the disk or not.
+        PowerCut { at: usize, keeps_names: bool },
     }
 
     struct Armed {
@@ -60,8 +60,8 @@ pub mod faults {
         *ARMED.lock().expect("no test panics with it") = Some(armed);
         || {
             let armed = ARMED.lock().expect("no test panics with it").take().expect("it was armed");
-            if let Fault::PowerCut(_) = armed.fault {
-                armed.lose_what_was_not_synced();
+            if let Fault::PowerCut { keeps_names, .. } = armed.fault {
+                armed.lose_what_was_not_synced(keeps_names);
             }
             armed.steps
         }
@@ -74,7 +74,7 @@ pub mod faults {
         armed.steps.push(what);
         match armed.fault {
             Fault::Once(at, kind) if at == number => return Err(kind.into()),
-            Fault::From(at) | Fault::PowerCut(at) if number >= at => {
+            Fault::From(at) | Fault::PowerCut { at, .. } if number >= at => {
                 return Err(io::ErrorKind::BrokenPipe.into());
             }
             _ => {}
@@ -104,8 +104,8 @@ pub mod faults {
             }
         }
 
-        fn lose_what_was_not_synced(&self) {
-            for renamed in &self.renamed {
+        fn lose_what_was_not_synced(&self, keeps_names: bool) {
+            for renamed in self.renamed.iter().filter(|_| !keeps_names) {
                 let _ = fs::remove_file(renamed);
             }
             let mut folders = vec![self.root.clone()];

@@ -126,7 +126,8 @@ fn any_failing_step_leaves_the_old_model_or_the_new_one() {
                 Fault::Once(number, ErrorKind::StorageFull),
                 Fault::Once(number, ErrorKind::PermissionDenied),
                 Fault::From(number),
-                Fault::PowerCut(number),
+                Fault::PowerCut { at: number, keeps_names: true },
+                Fault::PowerCut { at: number, keeps_names: false },
             ];
             for fault in faults {
                 prepare();
