@@ -52,11 +52,25 @@ impl Bytes {
 
     /// Hashes the bytes, reading them once from start to end.
     pub fn digest(&self) -> Result<Digest, ModelError> {
-        let (mut hasher, mut scratch) = (blake3::Hasher::new(), Vec::new());
-        for start in (0..self.n_bytes()).step_by(READ_BYTES) {
-            hasher.update(self.range(start..(start + READ_BYTES).min(self.n_bytes()), &mut scratch)?);
-        }
+        let mut hasher = blake3::Hasher::new();
+        self.blocks(|_, block| {
+            hasher.update(block);
+            Ok::<(), ModelError>(())
+        })?;
         Ok(hasher.finalize().into())
+    }
+
+    /// Hands the bytes over in order, in blocks of at most 1 MiB, each with its offset.
+    pub fn blocks<E: From<ModelError>>(
+        &self,
+        mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut scratch = Vec::new();
+        for start in (0..self.n_bytes()).step_by(READ_BYTES) {
+            let end = (start + READ_BYTES).min(self.n_bytes());
+            visit(start as u64, self.range(start..end, &mut scratch)?)?;
+        }
+        Ok(())
     }
 
     /// A range of the bytes; `scratch` is used where they must be read from a file.

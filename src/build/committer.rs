@@ -20,7 +20,7 @@ const BATCH_BYTES: u64 = 512 << 20;
 /// the build's own view of the index keeps the old copies alive, so that many small ones make it swell.
 const BATCH_TIME: Duration = Duration::from_millis(30);
 
-/// A commit of this many actions waits for no more.
+/// A commit is not made of more actions: each result is an open file until it has its name.
 const BATCH_ACTIONS: usize = 256;
 
 /// Something to be kept.
@@ -128,9 +128,8 @@ fn work(
                 Job::Flush(done) => flushed.push(done),
             }
             // Nobody may wait for a batch that waits for them.
-            let is_full = total >= BATCH_BYTES.min(limit / 2);
-            let is_enough = actions.len() >= BATCH_ACTIONS;
-            let left = if is_enough { Duration::ZERO } else { BATCH_TIME.saturating_sub(started.elapsed()) };
+            let is_full = actions.len() >= BATCH_ACTIONS || total >= BATCH_BYTES.min(limit / 2);
+            let left = BATCH_TIME.saturating_sub(started.elapsed());
             next = if is_full || !flushed.is_empty() { None } else { receiver.recv_timeout(left).ok() };
         }
         let freed: u64 = actions.iter().map(in_memory).sum();

@@ -122,19 +122,19 @@ impl<'b, 'a> Cone<'b, 'a> {
         let started = now();
         let bytes = self.build.source_bytes(source);
         let dtype = source.spec.dtype;
-        let (mut hasher, mut raw) = (blake3::Hasher::new(), Vec::new());
+        let mut hasher = blake3::Hasher::new();
         let mut values = vec![0.0; READ_BYTES / dtype.size()];
         let mut finite = true;
-        for start in (0..bytes.n_bytes()).step_by(READ_BYTES) {
+        bytes.blocks(|_, block| {
             self.build.check_interrupted()?;
-            let block = bytes.range(start..(start + READ_BYTES).min(bytes.n_bytes()), &mut raw)?;
             hasher.update(block);
             if dtype.is_float() {
                 let values = &mut values[..block.len() / dtype.size()];
                 convert::decode(dtype, block, values);
                 finite &= convert::all_finite(values);
             }
-        }
+            Ok::<(), BuildError>(())
+        })?;
         let content = RangeContent { digest: hasher.finalize().into(), finite };
         let reference = &context.checkpoints[source.model.0].dir;
         context.events.event(Event::Hashed {

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use staging::Staging;
 
 use crate::build::{Build, BuildError};
+use crate::model::ModelError;
 use crate::plan::StagePlan;
 use crate::store::{Store, StoreError};
 
@@ -54,6 +55,12 @@ fn shorten(differences: &[String]) -> String {
 impl OutputError {
     fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+}
+
+impl From<ModelError> for OutputError {
+    fn from(error: ModelError) -> Self {
+        Self::Build(error.into())
     }
 }
 

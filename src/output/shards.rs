@@ -26,8 +26,8 @@ use crate::store::Store;
 use crate::store::blob::BlobFile;
 use crate::store::index::{FileRange, Place, RangeContent, Snapshot};
 
-/// Bytes copied from a source in one go.
-const COPY_BYTES: usize = 1 << 20;
+/// Files that are open at once while results are taken back into the store.
+const RESCUE_FILES: usize = 64;
 
 /// Longer than the step in which common file systems stamp files.
 const STAMP_STEP: Duration = Duration::from_millis(20);
@@ -118,10 +118,7 @@ fn copy_source(
     let write = |at, block: &[u8]| file.write_all_at(block, offset + at).map_err(failed);
     let is_sound = copy_checked(source, digest, write)?;
     match source.shard() {
-        Some(shard) if !is_sound => {
-            let changed = ModelError::Changed { path: shard.path.clone() };
-            Err(OutputError::Build(changed.into()))
-        }
+        Some(shard) if !is_sound => Err(ModelError::Changed { path: shard.path.clone() }.into()),
         _ => Ok(()),
     }
 }
@@ -132,14 +129,11 @@ fn copy_checked(
     digest: Digest,
     write: impl Fn(u64, &[u8]) -> Result<(), OutputError>,
 ) -> Result<bool, OutputError> {
-    let (mut hasher, mut scratch) = (blake3::Hasher::new(), Vec::new());
-    for start in (0..bytes.n_bytes()).step_by(COPY_BYTES) {
-        let block = bytes
-            .range(start..(start + COPY_BYTES).min(bytes.n_bytes()), &mut scratch)
-            .map_err(|error| OutputError::Build(error.into()))?;
+    let mut hasher = blake3::Hasher::new();
+    bytes.blocks(|offset, block| {
         hasher.update(block);
-        write(start as u64, block)?;
-    }
+        write(offset, block)
+    })?;
     Ok(Digest::from(hasher.finalize()) == digest)
 }
 
@@ -152,6 +146,11 @@ fn allocate(file: &File, n_bytes: u64) -> io::Result<()> {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(n_bytes),
         result => Ok(result?),
     }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(file: &File, n_bytes: u64) -> io::Result<()> {
+    file.set_len(n_bytes)
 }
 
 /// Waits until every shard was last written at least a step of the file system's clock ago, so that a
@@ -237,6 +236,9 @@ pub(super) fn rescue(
                 // What is damaged is not worth keeping; it is made again when it is wanted.
                 if copy_checked(&bytes, digest, write)? {
                     files.push((digest, blob));
+                }
+                if files.len() == RESCUE_FILES {
+                    store.publish(std::mem::take(&mut files))?;
                 }
             }
         }

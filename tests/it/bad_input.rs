@@ -257,6 +257,22 @@ fn a_write_that_fails_leaves_the_model_that_was_there() {
     assert!(made("merges/mean") == made("fresh-out"));
 }
 
+/// However many results wait for the disk, few files are open at once: with them, and with the model that
+/// another one replaces.
+#[test]
+fn few_files_are_open_at_once() {
+    let space = Space::with_full_recipe();
+    let limited = format!("ulimit -n 400; exec {} build -q recipe.yaml", env!("CARGO_BIN_EXE_lamarck"));
+    for edit in [None, Some(("lambda:            0.95", "lambda:            0.50"))] {
+        if let Some((old, new)) = edit {
+            space.replace("recipe.yaml", old, new);
+        }
+        let mut command = std::process::Command::new("sh");
+        let output = command.args(["-c", &limited]).current_dir(space.path("")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
 #[test]
 fn usage_errors_end_with_code_2() {
     let space = two_models();
