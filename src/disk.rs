@@ -4,6 +4,7 @@
 //! nothing; in tests any step can be made to fail, or everything from a step on, as if the process had
 //! died there.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -16,6 +17,17 @@ pub fn step(_what: &'static str, _path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 pub use faults::step;
+
+/// Has the disk start to take in what was written to a file, without waiting for it. Only a hint: what
+/// must be durable is synced all the same, and then finds little left to do.
+#[cfg(target_os = "linux")]
+pub fn start_writing_out(file: &File) {
+    // Linux starts to write a file's pages when it is told that they are not needed any more. It may refuse.
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn start_writing_out(_file: &File) {}
 
 #[cfg(test)]
 pub mod faults {

@@ -16,8 +16,8 @@
 //! | --- | --- |
 //! | [`digest`], [`identity`], [`tensor`], [`manifest`] | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
 //! | [`disk`] | the steps at which a disk can fail us |
-//! | [`mapping`] | read-only maps of files (the only unsafe code) |
-//! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank |
+//! | [`mapping`] | read-only maps of files (unsafe code) |
+//! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
 //! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
 //! | [`recipe`] | from YAML to stages whose every reference and parameter has been checked |
 //! | [`model`] | checkpoints: where they are, their headers, what their layers are |

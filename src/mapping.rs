@@ -1,4 +1,4 @@
-//! Read-only file maps. The only file with `unsafe` code.
+//! Read-only file maps.
 
 #![allow(unsafe_code)]
 

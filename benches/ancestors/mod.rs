@@ -132,7 +132,8 @@ fn checkpoint(root: &Path, number: usize, name: &str, shape: &Shape) -> io::Resu
             fs::copy(model.join(file), dir.join(file))?;
         }
     }
-    let read = |file: &str| -> io::Result<Value> { Ok(serde_json::from_slice(&fs::read(model.join(file))?)?) };
+    let read =
+        |file: &str| -> io::Result<Value> { Ok(serde_json::from_slice(&fs::read(model.join(file))?)?) };
     let write = |file: &str, value: &Value| fs::write(dir.join(file), serde_json::to_vec(value)?);
     let mut config = read("config.json")?;
     config["hidden_size"] = shape.hidden.into();
@@ -187,10 +188,7 @@ fn shard(path: &Path, number: usize, tensors: &[(String, Vec<usize>)], sparse: b
     for (name, shape) in tensors {
         let start = end;
         end += 2 * shape.iter().product::<usize>();
-        header.insert(
-            name.clone(),
-            json!({ "dtype": "BF16", "shape": shape, "data_offsets": [start, end] }),
-        );
+        header.insert(name.clone(), json!({ "dtype": "BF16", "shape": shape, "data_offsets": [start, end] }));
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');

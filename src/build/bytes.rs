@@ -41,6 +41,18 @@ impl Bytes {
         }
     }
 
+    /// The same bytes, in memory.
+    pub fn into_memory(self) -> Result<Self, ModelError> {
+        match self {
+            Self::Source { shard, offset, n_bytes } => {
+                let mut bytes = vec![0; n_bytes];
+                shard.read_at(offset, &mut bytes)?;
+                Ok(Self::Memory(Arc::new(bytes)))
+            }
+            other => Ok(other),
+        }
+    }
+
     /// A checkpoint's shard that the bytes are still in, if they are.
     pub fn shard(&self) -> Option<&Arc<Shard>> {
         match self {

@@ -1,118 +1,192 @@
-//! Commits finished actions in the background, many at a time.
+//! Keeps finished actions in the background: one thread writes results, another commits them.
 //!
-//! Computing goes on while results are made durable. Nothing in a build waits for a commit but its
-//! end: consumers read results from memory or from the temporary file.
+//! Computing goes on meanwhile. The writer hands bytes to the operating system as soon as they are there,
+//! so that the disk is never idle; the committer makes many results durable at a time. Nothing in a build
+//! waits for a commit but its end: consumers read results from memory or from the temporary file.
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use super::BuildError;
 use crate::store::blob::Content;
-use crate::store::index::MemoRow;
-use crate::store::{Finished, Kept, Store};
+use crate::store::index::{ActionRow, MemoRow, Place};
+use crate::store::{Finished, Kept, Store, StoreError};
 
 /// A commit is not made larger once it holds this many bytes.
-const BATCH_BYTES: u64 = 512 << 20;
+const BATCH_BYTES: u64 = 256 << 20;
 
 /// How long a commit waits for company. Every commit copies the paths of the index that it touches, and
 /// the build's own view of the index keeps the old copies alive, so that many small ones make it swell.
 const BATCH_TIME: Duration = Duration::from_millis(30);
 
-/// A commit is not made of more actions: each result is an open file until it has its name.
-const BATCH_ACTIONS: usize = 256;
+/// Results that were written and wait to be committed. The writer, and at last the build, wait while
+/// there are more.
+const WRITTEN: usize = 1024;
 
 /// Something to be kept.
 enum Job {
-    Action(Finished),
+    /// A finished action; its result in full where the store is to hold it.
+    Action(ActionRow, Option<Content>, Option<Place>),
     Memo(MemoRow),
     /// Answered once everything sent before is committed.
     Flush(Sender<()>),
 }
 
-/// The sending side. When it is dropped, the worker commits what is left and ends.
+/// A job after its bytes were written.
+enum Written {
+    Action(Finished),
+    Memo(MemoRow),
+    Flush(Sender<()>),
+}
+
+/// The sending side. When it is dropped, the workers keep what is left and end.
 pub struct Committer {
     sender: Sender<Job>,
     waiting: Arc<Waiting>,
     limit: u64,
 }
 
-/// Bytes in memory that wait for the worker.
+/// Bytes in memory that wait for the writer.
 #[derive(Default)]
 struct Waiting {
     bytes: Mutex<u64>,
     fewer: Condvar,
 }
 
+impl Waiting {
+    fn set(&self, change: impl FnOnce(&mut u64)) {
+        change(&mut self.bytes.lock().expect("no thread panics with it"));
+        self.fewer.notify_all();
+    }
+}
+
 type Check<'a> = &'a (dyn Fn() -> Result<(), BuildError> + Sync);
 
+/// The threads behind a committer.
+pub struct Workers<'scope> {
+    writer: ScopedJoinHandle<'scope, Result<(), StoreError>>,
+    committer: ScopedJoinHandle<'scope, Result<(), BuildError>>,
+}
+
+impl Workers<'_> {
+    /// Waits for both to end.
+    ///
+    /// # Errors
+    /// Says why something could not be kept.
+    pub fn join(self) -> Result<(), BuildError> {
+        let committed = self.committer.join().expect("the committer does not panic");
+        let written = self.writer.join().expect("the writer does not panic");
+        committed?;
+        Ok(written?)
+    }
+}
+
 impl Committer {
-    /// Starts the worker. `check` is asked before every commit; if it fails, nothing more is kept.
+    /// Starts the workers. `check` is asked before every commit; if it fails, nothing more is kept.
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
         store: &'scope Store,
         limit: u64,
         check: Check<'scope>,
-    ) -> (Self, ScopedJoinHandle<'scope, Result<(), BuildError>>) {
+    ) -> (Self, Workers<'scope>) {
         let (sender, receiver) = channel();
+        let (written, to_commit) = sync_channel(WRITTEN);
         let waiting = Arc::new(Waiting::default());
         let shared = Arc::clone(&waiting);
-        let worker = scope.spawn(move || {
-            let result = work(&receiver, store, &shared, limit, check);
+        let writer = scope.spawn(move || {
+            let result = write(&receiver, &written, store, &shared);
             drop(receiver);
             // Whoever waits for room must not wait forever: the closed channel stops it.
-            *shared.bytes.lock().expect("no thread panics with it") = 0;
-            shared.fewer.notify_all();
+            shared.set(|bytes| *bytes = 0);
             result
         });
-        (Self { sender, waiting, limit }, worker)
+        let committer = scope.spawn(move || commit(&to_commit, store, check));
+        (Self { sender, waiting, limit }, Workers { writer, committer })
     }
 
-    /// Hands over a finished action; waits while too many bytes are on their way.
+    /// Hands over a finished action, with its result if the store is to hold it, and perhaps a place that
+    /// holds it already; waits while too many bytes are on their way.
     ///
     /// # Errors
-    /// If the worker has stopped; its own result says why.
-    pub fn keep(&self, finished: Finished) -> Result<(), BuildError> {
+    /// If a worker has stopped; its own result says why.
+    pub fn keep(
+        &self,
+        row: ActionRow,
+        content: Option<Content>,
+        place: Option<Place>,
+    ) -> Result<(), BuildError> {
         let mut bytes = self.waiting.bytes.lock().expect("no thread panics with it");
         while *bytes > self.limit {
             bytes = self.waiting.fewer.wait(bytes).expect("no thread panics with it");
         }
-        *bytes += in_memory(&finished);
+        *bytes += content.as_ref().map_or(0, in_memory);
         drop(bytes);
-        self.sender.send(Job::Action(finished)).map_err(|_| BuildError::Interrupted)
+        self.send(Job::Action(row, content, place))
     }
 
     /// Hands over what a range of a source held.
     pub fn remember(&self, row: MemoRow) -> Result<(), BuildError> {
-        self.sender.send(Job::Memo(row)).map_err(|_| BuildError::Interrupted)
+        self.send(Job::Memo(row))
     }
 
     /// Waits until everything handed over so far is committed.
     ///
     /// # Errors
-    /// If the worker has stopped; its own result says why.
+    /// If a worker has stopped; its own result says why.
     pub fn flush(&self) -> Result<(), BuildError> {
         let (done, wait) = channel();
-        self.sender.send(Job::Flush(done)).map_err(|_| BuildError::Interrupted)?;
+        self.send(Job::Flush(done))?;
         wait.recv().map_err(|_| BuildError::Interrupted)
     }
-}
 
-fn in_memory(finished: &Finished) -> u64 {
-    match &finished.kept {
-        Kept::Blob(Content::Bytes(bytes)) => bytes.len() as u64,
-        Kept::Blob(Content::File(_)) | Kept::Elsewhere(_) | Kept::Nowhere => 0,
+    fn send(&self, job: Job) -> Result<(), BuildError> {
+        self.sender.send(job).map_err(|_| BuildError::Interrupted)
     }
 }
 
-fn work(
+fn in_memory(content: &Content) -> u64 {
+    match content {
+        Content::Bytes(bytes) => bytes.len() as u64,
+        Content::File(_) => 0,
+    }
+}
+
+/// Writes results to temporary files of the store.
+fn write(
     receiver: &Receiver<Job>,
+    written: &SyncSender<Written>,
     store: &Store,
     waiting: &Waiting,
-    limit: u64,
-    check: Check<'_>,
-) -> Result<(), BuildError> {
+) -> Result<(), StoreError> {
+    for job in receiver {
+        let next = match job {
+            Job::Memo(row) => Written::Memo(row),
+            Job::Flush(done) => Written::Flush(done),
+            Job::Action(row, content, place) => {
+                let freed = content.as_ref().map_or(0, in_memory);
+                let kept = match (place, content) {
+                    (Some(place), _) => Kept::Elsewhere(place),
+                    (None, Some(content)) if !store.holds(&row.digest, row.n_bytes) => {
+                        Kept::Blob(store.seal(content)?)
+                    }
+                    (None, _) => Kept::Nowhere,
+                };
+                waiting.set(|bytes| *bytes -= freed);
+                Written::Action(Finished { row, kept })
+            }
+        };
+        if written.send(next).is_err() {
+            // The committer has stopped, and says why.
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Commits what was written, many results at a time.
+fn commit(receiver: &Receiver<Written>, store: &Store, check: Check<'_>) -> Result<(), BuildError> {
     while let Ok(first) = receiver.recv() {
         let (mut actions, mut memo, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
         let started = Instant::now();
@@ -120,23 +194,20 @@ fn work(
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Job::Action(finished) => {
+                Written::Action(finished) => {
                     total += finished.row.n_bytes;
                     actions.push(finished);
                 }
-                Job::Memo(row) => memo.push(row),
-                Job::Flush(done) => flushed.push(done),
+                Written::Memo(row) => memo.push(row),
+                Written::Flush(done) => flushed.push(done),
             }
             // Nobody may wait for a batch that waits for them.
-            let is_full = actions.len() >= BATCH_ACTIONS || total >= BATCH_BYTES.min(limit / 2);
+            let is_full = actions.len() >= WRITTEN || total >= BATCH_BYTES;
             let left = BATCH_TIME.saturating_sub(started.elapsed());
             next = if is_full || !flushed.is_empty() { None } else { receiver.recv_timeout(left).ok() };
         }
-        let freed: u64 = actions.iter().map(in_memory).sum();
         check()?;
         store.commit(actions, memo)?;
-        *waiting.bytes.lock().expect("no thread panics with it") -= freed;
-        waiting.fewer.notify_all();
         for done in flushed {
             // Nobody waits any more where the build has failed meanwhile.
             let _ = done.send(());

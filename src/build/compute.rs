@@ -31,6 +31,14 @@ pub struct Computation<'a> {
     pub proceed: &'a (dyn Fn() -> Result<(), BuildError> + Sync),
 }
 
+/// A result's bytes, to be read on, and what is to be kept of it.
+pub type Computed = (Bytes, Content);
+
+fn in_memory(bytes: Vec<u8>) -> Computed {
+    let bytes = Arc::new(bytes);
+    (Bytes::Memory(Arc::clone(&bytes)), Content::Bytes(bytes))
+}
+
 /// Why a computation has no result.
 pub enum Failure {
     Build(BuildError),
@@ -49,12 +57,11 @@ struct Scratch {
     raw: Vec<u8>,
     inputs: Vec<Vec<f32>>,
     out: Vec<f32>,
-    encoded: Vec<u8>,
 }
 
 impl Computation<'_> {
     /// Computes the whole result.
-    pub fn run(&self, target: Target<'_>) -> Result<Content, Failure> {
+    pub fn run(&self, target: Target<'_>) -> Result<Computed, Failure> {
         let geometry = Geometry::new(&self.output.shape, self.operation.cut());
         let mut kernel = self.operation.kernel(self.output.shape.elements());
         while let Some(pass) = kernel.next_pass() {
@@ -66,30 +73,23 @@ impl Computation<'_> {
             Target::Memory => {
                 let mut bytes = vec![0; self.output.n_bytes()];
                 let size = self.output.dtype.size();
-                let mut scratch = self.scratch();
+                let (mut scratch, mut encoded) = (self.scratch(), Vec::new());
                 for index in 0..geometry.n_leaves() {
                     let span = geometry.leaf(index);
-                    self.emit_leaf(&*kernel, index, span, &mut scratch)?;
-                    for (column, run) in span.columns().enumerate() {
-                        let range = run.start * size..run.end * size;
-                        bytes[range].copy_from_slice(
-                            &scratch.encoded[column * span.rows * size..][..span.rows * size],
-                        );
+                    encoded.resize(span.len() * size, 0);
+                    self.emit_leaf(&*kernel, index, span, &mut scratch, &mut encoded)?;
+                    for (run, column) in span.columns().zip(encoded.chunks(span.rows * size)) {
+                        bytes[run.start * size..run.end * size].copy_from_slice(column);
                     }
                 }
-                Ok(Content::Bytes(Arc::new(bytes)))
+                Ok(in_memory(bytes))
             }
             Target::File(store) => self.emit_to_file(&geometry, &*kernel, store),
         }
     }
 
     fn scratch(&self) -> Scratch {
-        Scratch {
-            raw: Vec::new(),
-            inputs: vec![Vec::new(); self.inputs.len()],
-            out: Vec::new(),
-            encoded: Vec::new(),
-        }
+        Scratch { raw: Vec::new(), inputs: vec![Vec::new(); self.inputs.len()], out: Vec::new() }
     }
 
     /// One pass over all leaves: their sums in leaf order, and the counts of all.
@@ -146,7 +146,7 @@ impl Computation<'_> {
         Ok((sums.into_iter().flat_map(|(_, sums)| sums).collect(), counts))
     }
 
-    fn emit_to_memory(&self, geometry: &Geometry, kernel: &dyn Kernel) -> Result<Content, Failure> {
+    fn emit_to_memory(&self, geometry: &Geometry, kernel: &dyn Kernel) -> Result<Computed, Failure> {
         let mut bytes = vec![0; self.output.n_bytes()];
         let blocks = geometry.blocks();
         let size = self.output.dtype.size();
@@ -165,9 +165,10 @@ impl Computation<'_> {
             (self.proceed)()?;
             let mut at = 0;
             for index in leaves {
-                self.emit_leaf(kernel, index, geometry.leaf(index), scratch)?;
-                run[at..at + scratch.encoded.len()].copy_from_slice(&scratch.encoded);
-                at += scratch.encoded.len();
+                let span = geometry.leaf(index);
+                let end = at + span.len() * size;
+                self.emit_leaf(kernel, index, span, scratch, &mut run[at..end])?;
+                at = end;
             }
             Ok(())
         };
@@ -177,7 +178,7 @@ impl Computation<'_> {
             let mut scratch = self.scratch();
             runs.into_iter().try_for_each(|run| emit(&mut scratch, run))?;
         }
-        Ok(Content::Bytes(Arc::new(bytes)))
+        Ok(in_memory(bytes))
     }
 
     fn emit_to_file(
@@ -185,25 +186,28 @@ impl Computation<'_> {
         geometry: &Geometry,
         kernel: &dyn Kernel,
         store: &Store,
-    ) -> Result<Content, Failure> {
+    ) -> Result<Computed, Failure> {
         let file = store.new_blob()?;
         let size = self.output.dtype.size();
         let emit = |(scratch, block): &mut (Scratch, Vec<u8>),
                     leaves: std::ops::Range<usize>|
          -> Result<(), Failure> {
             (self.proceed)()?;
-            block.clear();
             let first = geometry.leaf(leaves.start);
+            let elements: usize = leaves.clone().map(|index| geometry.leaf(index).len()).sum();
+            block.resize(elements * size, 0);
+            let mut at = 0;
             for index in leaves {
                 let span = geometry.leaf(index);
-                self.emit_leaf(kernel, index, span, scratch)?;
-                if geometry.is_contiguous() {
-                    block.extend_from_slice(&scratch.encoded);
-                } else {
-                    write_columns(&file, span, &scratch.encoded, size)?;
-                }
+                let end = at + span.len() * size;
+                self.emit_leaf(kernel, index, span, scratch, &mut block[at..end])?;
+                at = end;
             }
-            Ok(file.write_at((first.start * size) as u64, block)?)
+            if geometry.is_contiguous() {
+                return Ok(file.write_at((first.start * size) as u64, block)?);
+            }
+            // The blocks of strided tensors are single leaves.
+            write_columns(&file, first, block, size)
         };
         let blocks = geometry.blocks();
         let scratch = || (self.scratch(), Vec::new());
@@ -213,19 +217,21 @@ impl Computation<'_> {
             let mut scratch = scratch();
             blocks.into_iter().try_for_each(|leaves| emit(&mut scratch, leaves))?;
         }
-        Ok(Content::File(Arc::new(file)))
+        let mapping = file.map()?;
+        Ok((Bytes::Mapped(Arc::new(mapping)), Content::File(file.seal()?)))
     }
 
-    /// Leaves the leaf's encoded result in `scratch.encoded`; strided leaves column by column.
+    /// Encodes the leaf's result into `encoded`; strided leaves column by column.
     fn emit_leaf(
         &self,
         kernel: &dyn Kernel,
         index: usize,
         span: LeafSpan,
         scratch: &mut Scratch,
+        encoded: &mut [u8],
     ) -> Result<(), Failure> {
         self.load(span, scratch)?;
-        let Scratch { inputs, out, encoded, .. } = scratch;
+        let Scratch { inputs, out, .. } = scratch;
         out.resize(span.len(), 0.0);
         {
             let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
@@ -234,13 +240,11 @@ impl Computation<'_> {
         if span.col_step != 1 {
             *out = transposed(out, span.rows, span.row_len);
         }
-        convert::round(self.output.dtype, out);
-        if !convert::all_finite(out) {
+        convert::encode(self.output.dtype, out, encoded);
+        if !convert::is_finite(self.output.dtype, encoded) {
             let problem = format!("the result is infinite or not a number as {}", self.output.dtype);
             return Err(Failure::Undefined(problem));
         }
-        encoded.resize(out.len() * self.output.dtype.size(), 0);
-        convert::encode(self.output.dtype, out, encoded);
         Ok(())
     }
 

@@ -5,16 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::bytes::READ_BYTES;
 use super::compute::{Computation, Failure, Target};
 use super::status::source_range;
 use super::{Build, BuildError, Bytes, Event, Outcome, Settled};
 use crate::digest::Digest;
 use crate::kernels::convert;
 use crate::plan::{Action, Node, NodeId, Source, Task, key};
-use crate::store::blob::{Content, Lookup};
-use crate::store::index::{ActionRow, FileRange, RangeContent};
-use crate::store::{Finished, Kept};
+use crate::store::blob::Lookup;
+use crate::store::index::{ActionRow, RangeContent};
 
 /// Results up to this size are made in memory; larger ones in a temporary file that is then mapped.
 const IN_MEMORY: u64 = 16 << 20;
@@ -44,7 +42,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         for (position, node) in self.nodes.iter().enumerate() {
             self.build.check_interrupted()?;
             let settled = match &plan.graph[*node] {
-                Node::Source(source) => self.settle_source(source)?,
+                Node::Source(source) => self.settle_source(*node, source)?,
                 Node::Action(action) => self.settle_action(*node, action)?,
             };
             self.build.settled[node.index()].set(settled).expect("a cone is settled once");
@@ -56,13 +54,18 @@ impl<'b, 'a> Cone<'b, 'a> {
     /// The bytes of a settled node: warm, in the store, or computed again.
     pub fn bytes(&mut self, node: NodeId) -> Result<Bytes, BuildError> {
         let Build { context, .. } = self.build;
-        let action = match &context.plan.graph[node] {
-            Node::Source(source) => return Ok(self.build.source_bytes(source)),
-            Node::Action(action) => action,
-        };
         if let Some(bytes) = self.warm.get(&node) {
             return Ok(bytes.clone());
         }
+        let action = match &context.plan.graph[node] {
+            Node::Source(source) if self.parallel => return Ok(self.build.source_bytes(source)),
+            Node::Source(source) => {
+                let bytes = self.build.source_bytes(source).into_memory()?;
+                self.warm.insert(node, bytes.clone());
+                return Ok(bytes);
+            }
+            Node::Action(action) => action,
+        };
         let digest = self.build.settled(node).digest;
         match context.store.read(&digest, action.spec.n_bytes() as u64)? {
             Lookup::Found(mapping) => {
@@ -87,7 +90,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         Ok(self.warm[&node].clone())
     }
 
-    fn settle_source(&self, source: &Source) -> Result<Settled, BuildError> {
+    fn settle_source(&mut self, node: NodeId, source: &Source) -> Result<Settled, BuildError> {
         let Build { context, snapshot, .. } = self.build;
         let checkpoint = &context.checkpoints[source.model.0];
         let range = source_range(checkpoint, &source.tensor);
@@ -95,7 +98,17 @@ impl<'b, 'a> Cone<'b, 'a> {
         let is_trusted = remembered.is_some() || range.identity.is_settled(now());
         let content = match remembered {
             Some(content) => content,
-            None => self.hash_source(source, &range)?,
+            None => {
+                let started = now();
+                // What is read to be hashed is at hand for computing; large tensors are read again, block
+                // by block.
+                let bytes = self.bytes(node)?;
+                let content = self.examine(source, &bytes)?;
+                if range.identity.is_settled(started) {
+                    self.build.committer.remember((range, content))?;
+                }
+                content
+            }
         };
         if is_trusted {
             self.build.note_source(content.digest, source, range);
@@ -116,36 +129,26 @@ impl<'b, 'a> Cone<'b, 'a> {
         Ok(Settled { digest: content.digest, key: None, outcome: Outcome::Reused })
     }
 
-    /// Reads a source once, hashing it and looking for NaN and infinity.
-    fn hash_source(&self, source: &Source, range: &FileRange) -> Result<RangeContent, BuildError> {
-        let Build { context, committer, .. } = self.build;
-        let started = now();
-        let bytes = self.build.source_bytes(source);
+    /// Hashes a source's bytes, and looks for NaN and infinity.
+    fn examine(&self, source: &Source, bytes: &Bytes) -> Result<RangeContent, BuildError> {
+        let context = &self.build.context;
         let dtype = source.spec.dtype;
         let mut hasher = blake3::Hasher::new();
-        let mut values = vec![0.0; READ_BYTES / dtype.size()];
         let mut finite = true;
         bytes.blocks(|_, block| {
             self.build.check_interrupted()?;
             hasher.update(block);
             if dtype.is_float() {
-                let values = &mut values[..block.len() / dtype.size()];
-                convert::decode(dtype, block, values);
-                finite &= convert::all_finite(values);
+                finite &= convert::is_finite(dtype, block);
             }
             Ok::<(), BuildError>(())
         })?;
-        let content = RangeContent { digest: hasher.finalize().into(), finite };
-        let reference = &context.checkpoints[source.model.0].dir;
         context.events.event(Event::Hashed {
-            model: &reference.to_string_lossy(),
+            model: &context.checkpoints[source.model.0].dir.to_string_lossy(),
             tensor: &source.tensor,
             bytes: bytes.n_bytes() as u64,
         });
-        if range.identity.is_settled(started) {
-            committer.remember((*range, content))?;
-        }
-        Ok(content)
+        Ok(RangeContent { digest: hasher.finalize().into(), finite })
     }
 
     fn settle_action(&mut self, node: NodeId, action: &Action) -> Result<Settled, BuildError> {
@@ -208,14 +211,10 @@ impl<'b, 'a> Cone<'b, 'a> {
                 };
                 let large = action.spec.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
                 let target = if large || held { Target::File(context.store) } else { Target::Memory };
-                let content = computation.run(target).map_err(|failure| match failure {
+                let (bytes, content) = computation.run(target).map_err(|failure| match failure {
                     Failure::Build(error) => error,
                     Failure::Undefined(problem) => undefined(problem),
                 })?;
-                let bytes = match &content {
-                    Content::Bytes(bytes) => Bytes::Memory(Arc::clone(bytes)),
-                    Content::File(file) => Bytes::Mapped(Arc::new(file.map()?)),
-                };
                 let digest = match &bytes {
                     Bytes::Memory(bytes) => Digest::of(bytes),
                     Bytes::Mapped(mapping) => Digest::of(mapping),
@@ -237,11 +236,9 @@ impl<'b, 'a> Cone<'b, 'a> {
         let key = key::action_key(plan, node, &digests);
         let manifest = key::action_manifest(plan, node, &digests);
         let row = ActionRow { key, digest, n_bytes: action.spec.n_bytes() as u64, manifest };
-        let kept = match content.filter(|_| cached) {
-            Some(content) => self.build.source_place(&digest).map_or(Kept::Blob(content), Kept::Elsewhere),
-            None => Kept::Nowhere,
-        };
-        self.build.committer.keep(Finished { row, kept })?;
+        let content = content.filter(|_| cached);
+        let place = content.as_ref().and_then(|_| self.build.source_place(&digest));
+        self.build.committer.keep(row, content, place)?;
         Ok(digest)
     }
 

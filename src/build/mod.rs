@@ -155,6 +155,9 @@ impl<'a> Build<'a> {
         if let Some(bytes) = self.held.lock().expect("no thread panics with it").get(&node) {
             return Ok(bytes.clone());
         }
+        if let Node::Source(source) = &self.context.plan.graph[node] {
+            return Ok(self.source_bytes(source));
+        }
         let nodes = &self.cones[self.cone_of[&node]];
         Cone::new(self, nodes, self.is_large(nodes)).bytes(node)
     }
@@ -271,9 +274,9 @@ pub fn with_build<T, E: From<BuildError>>(
         shards.try_for_each(|shard| shard.check_unchanged()).map_err(BuildError::from)
     };
     std::thread::scope(|scope| {
-        let (committer, worker) = Committer::start(scope, store, memory / 4, &sources_unchanged);
+        let (committer, workers) = Committer::start(scope, store, memory / 4, &sources_unchanged);
         let result = Build::new(context, committer).map_err(E::from).and_then(|build| body(&build));
-        let committed = worker.join().expect("the committer does not panic");
+        let committed = workers.join();
         // A failure to commit is the cause of what went wrong after it.
         committed.map_err(E::from)?;
         result

@@ -1,8 +1,13 @@
 //! Stored elements to f32 and back, rounding to nearest even.
 
 use half::f16;
+use half::slice::HalfFloatSliceExt;
 
+use super::simd::vectorized;
 use crate::tensor::Dtype;
+
+/// Halves that the half crate converts in one go.
+const HALVES: usize = 64;
 
 /// Decodes little-endian elements of a float type; f64 is rounded to f32.
 ///
@@ -11,65 +16,146 @@ use crate::tensor::Dtype;
 pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     assert_eq!(bytes.len(), out.len() * dtype.size());
     match dtype {
-        Dtype::Bf16 => each(bytes, out, |bytes| f32::from_bits(u32::from(u16::from_le_bytes(bytes)) << 16)),
-        Dtype::F16 => each(bytes, out, |bytes| f16::from_le_bytes(bytes).to_f32()),
-        Dtype::F32 => each(bytes, out, f32::from_le_bytes),
-        Dtype::F64 => each(bytes, out, |bytes| f64::from_le_bytes(bytes) as f32),
+        Dtype::Bf16 => decode_bf16(bytes.as_chunks().0, out),
+        Dtype::F16 => decode_f16(bytes.as_chunks().0, out),
+        Dtype::F32 => decode_f32(bytes.as_chunks().0, out),
+        Dtype::F64 => decode_f64(bytes.as_chunks().0, out),
         _ => panic!("{dtype} is not a float type"),
     }
 }
 
-fn each<const N: usize>(bytes: &[u8], out: &mut [f32], decode: impl Fn([u8; N]) -> f32) {
-    for (value, bytes) in out.iter_mut().zip(bytes.as_chunks::<N>().0) {
-        *value = decode(*bytes);
-    }
-}
-
-/// Encodes f32 values as little-endian elements of a float type.
+/// Encodes f32 values as little-endian elements of a float type. Values beyond the type's range become
+/// infinite.
 ///
 /// # Panics
 /// If the type is not a float type, or the lengths do not agree.
 pub fn encode(dtype: Dtype, values: &[f32], out: &mut [u8]) {
     assert_eq!(out.len(), values.len() * dtype.size());
     match dtype {
-        Dtype::Bf16 => put(values, out, |value| bf16_bits(value).to_le_bytes()),
-        Dtype::F16 => put(values, out, |value| f16::from_f32(value).to_le_bytes()),
-        Dtype::F32 => put(values, out, f32::to_le_bytes),
-        Dtype::F64 => put(values, out, |value| f64::from(value).to_le_bytes()),
+        Dtype::Bf16 => encode_bf16(values, out.as_chunks_mut().0),
+        Dtype::F16 => encode_f16(values, out.as_chunks_mut().0),
+        Dtype::F32 => encode_f32(values, out.as_chunks_mut().0),
+        Dtype::F64 => encode_f64(values, out.as_chunks_mut().0),
         _ => panic!("{dtype} is not a float type"),
-    }
-}
-
-fn put<const N: usize>(values: &[f32], out: &mut [u8], encode: impl Fn(f32) -> [u8; N]) {
-    for (bytes, value) in out.as_chunks_mut::<N>().0.iter_mut().zip(values) {
-        *bytes = encode(*value);
     }
 }
 
 /// Rounds values to a float type, keeping them as f32. Values beyond the type's range become infinite.
 pub fn round(dtype: Dtype, values: &mut [f32]) {
     match dtype {
-        Dtype::Bf16 => {
-            for value in values {
-                *value = f32::from_bits(u32::from(bf16_bits(*value)) << 16);
-            }
-        }
+        Dtype::Bf16 => round_bf16(values),
         Dtype::F16 => {
-            for value in values {
-                *value = f16::from_f32(*value).to_f32();
+            let mut halves = [f16::ZERO; HALVES];
+            for values in values.chunks_mut(HALVES) {
+                let halves = &mut halves[..values.len()];
+                halves.convert_from_f32_slice(values);
+                halves.convert_to_f32_slice(values);
             }
         }
         _ => {}
     }
 }
 
-/// Whether no value is NaN or infinite.
-pub fn all_finite(values: &[f32]) -> bool {
-    const INFINITY: u32 = 0x7f80_0000;
-    // A maximum instead of an early exit lets the loop run on vectors.
-    values.iter().fold(0, |largest, value| largest.max(value.to_bits() & 0x7fff_ffff)) < INFINITY
+/// Whether no element is NaN or infinite, or would be as f32.
+///
+/// # Panics
+/// If the type is not a float type.
+pub fn is_finite(dtype: Dtype, bytes: &[u8]) -> bool {
+    match dtype {
+        Dtype::Bf16 => largest_u16(bytes.as_chunks().0) < 0x7f80,
+        Dtype::F16 => largest_u16(bytes.as_chunks().0) < 0x7c00,
+        Dtype::F32 => largest_u32(bytes.as_chunks().0) < 0x7f80_0000,
+        Dtype::F64 => {
+            let is_finite = |bytes: &[u8; 8]| (f64::from_le_bytes(*bytes) as f32).is_finite();
+            bytes.as_chunks().0.iter().all(is_finite)
+        }
+        _ => panic!("{dtype} is not a float type"),
+    }
 }
 
+fn decode_f16(bytes: &[[u8; 2]], out: &mut [f32]) {
+    let mut halves = [f16::ZERO; HALVES];
+    for (bytes, out) in bytes.chunks(HALVES).zip(out.chunks_mut(HALVES)) {
+        let halves = &mut halves[..bytes.len()];
+        halves.iter_mut().zip(bytes).for_each(|(half, bytes)| *half = f16::from_le_bytes(*bytes));
+        halves.convert_to_f32_slice(out);
+    }
+}
+
+fn encode_f16(values: &[f32], out: &mut [[u8; 2]]) {
+    let mut halves = [f16::ZERO; HALVES];
+    for (values, out) in values.chunks(HALVES).zip(out.chunks_mut(HALVES)) {
+        let halves = &mut halves[..values.len()];
+        halves.convert_from_f32_slice(values);
+        halves.iter().zip(out).for_each(|(half, bytes)| *bytes = half.to_le_bytes());
+    }
+}
+
+vectorized! {
+    fn decode_bf16(bytes: &[[u8; 2]], out: &mut [f32]) {
+        for (value, bytes) in out.iter_mut().zip(bytes) {
+            *value = f32::from_bits(u32::from(u16::from_le_bytes(*bytes)) << 16);
+        }
+    }
+
+    fn decode_f32(bytes: &[[u8; 4]], out: &mut [f32]) {
+        for (value, bytes) in out.iter_mut().zip(bytes) {
+            *value = f32::from_le_bytes(*bytes);
+        }
+    }
+
+    fn decode_f64(bytes: &[[u8; 8]], out: &mut [f32]) {
+        for (value, bytes) in out.iter_mut().zip(bytes) {
+            *value = f64::from_le_bytes(*bytes) as f32;
+        }
+    }
+
+    fn encode_bf16(values: &[f32], out: &mut [[u8; 2]]) {
+        for (bytes, value) in out.iter_mut().zip(values) {
+            *bytes = bf16_bits(*value).to_le_bytes();
+        }
+    }
+
+    fn encode_f32(values: &[f32], out: &mut [[u8; 4]]) {
+        for (bytes, value) in out.iter_mut().zip(values) {
+            *bytes = value.to_le_bytes();
+        }
+    }
+
+    fn encode_f64(values: &[f32], out: &mut [[u8; 8]]) {
+        for (bytes, value) in out.iter_mut().zip(values) {
+            *bytes = f64::from(*value).to_le_bytes();
+        }
+    }
+
+    fn round_bf16(values: &mut [f32]) {
+        for value in values {
+            *value = f32::from_bits(u32::from(bf16_bits(*value)) << 16);
+        }
+    }
+
+    // A maximum instead of an early exit lets the loops run on vectors.
+
+    /// The largest of all elements without their signs.
+    fn largest_u16(bytes: &[[u8; 2]]) -> u16 {
+        let mut largest = 0;
+        for bytes in bytes {
+            largest = largest.max(u16::from_le_bytes(*bytes) & 0x7fff);
+        }
+        largest
+    }
+
+    /// The largest of all elements without their signs.
+    fn largest_u32(bytes: &[[u8; 4]]) -> u32 {
+        let mut largest = 0;
+        for bytes in bytes {
+            largest = largest.max(u32::from_le_bytes(*bytes) & 0x7fff_ffff);
+        }
+        largest
+    }
+}
+
+#[inline(always)]
 fn bf16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
@@ -80,6 +166,7 @@ fn bf16_bits(value: f32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::simd::at_every_level;
     use half::bf16;
     use proptest::prelude::*;
 
@@ -95,7 +182,7 @@ mod tests {
                 assert!(value[0].to_bits() == expected.to_bits() || expected.is_nan() && value[0].is_nan());
                 encode(dtype, &value, &mut bytes);
                 assert!(u16::from_le_bytes(bytes) == bits || expected.is_nan());
-                assert_eq!(all_finite(&value), expected.is_finite());
+                assert_eq!(is_finite(dtype, &bits.to_le_bytes()), expected.is_finite());
             }
         }
     }
@@ -110,6 +197,29 @@ mod tests {
             round(Dtype::Bf16, &mut rounded);
             prop_assert!(rounded[0].to_bits() == expected.to_f32().to_bits() || value.is_nan());
         }
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let values: Vec<f32> = (0..1000u32).map(|i| f32::from_bits(i.wrapping_mul(0x0101_9E3B))).collect();
+        let finite: Vec<f32> = values.iter().copied().filter(|value| value.is_finite()).collect();
+        for dtype in [Dtype::Bf16, Dtype::F16, Dtype::F32, Dtype::F64] {
+            let mut seen = Vec::new();
+            at_every_level(|_| {
+                let mut bytes = vec![0; finite.len() * dtype.size()];
+                encode(dtype, &finite, &mut bytes);
+                let mut back = vec![0.0; finite.len()];
+                decode(dtype, &bytes, &mut back);
+                let mut rounded = finite.clone();
+                round(dtype, &mut rounded);
+                assert_eq!(back, rounded);
+                seen.push((bytes.clone(), is_finite(dtype, &bytes)));
+            });
+            assert!(seen.iter().all(|one| *one == seen[0]), "{dtype}");
+        }
+        assert!(!is_finite(Dtype::F64, &1e300f64.to_le_bytes()));
+        assert!(!is_finite(Dtype::F32, &f32::NAN.to_le_bytes()));
+        assert!(is_finite(Dtype::F32, &f32::MAX.to_le_bytes()));
     }
 
     #[test]

@@ -5,5 +5,7 @@
 
 pub mod convert;
 pub mod philox;
+pub mod rank;
 pub mod reduce;
 pub mod select;
+pub mod simd;

@@ -3,6 +3,8 @@
 //! Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011). A draw depends on
 //! its stream and on its element's index alone, so masks do not move with threads, chunks or weights.
 
+use super::simd::vectorized;
+
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
 const KEY_STEPS: [u32; 2] = [0x9E37_79B9, 0xBB67_AE85];
 const ROUNDS: usize = 10;
@@ -48,41 +50,48 @@ impl Stream {
         for (i, draw) in first.iter_mut().enumerate() {
             *draw = self.draw(start + i as u64);
         }
-        let mut counter = (start + lead as u64) / LANES as u64;
-        for block in rest.chunks_mut(WIDE * LANES) {
-            let draws = self.wide(counter);
-            if let Ok(block) = <&mut [u32; WIDE * LANES]>::try_from(&mut *block) {
-                for i in 0..WIDE {
-                    for lane in 0..LANES {
-                        block[i * LANES + lane] = draws[lane][i];
-                    }
-                }
-            } else {
-                for (i, draw) in block.iter_mut().enumerate() {
-                    *draw = draws[i % LANES][i / LANES];
-                }
-            }
+        fill_from(self, (start + lead as u64) / LANES as u64, rest);
+    }
+}
+
+vectorized! {
+    /// Fills `out` with all draws of the counters from `counter` on.
+    fn fill_from(stream: &Stream, counter: u64, out: &mut [u32]) {
+        let (blocks, rest) = out.as_chunks_mut::<{ WIDE * LANES }>();
+        let mut counter = counter;
+        for block in blocks {
+            *block = wide(stream, counter);
             counter += WIDE as u64;
         }
+        let n = rest.len();
+        if n > 0 {
+            rest.copy_from_slice(&wide(stream, counter)[..n]);
+        }
     }
+}
 
-    /// The draws of `WIDE` neighbouring counters, lane by lane.
-    fn wide(&self, counter: u64) -> [[u32; WIDE]; LANES] {
-        let mut words = [[0; WIDE], [0; WIDE], [self.high[0]; WIDE], [self.high[1]; WIDE]];
-        for i in 0..WIDE {
-            [words[0][i], words[1][i]] = halves(counter + i as u64);
-        }
-        let mut key = self.key;
-        for _ in 0..ROUNDS {
-            let [c0, c1, c2, c3] = words;
-            for i in 0..WIDE {
-                [words[0][i], words[1][i], words[2][i], words[3][i]] =
-                    round([c0[i], c1[i], c2[i], c3[i]], key);
-            }
-            key = next_key(key);
-        }
-        words
+/// The draws of `WIDE` neighbouring counters, in order.
+#[inline(always)]
+fn wide(stream: &Stream, counter: u64) -> [u32; WIDE * LANES] {
+    let mut words = [[0; WIDE], [0; WIDE], [stream.high[0]; WIDE], [stream.high[1]; WIDE]];
+    for i in 0..WIDE {
+        [words[0][i], words[1][i]] = halves(counter + i as u64);
     }
+    let mut key = stream.key;
+    for _ in 0..ROUNDS {
+        let [c0, c1, c2, c3] = words;
+        for i in 0..WIDE {
+            [words[0][i], words[1][i], words[2][i], words[3][i]] = round([c0[i], c1[i], c2[i], c3[i]], key);
+        }
+        key = next_key(key);
+    }
+    let mut draws = [0; WIDE * LANES];
+    for i in 0..WIDE {
+        for lane in 0..LANES {
+            draws[i * LANES + lane] = words[lane][i];
+        }
+    }
+    draws
 }
 
 /// The bound below which a draw must lie to happen with probability `p`; all draws lie below that of 1.
@@ -119,6 +128,7 @@ fn next_key(key: [u32; 2]) -> [u32; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::simd::at_every_level;
 
     /// The known answers that the authors publish with Random123.
     #[test]
@@ -142,12 +152,14 @@ mod tests {
     fn filling_and_single_draws_agree() {
         let stream = Stream::derive(7, "stage", 1, "tensor");
         let far = u64::from(u32::MAX) * 4 - 10;
-        for (start, n) in [(0, 300), (1, 64), (3, 1), (62, 131), (far, 100)] {
-            let mut draws = vec![0; n];
-            stream.fill(start, &mut draws);
-            let single: Vec<u32> = (0..n as u64).map(|i| stream.draw(start + i)).collect();
-            assert_eq!(draws, single, "from {start}");
-        }
+        at_every_level(|level| {
+            for (start, n) in [(0, 300), (1, 64), (3, 1), (62, 131), (far, 100)] {
+                let mut draws = vec![0; n];
+                stream.fill(start, &mut draws);
+                let single: Vec<u32> = (0..n as u64).map(|i| stream.draw(start + i)).collect();
+                assert_eq!(draws, single, "from {start}, {level:?}");
+            }
+        });
     }
 
     #[test]

@@ -1,33 +1,111 @@
 //! Sums in f64 over a fixed tree, so that they are the same on every machine.
 
+use super::simd::vectorized;
+
 /// Partial sums kept side by side within a leaf.
 const LANES: usize = 8;
 
-/// The sum of `f` over pairs of elements.
-fn sum_pairs(a: &[f32], b: &[f32], f: impl Fn(f64, f64) -> f64) -> f64 {
-    assert_eq!(a.len(), b.len());
-    let mut lanes = [0.0; LANES];
-    let (a_chunks, a_rest) = a.as_chunks::<LANES>();
-    let (b_chunks, b_rest) = b.as_chunks::<LANES>();
-    for (a, b) in a_chunks.iter().zip(b_chunks) {
-        for lane in 0..LANES {
-            lanes[lane] += f(f64::from(a[lane]), f64::from(b[lane]));
+vectorized! {
+    /// The inner product of two slices of one length.
+    pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+        assert_eq!(a.len(), b.len());
+        let mut sums = [0.0; 3];
+        triangle::<2, false>(&[], &[a, b], &mut sums);
+        sums[1]
+    }
+
+    /// The sum of absolute values.
+    pub fn l1(values: &[f32]) -> f64 {
+        let mut lanes = [0.0; LANES];
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for lane in 0..LANES {
+                lanes[lane] += f64::from(chunk[lane]).abs();
+            }
+        }
+        for (lane, value) in rest.iter().enumerate() {
+            lanes[lane] += f64::from(*value).abs();
+        }
+        tree_sum(&lanes)
+    }
+
+    /// Inner products of all pairs of vectors, each with itself too: the upper triangle, row by row.
+    pub fn products(vectors: &[&[f32]], sums: &mut [f64]) {
+        every_pair::<false>(&[], vectors, sums);
+    }
+
+    /// The same for the differences of the vectors from a base, which are taken in f32.
+    pub fn products_from(base: &[f32], vectors: &[&[f32]], sums: &mut [f64]) {
+        every_pair::<true>(base, vectors, sums);
+    }
+}
+
+#[inline(always)]
+fn every_pair<const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [f64]) {
+    // All sums of a handful of vectors fit into registers, so that every element is read once.
+    match vectors.len() {
+        1 => triangle::<1, BASED>(base, vectors, sums),
+        2 => triangle::<2, BASED>(base, vectors, sums),
+        3 => triangle::<3, BASED>(base, vectors, sums),
+        4 => triangle::<4, BASED>(base, vectors, sums),
+        n => {
+            let mut at = 0;
+            for i in 0..n {
+                for j in i..n {
+                    let mut three = [0.0; 3];
+                    triangle::<2, BASED>(base, &[vectors[i], vectors[j]], &mut three);
+                    sums[at] = three[1];
+                    at += 1;
+                }
+            }
         }
     }
-    for (lane, (a, b)) in a_rest.iter().zip(b_rest).enumerate() {
-        lanes[lane] += f(f64::from(*a), f64::from(*b));
+}
+
+#[inline(always)]
+fn triangle<const N: usize, const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [f64]) {
+    let n = vectors[0].len();
+    let vectors: [&[f32]; N] = std::array::from_fn(|i| &vectors[i][..n]);
+    let base = if BASED { &base[..n] } else { base };
+    let mut lanes = [[[0.0; LANES]; N]; N];
+    let whole = n / LANES * LANES;
+    for start in (0..whole).step_by(LANES) {
+        let mut values = [[0.0; LANES]; N];
+        for i in 0..N {
+            for lane in 0..LANES {
+                let value = vectors[i][start + lane];
+                values[i][lane] = f64::from(if BASED { value - base[start + lane] } else { value });
+            }
+        }
+        add_products(&values, &mut lanes);
     }
-    tree_sum(&lanes)
+    // What is missing of the last lanes counts as zero.
+    let mut values = [[0.0; LANES]; N];
+    for i in 0..N {
+        for (lane, at) in (whole..n).enumerate() {
+            let value = vectors[i][at];
+            values[i][lane] = f64::from(if BASED { value - base[at] } else { value });
+        }
+    }
+    add_products(&values, &mut lanes);
+    let mut at = 0;
+    for i in 0..N {
+        for j in i..N {
+            sums[at] = tree_sum(&lanes[i][j]);
+            at += 1;
+        }
+    }
 }
 
-/// The inner product of two slices.
-pub fn dot(a: &[f32], b: &[f32]) -> f64 {
-    sum_pairs(a, b, |a, b| a * b)
-}
-
-/// The sum of absolute values.
-pub fn l1(a: &[f32]) -> f64 {
-    sum_pairs(a, a, |a, _| a.abs())
+#[inline(always)]
+fn add_products<const N: usize>(values: &[[f64; LANES]; N], lanes: &mut [[[f64; LANES]; N]; N]) {
+    for i in 0..N {
+        for j in i..N {
+            for lane in 0..LANES {
+                lanes[i][j][lane] += values[i][lane] * values[j][lane];
+            }
+        }
+    }
 }
 
 /// Adds neighbours, then neighbours' sums, and so on.
@@ -51,6 +129,7 @@ pub fn over_leaves(sums: &[f64], width: usize, which: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::simd::at_every_level;
 
     #[test]
     fn sums_are_exact_where_f64_can_be() {
@@ -58,6 +137,33 @@ mod tests {
         assert_eq!(l1(&a.iter().map(|x| -x).collect::<Vec<_>>()), 501_501.0);
         assert_eq!(dot(&a, &a), (1..=1001u64).map(|i| i * i).sum::<u64>() as f64);
         assert_eq!(over_leaves(&[1.0, 10.0, 2.0, 20.0, 3.0, 30.0], 2, 1), 60.0);
+    }
+
+    #[test]
+    fn products_of_all_pairs_agree_at_every_level() {
+        let value = |i: usize, j: usize| ((i * 31 + j * 17) % 23) as f32 - 11.0;
+        let vectors: Vec<Vec<f32>> = (0..6).map(|i| (0..1003).map(|j| value(i, j)).collect()).collect();
+        let base: Vec<f32> = (0..1003).map(|j| value(7, j)).collect();
+        at_every_level(|_| {
+            for n in 1..=6 {
+                let vectors: Vec<&[f32]> = vectors[..n].iter().map(Vec::as_slice).collect();
+                let mut sums = [vec![0.0; n * (n + 1) / 2], vec![0.0; n * (n + 1) / 2]];
+                products(&vectors, &mut sums[0]);
+                products_from(&base, &vectors, &mut sums[1]);
+                for (sums, zeros) in sums.iter().zip([&vec![0.0; 1003], &base]) {
+                    let mut at = 0;
+                    for i in 0..n {
+                        for j in i..n {
+                            let term = |k: usize| {
+                                f64::from(vectors[i][k] - zeros[k]) * f64::from(vectors[j][k] - zeros[k])
+                            };
+                            assert_eq!(sums[at], (0..1003).map(term).sum::<f64>(), "{n} {i} {j}");
+                            at += 1;
+                        }
+                    }
+                }
+            }
+        });
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
     MissingRule, Operation, ParamSpec, Reduced, Scope, Value, flag, number,
 };
+use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
 
 #[derive(Debug)]
@@ -99,17 +100,25 @@ impl Operation for Sum {
 
 impl Kernel for Sum {
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
-        out.fill(0.0);
-        for (weight, input) in self.weights.iter().zip(leaf.inputs) {
-            let weight = *weight as f32;
-            for (r, x) in out.iter_mut().zip(*input) {
-                *r += weight * x;
+        weighted_sum(&self.weights, self.divisor, leaf.inputs, out);
+    }
+}
+
+vectorized! {
+    fn weighted_sum(weights: &[f64], divisor: Option<f64>, inputs: &[&[f32]], out: &mut [f32]) {
+        for (range, out) in short_runs(out) {
+            out.fill(0.0);
+            for (weight, input) in weights.iter().zip(inputs) {
+                let weight = *weight as f32;
+                for (r, x) in out.iter_mut().zip(&input[range.clone()]) {
+                    *r += weight * x;
+                }
             }
-        }
-        if let Some(divisor) = self.divisor {
-            let divisor = divisor as f32;
-            for r in out {
-                *r /= divisor;
+            if let Some(divisor) = divisor {
+                let divisor = divisor as f32;
+                for r in out {
+                    *r /= divisor;
+                }
             }
         }
     }

@@ -4,7 +4,8 @@ use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
     MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, Value, flag,
 };
-use crate::kernels::reduce::{dot, over_leaves};
+use crate::kernels::reduce::{over_leaves, products_from};
+use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
 
 #[derive(Debug)]
@@ -74,18 +75,6 @@ impl Operation for Stock {
     }
 }
 
-/// Inner products of all differences, as the upper triangle row by row.
-fn gram(inputs: &[&[f32]], rows: std::ops::Range<usize>, sums: &mut Vec<f64>) {
-    let base = &inputs[0][rows.clone()];
-    let deltas: Vec<Vec<f32>> = inputs[1..]
-        .iter()
-        .map(|input| input[rows.clone()].iter().zip(base).map(|(x, b)| x - b).collect())
-        .collect();
-    for (i, a) in deltas.iter().enumerate() {
-        sums.extend(deltas[i..].iter().map(|b| dot(a, b)));
-    }
-}
-
 fn n_sums(n: usize) -> usize {
     n * (n + 1) / 2
 }
@@ -107,17 +96,21 @@ fn ratio(gram: &[f64], n: usize) -> f64 {
     if divisor.abs() < LEAST_DIVISOR { 0.0 } else { n * cosine / divisor }
 }
 
-fn blend(inputs: &[&[f32]], range: std::ops::Range<usize>, ratio: f64, out: &mut [f32]) {
-    let n = (inputs.len() - 1) as f32;
-    let (of_mean, of_base) = (ratio as f32, (1.0 - ratio) as f32);
-    out.fill(0.0);
-    for input in &inputs[1..] {
-        for (r, x) in out.iter_mut().zip(&input[range.clone()]) {
-            *r += x;
+vectorized! {
+    fn blend(base: &[f32], models: &[&[f32]], ratio: f64, out: &mut [f32]) {
+        let n = models.len() as f32;
+        let (of_mean, of_base) = (ratio as f32, (1.0 - ratio) as f32);
+        for (range, out) in short_runs(out) {
+            out.fill(0.0);
+            for model in models {
+                for (r, x) in out.iter_mut().zip(&model[range.clone()]) {
+                    *r += x;
+                }
+            }
+            for (r, b) in out.iter_mut().zip(&base[range]) {
+                *r = of_mean * (*r / n) + of_base * b;
+            }
         }
-    }
-    for (r, b) in out.iter_mut().zip(&inputs[0][range]) {
-        *r = of_mean * (*r / n) + of_base * b;
     }
 }
 
@@ -132,9 +125,7 @@ impl Kernel for Whole {
     }
 
     fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64]) {
-        let mut own = Vec::with_capacity(sums.len());
-        gram(leaf.inputs, 0..leaf.n_elements(), &mut own);
-        sums.copy_from_slice(&own);
+        products_from(leaf.inputs[0], &leaf.inputs[1..], sums);
     }
 
     fn absorb(&mut self, sums: &[f64], _counts: &[u64]) -> Result<(), String> {
@@ -145,7 +136,8 @@ impl Kernel for Whole {
     }
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
-        blend(leaf.inputs, 0..leaf.n_elements(), self.ratio.expect("the pass came first"), out);
+        let ratio = self.ratio.expect("the pass came first");
+        blend(leaf.inputs[0], &leaf.inputs[1..], ratio, out);
     }
 }
 
@@ -153,12 +145,13 @@ struct EachRow;
 
 impl Kernel for EachRow {
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
-        let mut sums = Vec::new();
+        let n = leaf.inputs.len() - 1;
+        let mut sums = vec![0.0; n_sums(n)];
         for (row, out) in out.chunks_mut(leaf.row_len).enumerate() {
             let range = row * leaf.row_len..(row + 1) * leaf.row_len;
-            sums.clear();
-            gram(leaf.inputs, range.clone(), &mut sums);
-            blend(leaf.inputs, range, ratio(&sums, leaf.inputs.len() - 1), out);
+            let rows: Vec<&[f32]> = leaf.inputs.iter().map(|input| &input[range.clone()]).collect();
+            products_from(rows[0], &rows[1..], &mut sums);
+            blend(rows[0], &rows[1..], ratio(&sums, n), out);
         }
     }
 }

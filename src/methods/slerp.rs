@@ -4,7 +4,8 @@ use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
     MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, number,
 };
-use crate::kernels::reduce::{dot, over_leaves};
+use crate::kernels::reduce::{over_leaves, products};
+use crate::kernels::simd::vectorized;
 use crate::manifest::{Sink, SinkExt};
 
 #[derive(Debug)]
@@ -90,10 +91,7 @@ impl Kernel for Blend {
     }
 
     fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64]) {
-        let [base, other] = [leaf.inputs[0], leaf.inputs[1]];
-        sums[0] = dot(base, base);
-        sums[1] = dot(other, other);
-        sums[2] = dot(base, other);
+        products(leaf.inputs, sums);
     }
 
     fn absorb(&mut self, sums: &[f64], _counts: &[u64]) -> Result<(), String> {
@@ -101,7 +99,7 @@ impl Kernel for Blend {
             let norm = over_leaves(sums, 3, which).sqrt();
             if norm <= ZERO_NORM { 1.0 } else { norm }
         };
-        let cosine = (over_leaves(sums, 3, 2) / (norm(0) * norm(1))).clamp(-1.0, 1.0);
+        let cosine = (over_leaves(sums, 3, 1) / (norm(0) * norm(2))).clamp(-1.0, 1.0);
         let factors = if cosine.abs() > PARALLEL {
             [1.0 - self.t, self.t]
         } else {
@@ -114,7 +112,13 @@ impl Kernel for Blend {
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
         let [of_base, of_other] = self.factors.expect("the pass came first");
-        for (r, (b, x)) in out.iter_mut().zip(leaf.inputs[0].iter().zip(leaf.inputs[1])) {
+        blend(leaf.inputs[0], leaf.inputs[1], of_base, of_other, out);
+    }
+}
+
+vectorized! {
+    fn blend(base: &[f32], other: &[f32], of_base: f32, of_other: f32, out: &mut [f32]) {
+        for (r, (b, x)) in out.iter_mut().zip(base.iter().zip(other)) {
             *r = of_base * b + of_other * x;
         }
     }

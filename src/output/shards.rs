@@ -23,11 +23,8 @@ use crate::identity::Identity;
 use crate::model::ModelError;
 use crate::model::shard::Shard;
 use crate::store::Store;
-use crate::store::blob::BlobFile;
+use crate::store::blob::SealedBlob;
 use crate::store::index::{FileRange, Place, RangeContent, Snapshot};
-
-/// Files that are open at once while results are taken back into the store.
-const RESCUE_FILES: usize = 64;
 
 /// Longer than the step in which common file systems stamp files.
 const STAMP_STEP: Duration = Duration::from_millis(20);
@@ -213,7 +210,7 @@ pub(super) fn rescue(
         .flat_map(|shard| &shard.tensors)
         .map(|(tensor, ..)| digest_of(output, build, tensor))
         .collect();
-    let mut files: Vec<(Digest, BlobFile)> = Vec::new();
+    let mut files: Vec<(Digest, SealedBlob)> = Vec::new();
     for entry in fs::read_dir(output.dir).map_err(OutputError::io("read", output.dir))? {
         let path = entry.map_err(OutputError::io("read", output.dir))?.path();
         let is_kept = |(shard, current): (&ShardPlan, &Option<Identity>)| {
@@ -235,10 +232,7 @@ pub(super) fn rescue(
                 let write = |offset, block: &[u8]| Ok(blob.write_at(offset, block)?);
                 // What is damaged is not worth keeping; it is made again when it is wanted.
                 if copy_checked(&bytes, digest, write)? {
-                    files.push((digest, blob));
-                }
-                if files.len() == RESCUE_FILES {
-                    store.publish(std::mem::take(&mut files))?;
+                    files.push((digest, blob.seal()?));
                 }
             }
         }

@@ -24,15 +24,19 @@ pub enum Lookup {
 #[derive(Debug)]
 pub enum Content {
     Bytes(Arc<Vec<u8>>),
-    File(Arc<BlobFile>),
+    File(SealedBlob),
 }
 
-/// A temporary file that becomes a blob. Removed when dropped, unless it was published.
+/// A temporary file that is to become a blob. Removed when dropped.
 #[derive(Debug)]
 pub struct BlobFile {
     path: tempfile::TempPath,
     file: File,
 }
+
+/// A temporary file that is complete. Removed when dropped, unless it was published.
+#[derive(Debug)]
+pub struct SealedBlob(tempfile::TempPath);
 
 impl BlobFile {
     pub(super) fn create(dir: &Path) -> Result<Self, StoreError> {
@@ -54,23 +58,21 @@ impl BlobFile {
         write().map_err(StoreError::io("write", &self.path))
     }
 
-    /// Maps the finished file; it must not be written afterwards.
+    /// Maps the file, which must not be written any more.
     pub fn map(&self) -> Result<Mapping, StoreError> {
         Mapping::of_store_file(&self.file).map_err(StoreError::io("map", &self.path))
     }
-}
 
-impl Content {
-    /// The file to publish; bytes in memory are written out first.
-    pub(super) fn into_file(self, dir: &Path) -> Result<Arc<BlobFile>, StoreError> {
-        match self {
-            Self::File(file) => Ok(file),
-            Self::Bytes(bytes) => {
-                let blob = BlobFile::create(dir)?;
-                blob.write_at(0, &bytes)?;
-                Ok(Arc::new(blob))
-            }
-        }
+    /// Ends writing. The disk starts to take the bytes in, but nobody waits for it yet.
+    pub fn seal(self) -> Result<SealedBlob, StoreError> {
+        let Self { path, file } = self;
+        let protect = || {
+            disk::step("protect", &path)?;
+            file.set_permissions(Permissions::from_mode(0o444))
+        };
+        protect().map_err(StoreError::io("protect", &path))?;
+        disk::start_writing_out(&file);
+        Ok(SealedBlob(path))
     }
 }
 
@@ -116,31 +118,24 @@ pub(super) fn is_sound(path: &Path, digest: Option<Digest>) -> bool {
 const SYNC_ALL_FROM: usize = 8;
 
 /// Makes files durable, gives each its name, and makes the names durable.
-pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Result<(), StoreError> {
+pub(super) fn publish(root: &Path, files: Vec<(SealedBlob, PathBuf)>) -> Result<(), StoreError> {
     if files.is_empty() {
         return Ok(());
     }
     let many = cfg!(target_os = "linux") && files.len() > SYNC_ALL_FROM;
-    for (blob, _) in &files {
-        let protect = || {
-            disk::step("protect", &blob.path)?;
-            blob.file.set_permissions(Permissions::from_mode(0o444))
-        };
-        protect().map_err(StoreError::io("protect", &blob.path))?;
-    }
     if many {
         sync_file_system(root)?;
     } else {
-        for (blob, _) in &files {
+        for (SealedBlob(blob), _) in &files {
             let sync = || {
-                disk::step("sync", &blob.path)?;
-                blob.file.sync_all()
+                disk::step("sync", blob)?;
+                File::open(blob)?.sync_all()
             };
-            sync().map_err(StoreError::io("sync", &blob.path))?;
+            sync().map_err(StoreError::io("sync", blob))?;
         }
     }
     let mut folders: Vec<&Path> = Vec::new();
-    for (blob, path) in &files {
+    for (SealedBlob(blob), path) in &files {
         let folder = path.parent().expect("a blob's path has a folder");
         if !folder.is_dir() {
             fs::create_dir_all(folder).map_err(StoreError::io("create", folder))?;
@@ -149,7 +144,7 @@ pub(super) fn publish(root: &Path, files: Vec<(Arc<BlobFile>, PathBuf)>) -> Resu
         // Replacing a blob of the same name is harmless: it has the same bytes.
         let name = || {
             disk::step("rename", path)?;
-            fs::rename(&blob.path, path)
+            fs::rename(blob, path)
         };
         name().map_err(StoreError::io("name", path))?;
         folders.push(folder);
@@ -190,9 +185,10 @@ mod tests {
     use super::*;
 
     fn put(root: &Path, name: &str, bytes: &[u8]) -> PathBuf {
-        let file = Content::Bytes(Arc::new(bytes.to_vec())).into_file(root).unwrap();
+        let file = BlobFile::create(root).unwrap();
+        file.write_at(0, bytes).unwrap();
         let path = root.join("blobs/ab").join(name);
-        publish(root, vec![(file, path.clone())]).unwrap();
+        publish(root, vec![(file.seal().unwrap(), path.clone())]).unwrap();
         path
     }
 

@@ -24,9 +24,8 @@ pub mod sweep;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use blob::{BlobFile, Content};
+use blob::{BlobFile, Content, SealedBlob};
 use index::{ActionRow, Index, MemoRow, Place, PlaceRow};
 use lock::{StoreLock, Wait};
 use session::Session;
@@ -81,7 +80,7 @@ pub struct Finished {
 /// Where a result's bytes are kept.
 #[derive(Debug)]
 pub enum Kept {
-    Blob(Content),
+    Blob(SealedBlob),
     /// Some file outside the store holds them already.
     Elsewhere(Place),
     /// Nowhere: the key alone is kept.
@@ -177,12 +176,27 @@ impl Store {
         self.session.is_none()
     }
 
-    /// Makes an empty temporary file for a result too large to be held in memory.
+    /// Makes an empty temporary file for a result.
     ///
     /// # Errors
     /// Also if the store is read-only.
     pub fn new_blob(&self) -> Result<BlobFile, StoreError> {
         BlobFile::create(self.session()?.dir())
+    }
+
+    /// Writes a result to a temporary file, unless it is in one.
+    ///
+    /// # Errors
+    /// Also if the store is read-only.
+    pub fn seal(&self, content: Content) -> Result<SealedBlob, StoreError> {
+        match content {
+            Content::File(blob) => Ok(blob),
+            Content::Bytes(bytes) => {
+                let blob = self.new_blob()?;
+                blob.write_at(0, &bytes)?;
+                blob.seal()
+            }
+        }
     }
 
     /// Makes results durable, then names them, then commits their keys: in that order. A read-only store
@@ -191,15 +205,15 @@ impl Store {
     /// # Errors
     /// Also if the store is read-only and there are results to keep.
     pub fn commit(&self, finished: Vec<Finished>, memo: Vec<MemoRow>) -> Result<(), StoreError> {
-        if finished.is_empty() && self.is_read_only() {
-            return Ok(());
+        if self.is_read_only() {
+            return if finished.is_empty() { Ok(()) } else { self.session().map(|_| ()) };
         }
         let mut rows = Vec::with_capacity(finished.len());
         let (mut staged, mut places) = (Vec::new(), Vec::new());
         for Finished { row, kept } in finished {
             match kept {
-                Kept::Blob(content) if !self.holds(&row.digest, row.n_bytes) => {
-                    staged.push((content.into_file(self.session()?.dir())?, self.blob_path(&row.digest)));
+                Kept::Blob(blob) if !self.holds(&row.digest, row.n_bytes) => {
+                    staged.push((blob, self.blob_path(&row.digest)));
                 }
                 Kept::Elsewhere(place) => places.push((row.digest, place)),
                 Kept::Blob(_) | Kept::Nowhere => {}
@@ -211,8 +225,8 @@ impl Store {
     }
 
     /// Makes blobs of finished files.
-    pub fn publish(&self, files: Vec<(Digest, BlobFile)>) -> Result<(), StoreError> {
-        let named = files.into_iter().map(|(digest, file)| (Arc::new(file), self.blob_path(&digest)));
+    pub fn publish(&self, files: Vec<(Digest, SealedBlob)>) -> Result<(), StoreError> {
+        let named = files.into_iter().map(|(digest, file)| (file, self.blob_path(&digest)));
         blob::publish(&self.root, named.collect())
     }
 

@@ -4,6 +4,7 @@ use super::sparsify::{Drawing, Sparsifier};
 use super::{Divisor, TaskVectors};
 use crate::kernels::reduce::{l1, over_leaves};
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
+use crate::kernels::simd::vectorized;
 use crate::methods::{Kernel, Leaf, Pass};
 
 /// Sums below this leave a difference as it is instead of scaling it back.
@@ -116,38 +117,19 @@ impl<'a> TaskKernel<'a> {
         difference(leaf, vector, values);
         self.sparsify(vector, leaf, drawing, values);
         let (factor, weight) = (self.factors[vector], self.operation.vectors[vector].weight as f32);
-        if factor == 1.0 {
-            values.iter_mut().for_each(|value| *value *= weight);
-        } else {
-            values.iter_mut().for_each(|value| *value = *value * factor * weight);
-        }
+        // Multiplying by 1 changes nothing, and there is one rounding each.
+        scale(values, factor, weight);
     }
 
     fn elect(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
         let mut drawing = Drawing::default();
-        let n = self.operation.vectors.len();
-        let mut weighted = vec![Vec::new(); n];
-        out.fill(0.0);
+        let vectors = &self.operation.vectors;
+        let mut weighted = vec![Vec::new(); vectors.len()];
         for (i, values) in weighted.iter_mut().enumerate() {
             self.weighted(i, leaf, &mut drawing, values);
-            out.iter_mut().zip(&*values).for_each(|(sum, d)| *sum += d);
         }
-        // From here on `out` holds the elected sign, and the totals build up beside it.
-        let (mut delta, mut divisor) = (vec![0.0; out.len()], vec![0.0; out.len()]);
-        for (values, vector) in weighted.iter().zip(&self.operation.vectors) {
-            let weight = vector.weight as f32;
-            for (((sign, d), delta), divisor) in out.iter().zip(values).zip(&mut delta).zip(&mut divisor) {
-                let agrees = if *sign >= 0.0 { *d > 0.0 } else { *d < 0.0 };
-                *delta += if agrees { *d } else { 0.0 };
-                *divisor += if agrees { weight } else { 0.0 };
-            }
-        }
-        if self.operation.divisor == Divisor::Elected {
-            for (delta, divisor) in delta.iter_mut().zip(&divisor) {
-                *delta /= if *divisor == 0.0 { 1.0 } else { *divisor };
-            }
-        }
-        out.copy_from_slice(&delta);
+        let weights: Vec<f32> = vectors.iter().map(|vector| vector.weight as f32).collect();
+        elected(&weighted, &weights, self.operation.divisor == Divisor::Elected, out);
     }
 
     fn add_up(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
@@ -155,11 +137,10 @@ impl<'a> TaskKernel<'a> {
         out.fill(0.0);
         for i in 0..self.operation.vectors.len() {
             self.weighted(i, leaf, &mut drawing, &mut values);
-            out.iter_mut().zip(&values).for_each(|(sum, d)| *sum += d);
+            add(out, &values);
         }
         if let Divisor::Fixed(total) = self.operation.divisor {
-            let total = total as f32;
-            out.iter_mut().for_each(|delta| *delta /= total);
+            divide(out, total as f32);
         }
     }
 }
@@ -221,15 +202,75 @@ impl Kernel for TaskKernel<'_> {
         } else {
             self.add_up(leaf, out);
         }
-        let lambda = self.operation.lambda as f32;
-        for (r, b) in out.iter_mut().zip(leaf.inputs[0]) {
-            *r = b + *r * lambda;
-        }
+        add_to_base(leaf.inputs[0], self.operation.lambda as f32, out);
     }
 }
 
 /// x_i - b.
 fn difference(leaf: &Leaf<'_>, vector: usize, out: &mut Vec<f32>) {
-    out.clear();
-    out.extend(leaf.inputs[vector + 1].iter().zip(leaf.inputs[0]).map(|(x, b)| x - b));
+    out.resize(leaf.n_elements(), 0.0);
+    subtract(leaf.inputs[vector + 1], leaf.inputs[0], out);
+}
+
+/// Elements for which signs are elected at a time.
+const RUN: usize = 512;
+
+vectorized! {
+    fn subtract(x: &[f32], base: &[f32], out: &mut [f32]) {
+        for (d, (x, b)) in out.iter_mut().zip(x.iter().zip(base)) {
+            *d = x - b;
+        }
+    }
+
+    fn scale(values: &mut [f32], factor: f32, weight: f32) {
+        for value in values {
+            *value = *value * factor * weight;
+        }
+    }
+
+    fn add(out: &mut [f32], values: &[f32]) {
+        for (sum, d) in out.iter_mut().zip(values) {
+            *sum += d;
+        }
+    }
+
+    fn divide(out: &mut [f32], total: f32) {
+        for delta in out {
+            *delta /= total;
+        }
+    }
+
+    fn add_to_base(base: &[f32], lambda: f32, out: &mut [f32]) {
+        for (r, b) in out.iter_mut().zip(base) {
+            *r = b + *r * lambda;
+        }
+    }
+
+    /// The sum of those weighted differences that have the elected sign, divided by their weights' sum
+    /// if asked for.
+    fn elected(weighted: &[Vec<f32>], weights: &[f32], is_mean: bool, out: &mut [f32]) {
+        for (run, out) in out.chunks_mut(RUN).enumerate() {
+            let (start, n) = (run * RUN, out.len());
+            let (mut sums, mut divisors) = ([0.0; RUN], [0.0; RUN]);
+            for values in weighted {
+                for (sum, d) in sums.iter_mut().zip(&values[start..start + n]) {
+                    *sum += d;
+                }
+            }
+            out.fill(0.0);
+            for (values, weight) in weighted.iter().zip(weights) {
+                let values = &values[start..start + n];
+                for (((delta, divisor), sum), d) in out.iter_mut().zip(&mut divisors).zip(&sums).zip(values) {
+                    let agrees = if *sum >= 0.0 { *d > 0.0 } else { *d < 0.0 };
+                    *delta += if agrees { *d } else { 0.0 };
+                    *divisor += if agrees { *weight } else { 0.0 };
+                }
+            }
+            if is_mean {
+                for (delta, divisor) in out.iter_mut().zip(&divisors) {
+                    *delta /= if *divisor == 0.0 { 1.0 } else { *divisor };
+                }
+            }
+        }
+    }
 }

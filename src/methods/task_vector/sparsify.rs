@@ -1,7 +1,7 @@
 //! Which elements of a difference are kept.
 
 use crate::kernels::philox::{Stream, bound};
-use crate::kernels::select::magnitude;
+use crate::kernels::rank::{Law, Thinner, drop_above};
 use crate::manifest::{Sink, SinkExt};
 use crate::methods::Leaf;
 
@@ -85,22 +85,17 @@ impl Sparsifier {
 #[derive(Default)]
 pub(super) struct Drawing {
     draws: Vec<u32>,
-    order: Vec<u64>,
-    undecided: Vec<u32>,
+    thinner: Thinner,
 }
 
 impl Drawing {
-    /// Keeps each element with probability `density`.
+    /// Keeps each element with probability `density`, which is above 0.
     pub(super) fn keep_random(&mut self, stream: &Stream, density: f64, leaf: &Leaf<'_>, values: &mut [f32]) {
-        let limit = bound(density);
-        for row in 0..leaf.rows {
-            let values = &mut values[row * leaf.row_len..(row + 1) * leaf.row_len];
-            self.draw(stream, leaf, row);
-            for (value, draw) in values.iter_mut().zip(&self.draws) {
-                if u64::from(*draw) >= limit {
-                    *value = 0.0;
-                }
-            }
+        let last = u32::try_from(bound(density) - 1).expect("no bound lies above 2^32");
+        for (row, values) in values.chunks_exact_mut(leaf.row_len).enumerate() {
+            self.draws.resize(leaf.row_len, 0);
+            draw(stream, leaf, row, &mut self.draws);
+            drop_above(values, &self.draws, last);
         }
     }
 
@@ -118,61 +113,21 @@ impl Drawing {
         if leaf.row_len == 1 {
             return self.keep_random(stream, density, leaf, values);
         }
-        let surely = bound(density - epsilon.abs());
-        let never = bound(density + epsilon.abs());
-        let step = 2.0 * epsilon / (leaf.row_len - 1) as f64;
-        for row in 0..leaf.rows {
-            let values = &mut values[row * leaf.row_len..(row + 1) * leaf.row_len];
-            self.draw(stream, leaf, row);
-            // A draw outside the range of all probabilities decides alone; only the others need a rank.
-            self.undecided.clear();
-            for (i, draw) in self.draws.iter().enumerate() {
-                if (surely..never).contains(&u64::from(*draw)) {
-                    self.undecided.push(i as u32);
-                }
-            }
-            let drops = self.ranked_drops(values, density - epsilon, step);
-            for (value, draw) in values.iter_mut().zip(&self.draws) {
-                if u64::from(*draw) >= never {
-                    *value = 0.0;
-                }
-            }
-            for i in drops {
-                values[i as usize] = 0.0;
-            }
-        }
-    }
-
-    /// Of the undecided elements, those whose draw is not below their rank's probability.
-    fn ranked_drops(&mut self, values: &[f32], lowest: f64, step: f64) -> Vec<u32> {
-        if self.undecided.is_empty() {
-            return Vec::new();
-        }
-        self.order.clear();
-        // Ascending magnitude, and among equals descending index.
-        self.order.extend(values.iter().enumerate().map(|(i, value)| sort_key(*value, i)));
-        self.order.sort_unstable();
-        let dropped = |i: &u32| {
-            let key = sort_key(values[*i as usize], *i as usize);
-            let rank = self.order.binary_search(&key).expect("every element of the row is in it");
-            u64::from(self.draws[*i as usize]) >= bound(lowest + step * rank as f64)
-        };
-        self.undecided.iter().copied().filter(dropped).collect()
-    }
-
-    fn draw(&mut self, stream: &Stream, leaf: &Leaf<'_>, row: usize) {
-        self.draws.resize(leaf.row_len, 0);
-        let start = leaf.start + row as u64 * leaf.row_step;
-        if leaf.col_step == 1 {
-            stream.fill(start, &mut self.draws);
-        } else {
-            for (column, draw) in self.draws.iter_mut().enumerate() {
-                *draw = stream.draw(start + column as u64 * leaf.col_step);
-            }
+        let law = Law::new(density, epsilon, leaf.row_len);
+        for (row, values) in values.chunks_exact_mut(leaf.row_len).enumerate() {
+            self.thinner.thin(&law, values, &mut self.draws, |draws| draw(stream, leaf, row, draws));
         }
     }
 }
 
-fn sort_key(value: f32, index: usize) -> u64 {
-    u64::from(magnitude(value)) << 32 | u64::from(!(index as u32))
+/// Fills `draws` with those of a row.
+fn draw(stream: &Stream, leaf: &Leaf<'_>, row: usize, draws: &mut [u32]) {
+    let start = leaf.start + row as u64 * leaf.row_step;
+    if leaf.col_step == 1 {
+        stream.fill(start, draws);
+    } else {
+        for (column, draw) in draws.iter_mut().enumerate() {
+            *draw = stream.draw(start + column as u64 * leaf.col_step);
+        }
+    }
 }

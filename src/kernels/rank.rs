@@ -1,0 +1,427 @@
+//! Keeps elements of a row by chance, large ones more likely than small ones, without sorting the row.
+//!
+//! Ranks rise with the magnitude from 0; of equal magnitudes the higher index ranks first. An element of
+//! rank r is kept if its draw lies below lowest + step * r. Most draws lie below or above all of these
+//! bounds and need no rank; nor does an element that is zero anyway. For the others a histogram of the
+//! row's magnitudes bounds the rank, which mostly decides. What is still open is counted exactly, or,
+//! where equal magnitudes abound, found by sorting its bins.
+
+use super::philox::bound;
+use super::select::magnitude;
+use super::simd::vectorized;
+
+/// Bins that a histogram has at most, for long rows.
+const MOST_BINS: usize = 4096;
+
+/// The histogram covers so many powers of two below the largest magnitude; what is smaller shares a bin.
+const OCTAVES: u32 = 8;
+
+/// Copies of the histogram that take turns, since counting in one place twice in a row waits.
+const COPIES: usize = 4;
+
+/// Up to so many open elements of a row are counted one by one.
+const FEW: usize = 16;
+
+const DRAWS: f64 = 4_294_967_296.0;
+
+/// The law by which rows of one length are thinned.
+#[derive(Clone, Debug)]
+pub struct Law {
+    lowest: f64,
+    step: f64,
+    /// Draws below this one are kept, whatever their rank.
+    surely: u32,
+    /// Draws above this one are dropped, whatever their rank.
+    last: u32,
+    row_len: u32,
+}
+
+impl Law {
+    /// Probabilities from `density - epsilon` for the smallest element of a row to `density + epsilon` for
+    /// the largest, all within (0, 1).
+    ///
+    /// # Panics
+    /// If rows have a single element, whose rank means nothing, or more than u32 can count.
+    pub fn new(density: f64, epsilon: f64, row_len: usize) -> Self {
+        assert!(row_len > 1);
+        let clamped = |bound: u64| u32::try_from(bound).unwrap_or(u32::MAX);
+        Self {
+            lowest: density - epsilon,
+            step: 2.0 * epsilon / (row_len - 1) as f64,
+            surely: clamped(bound(density - epsilon.abs())),
+            last: clamped(bound(density + epsilon.abs()).saturating_sub(1)),
+            row_len: u32::try_from(row_len).expect("rows are shorter than 2^32"),
+        }
+    }
+
+    /// Whether large elements are kept more often than small ones, and not less often.
+    fn rises(&self) -> bool {
+        self.step > 0.0
+    }
+
+    #[inline(always)]
+    fn keeps(&self, draw: u32, rank: f64) -> bool {
+        f64::from(draw) < (self.lowest + self.step * rank) * DRAWS
+    }
+
+    /// Whether from this rank on a rising law keeps the draw, or a falling one drops it.
+    #[inline(always)]
+    fn turns(&self, draw: u32, rank: f64) -> bool {
+        self.keeps(draw, rank) == self.rises()
+    }
+
+    /// The first rank at which the verdict on a draw turns, or the row's length.
+    fn turn(&self, draw: u32) -> u32 {
+        let (mut low, mut high) = (0, self.row_len);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.turns(draw, f64::from(middle)) {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        low
+    }
+}
+
+/// Buffers for thinning rows, used again from row to row.
+pub struct Thinner {
+    magnitudes: Vec<u32>,
+    undecided: Vec<u32>,
+    /// Of every undecided element, the rank at which the verdict turns.
+    turns: Vec<u32>,
+    bins: Vec<u16>,
+    counts: Box<[[u32; MOST_BINS]; COPIES]>,
+    /// The first rank of each bin, and the row's length.
+    starts: Vec<u32>,
+    /// Undecided elements that their bins do not decide, with their turns.
+    open: Vec<(u32, u32)>,
+    order: Vec<u32>,
+}
+
+impl Default for Thinner {
+    fn default() -> Self {
+        Self {
+            magnitudes: Vec::new(),
+            undecided: Vec::new(),
+            turns: Vec::new(),
+            bins: Vec::new(),
+            counts: Box::new([[0; MOST_BINS]; COPIES]),
+            starts: Vec::new(),
+            open: Vec::new(),
+            order: Vec::new(),
+        }
+    }
+}
+
+impl Thinner {
+    /// Zeroes the elements of a row that the law drops. `draw` fills a slice with the draws of all
+    /// elements; it is not called for a row of zeros.
+    pub fn thin(
+        &mut self,
+        law: &Law,
+        values: &mut [f32],
+        draws: &mut Vec<u32>,
+        draw: impl FnOnce(&mut [u32]),
+    ) {
+        let n = values.len();
+        assert_eq!(n, law.row_len as usize);
+        self.magnitudes.resize(n, 0);
+        let largest = magnitudes(values, &mut self.magnitudes);
+        if largest == 0 {
+            return;
+        }
+        draws.resize(n, 0);
+        draw(draws);
+        drop_above(values, draws, law.last);
+        if law.surely > law.last {
+            return;
+        }
+        self.undecided.resize(n, 0);
+        let found = find_undecided(&self.magnitudes, draws, law.surely, law.last, &mut self.undecided);
+        self.undecided.truncate(found);
+        if found > 0 {
+            self.find_turns(law, draws);
+            self.count(largest);
+            self.decide_by_bins(law, values);
+            if self.open.len() <= FEW {
+                self.decide_by_counting(law, values);
+            } else {
+                self.decide_by_sorting(law, values);
+            }
+        }
+    }
+
+    fn find_turns(&mut self, law: &Law, draws: &[u32]) {
+        self.turns.clear();
+        self.turns.extend(self.undecided.iter().map(|i| draws[*i as usize]));
+        // Below this step, rounding could put the estimate off by more than the rank that is allowed for.
+        const LEAST_STEP: f64 = 1e-12;
+        if law.step.abs() < LEAST_STEP || law.row_len < 4 {
+            self.turns.iter_mut().for_each(|turn| *turn = law.turn(*turn));
+        } else {
+            estimate_turns(law, &mut self.turns);
+        }
+    }
+
+    /// Sorts the row's magnitudes into bins; zero has one of its own.
+    fn count(&mut self, largest: u32) {
+        let n = self.magnitudes.len();
+        let n_bins = (n / 2).next_power_of_two().clamp(64, MOST_BINS);
+        let least = largest.saturating_sub(OCTAVES << 23);
+        let mut shift = 0;
+        while (largest - least) >> shift >= n_bins as u32 - 1 {
+            shift += 1;
+        }
+        self.bins.resize(n, 0);
+        find_bins(&self.magnitudes, least, shift, &mut self.bins);
+        self.counts.iter_mut().for_each(|counts| counts[..n_bins].fill(0));
+        let (fours, rest) = self.bins.as_chunks::<COPIES>();
+        for four in fours {
+            for (counts, bin) in self.counts.iter_mut().zip(four) {
+                counts[*bin as usize % MOST_BINS] += 1;
+            }
+        }
+        for bin in rest {
+            self.counts[0][*bin as usize % MOST_BINS] += 1;
+        }
+        self.starts.resize(n_bins + 1, 0);
+        first_ranks(&self.counts, &mut self.starts);
+    }
+
+    fn decide_by_bins(&mut self, law: &Law, values: &mut [f32]) {
+        let rises = law.rises();
+        self.open.resize(self.undecided.len(), (0, 0));
+        let mut n_open = 0;
+        for (i, turn) in self.undecided.iter().zip(&self.turns) {
+            let at = *i as usize;
+            let bin = self.bins[at] as usize;
+            let (first, end) = (self.starts[bin], self.starts[bin + 1]);
+            let (is_above, is_below) = (first >= *turn, end <= *turn);
+            let is_dropped = if rises { is_below } else { is_above };
+            values[at] = if is_dropped { 0.0 } else { values[at] };
+            self.open[n_open] = (*i, *turn);
+            n_open += usize::from(!is_above & !is_below);
+        }
+        self.open.truncate(n_open);
+    }
+
+    fn decide_by_counting(&self, law: &Law, values: &mut [f32]) {
+        for (i, turn) in &self.open {
+            let at = *i as usize;
+            if (rank_of(&self.magnitudes, at) >= *turn) != law.rises() {
+                values[at] = 0.0;
+            }
+        }
+    }
+
+    /// Puts the elements of all bins that hold open elements in order.
+    fn decide_by_sorting(&mut self, law: &Law, values: &mut [f32]) {
+        // The counts have done their work; now they are the next free places of the bins at issue.
+        let [next, wanted, ..] = &mut *self.counts;
+        let n_bins = self.starts.len() - 1;
+        wanted[..n_bins].fill(0);
+        next[..n_bins].copy_from_slice(&self.starts[..n_bins]);
+        for (i, _) in &self.open {
+            wanted[self.bins[*i as usize] as usize] = 1;
+        }
+        self.order.resize(self.bins.len(), 0);
+        for (i, bin) in self.bins.iter().enumerate().rev() {
+            let bin = *bin as usize % MOST_BINS;
+            if wanted[bin] != 0 {
+                self.order[next[bin] as usize] = i as u32;
+                next[bin] += 1;
+            }
+        }
+        // From here on a bin's elements stand in the order of their indices, highest first; a stable sort
+        // by magnitude makes that the order of ranks. Then ranks take the places of the bins' numbers.
+        let ranks = &mut self.undecided;
+        ranks.resize(self.bins.len(), 0);
+        for bin in (0..n_bins).filter(|bin| wanted[*bin] != 0) {
+            let (first, end) = (self.starts[bin], self.starts[bin + 1]);
+            let members = &mut self.order[first as usize..end as usize];
+            members.sort_by_key(|i| self.magnitudes[*i as usize]);
+            for (rank, i) in (first..end).zip(members) {
+                ranks[*i as usize] = rank;
+            }
+        }
+        for (i, turn) in &self.open {
+            let at = *i as usize;
+            if (ranks[at] >= *turn) != law.rises() {
+                values[at] = 0.0;
+            }
+        }
+    }
+}
+
+/// The ranks before each bin, from counts that their copies share.
+fn first_ranks(counts: &[[u32; MOST_BINS]; COPIES], starts: &mut [u32]) {
+    let mut before = 0;
+    let n_bins = starts.len() - 1;
+    for bin in 0..n_bins.min(MOST_BINS) {
+        starts[bin] = before;
+        before += counts.iter().map(|counts| counts[bin]).sum::<u32>();
+    }
+    starts[n_bins] = before;
+}
+
+vectorized! {
+    /// Takes magnitudes and returns the largest.
+    fn magnitudes(values: &[f32], out: &mut [u32]) -> u32 {
+        let mut largest = 0;
+        for (out, value) in out.iter_mut().zip(values) {
+            *out = magnitude(*value);
+            largest = largest.max(*out);
+        }
+        largest
+    }
+
+    /// Zeroes the elements whose draw lies above `last`.
+    pub fn drop_above(values: &mut [f32], draws: &[u32], last: u32) {
+        for (value, draw) in values.iter_mut().zip(draws) {
+            *value = if *draw > last { 0.0 } else { *value };
+        }
+    }
+
+    /// Lists the elements that are not zero and whose draw is one of `first..=last`; returns how many.
+    fn find_undecided(magnitudes: &[u32], draws: &[u32], first: u32, last: u32, out: &mut [u32]) -> usize {
+        let (n, width) = (out.len(), last - first);
+        let (magnitudes, draws) = (&magnitudes[..n], &draws[..n]);
+        let mut found = 0;
+        for i in 0..n {
+            // The next one takes its place if this one is decided.
+            out[found] = i as u32;
+            found += usize::from((draws[i].wrapping_sub(first) <= width) & (magnitudes[i] != 0));
+        }
+        found
+    }
+
+    /// Replaces draws by the ranks at which their verdicts turn.
+    fn estimate_turns(law: &Law, draws: &mut [u32]) {
+        let scale = 1.0 / (law.step * DRAWS);
+        let lowest = law.lowest * DRAWS;
+        let highest = f64::from(law.row_len - 2);
+        for draw in draws {
+            let estimate = ((f64::from(*draw) - lowest) * scale).clamp(1.0, highest) as u32;
+            // The turn lies from one below the estimate to two above it.
+            let below = estimate - 1;
+            let not_yet = |rank: u32| u32::from(!law.turns(*draw, f64::from(rank)));
+            *draw = below + not_yet(below) + not_yet(below + 1) + not_yet(below + 2);
+        }
+    }
+
+    /// The bin of every element: 0 for zeros, 1 for magnitudes up to `least`, then in steps of a shift.
+    fn find_bins(magnitudes: &[u32], least: u32, shift: u32, out: &mut [u16]) {
+        for (bin, magnitude) in out.iter_mut().zip(magnitudes) {
+            let above = magnitude.saturating_sub(least) >> shift;
+            *bin = if *magnitude == 0 { 0 } else { above as u16 + 1 };
+        }
+    }
+
+    /// The exact rank of one element.
+    fn rank_of(magnitudes: &[u32], i: usize) -> u32 {
+        let own = magnitudes[i];
+        let mut rank = 0;
+        for other in &magnitudes[..i] {
+            rank += u32::from(*other < own);
+        }
+        for other in &magnitudes[i + 1..] {
+            rank += u32::from(*other <= own);
+        }
+        rank
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::philox::Stream;
+    use crate::kernels::simd::at_every_level;
+    use proptest::prelude::*;
+
+    /// The definition, by sorting.
+    fn by_sorting(values: &[f32], draws: &[u32], density: f64, epsilon: f64) -> Vec<f32> {
+        let mut order: Vec<usize> = (0..values.len()).collect();
+        order.sort_by(|a, b| values[*a].abs().total_cmp(&values[*b].abs()).then(b.cmp(a)));
+        let mut kept = vec![0.0; values.len()];
+        for (rank, i) in order.into_iter().enumerate() {
+            let p = density - epsilon + 2.0 * epsilon / (values.len() - 1) as f64 * rank as f64;
+            if u64::from(draws[i]) < bound(p) {
+                kept[i] = values[i];
+            }
+        }
+        kept
+    }
+
+    fn check(values: &[f32], draws: &[u32], density: f64, epsilon: f64) {
+        let expected = by_sorting(values, draws, density, epsilon);
+        at_every_level(|level| {
+            let law = Law::new(density, epsilon, values.len());
+            let (mut thinner, mut kept, mut buffer) = (Thinner::default(), values.to_vec(), Vec::new());
+            // Twice, since buffers are used again.
+            for _ in 0..2 {
+                kept.copy_from_slice(values);
+                thinner.thin(&law, &mut kept, &mut buffer, |out| out.copy_from_slice(draws));
+            }
+            assert_eq!(kept, expected, "{level:?}, density {density}, epsilon {epsilon}");
+        });
+    }
+
+    fn draws(n: usize, seed: u64) -> Vec<u32> {
+        let mut draws = vec![0; n];
+        Stream::derive(seed, "stage", 0, "tensor").fill(0, &mut draws);
+        draws
+    }
+
+    /// Rows as merges have them: few or many equal magnitudes, zeros, outliers, many powers of two.
+    fn value() -> impl Strategy<Value = f32> {
+        prop_oneof![
+            (-3i8..=3).prop_map(f32::from),
+            -1f32..1.0,
+            (-1f32..1.0, -60i32..20).prop_map(|(x, e)| x * 2f32.powi(e)),
+            Just(0.0),
+            Just(-0.0),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn thinning_is_sorting(
+            values in prop_oneof![
+                proptest::collection::vec(value(), 2..700),
+                proptest::collection::vec((-2i8..=2).prop_map(f32::from), 2..700),
+                proptest::collection::vec(1f32..1.0001, 2..700),
+            ],
+            density in 0.31f64..0.69,
+            epsilon in prop_oneof![-0.3f64..0.3, Just(0.0), -1e-9..1e-9, -1e-16..1e-16],
+            seed: u64,
+        ) {
+            check(&values, &draws(values.len(), seed), density, epsilon);
+        }
+    }
+
+    #[test]
+    fn long_rows_are_thinned_by_the_same_law() {
+        let random = draws(13_824, 1);
+        let noise: Vec<f32> = random.iter().map(|draw| *draw as f32 / 4e9 - 0.5).collect();
+        let steps: Vec<f32> = noise.iter().map(|x| (x * 12.0).round()).collect();
+        for values in [noise, steps, vec![1.0; 13_824]] {
+            for epsilon in [0.08, -0.2] {
+                check(&values, &draws(values.len(), 2), 0.5, epsilon);
+            }
+        }
+    }
+
+    #[test]
+    fn bounds_are_exact_to_the_last_draw() {
+        // Draws at, below and above every bound.
+        let values: Vec<f32> = (0..64).map(|i| ((i * 29) % 64) as f32).collect();
+        let (density, epsilon) = (0.5, 0.25);
+        for off in -1..=1i64 {
+            let at = |i: usize| bound(density - epsilon + 2.0 * epsilon / 63.0 * f64::from(values[i]));
+            let draws: Vec<u32> = (0..64).map(|i| (at(i) as i64 + off) as u32).collect();
+            check(&values, &draws, density, epsilon);
+        }
+    }
+}
