@@ -71,24 +71,32 @@ vectorized! {
 }
 
 /// The draws of `WIDE` neighbouring counters, in order.
+///
+/// Words are held in the lower halves of u64, as vector multiplication takes them; what gathers in the
+/// upper halves is cut off before it counts.
 #[inline(always)]
 fn wide(stream: &Stream, counter: u64) -> [u32; WIDE * LANES] {
-    let mut words = [[0; WIDE], [0; WIDE], [stream.high[0]; WIDE], [stream.high[1]; WIDE]];
+    const LOW: u64 = 0xffff_ffff;
+    let [mut c0, mut c1] = [[0; WIDE]; 2];
     for i in 0..WIDE {
-        [words[0][i], words[1][i]] = halves(counter + i as u64);
+        let counter = counter.wrapping_add(i as u64);
+        [c0[i], c1[i]] = [counter, counter >> 32];
     }
+    let [mut c2, mut c3] = stream.high.map(|word| [u64::from(word); WIDE]);
     let mut key = stream.key;
     for _ in 0..ROUNDS {
-        let [c0, c1, c2, c3] = words;
+        let [k0, k1] = key.map(u64::from);
         for i in 0..WIDE {
-            [words[0][i], words[1][i], words[2][i], words[3][i]] = round([c0[i], c1[i], c2[i], c3[i]], key);
+            let a = u64::from(MULTIPLIERS[0]) * (c0[i] & LOW);
+            let b = u64::from(MULTIPLIERS[1]) * (c2[i] & LOW);
+            [c0[i], c1[i], c2[i], c3[i]] = [b >> 32 ^ c1[i] ^ k0, b, a >> 32 ^ c3[i] ^ k1, a];
         }
         key = next_key(key);
     }
     let mut draws = [0; WIDE * LANES];
     for i in 0..WIDE {
-        for lane in 0..LANES {
-            draws[i * LANES + lane] = words[lane][i];
+        for (lane, word) in [c0[i], c1[i], c2[i], c3[i]].into_iter().enumerate() {
+            draws[i * LANES + lane] = word as u32;
         }
     }
     draws

@@ -6,6 +6,8 @@
 //! row's magnitudes bounds the rank, which mostly decides. What is still open is counted exactly, or,
 //! where equal magnitudes abound, found by sorting its bins.
 
+use std::hint::select_unpredictable;
+
 use super::philox::bound;
 use super::select::magnitude;
 use super::simd::vectorized;
@@ -144,7 +146,11 @@ impl Thinner {
         if found > 0 {
             self.find_turns(law, draws);
             self.count(largest);
-            self.decide_by_bins(law, values);
+            if law.rises() {
+                self.decide_by_bins::<true>(values);
+            } else {
+                self.decide_by_bins::<false>(values);
+            }
             if self.open.len() <= FEW {
                 self.decide_by_counting(law, values);
             } else {
@@ -186,25 +192,30 @@ impl Thinner {
         for bin in rest {
             self.counts[0][*bin as usize % MOST_BINS] += 1;
         }
-        self.starts.resize(n_bins + 1, 0);
-        first_ranks(&self.counts, &mut self.starts);
+        add_copies(&mut self.counts, n_bins);
+        self.starts.clear();
+        self.starts.push(0);
+        let mut end = 0;
+        self.starts.extend(self.counts[0][..n_bins].iter().map(|count| {
+            end += count;
+            end
+        }));
     }
 
-    fn decide_by_bins(&mut self, law: &Law, values: &mut [f32]) {
-        let rises = law.rises();
-        self.open.resize(self.undecided.len(), (0, 0));
-        let mut n_open = 0;
+    fn decide_by_bins<const RISES: bool>(&mut self, values: &mut [f32]) {
+        let (bins, starts) = (&self.bins[..values.len()], &self.starts[..]);
+        self.open.clear();
         for (i, turn) in self.undecided.iter().zip(&self.turns) {
             let at = *i as usize;
-            let bin = self.bins[at] as usize;
-            let (first, end) = (self.starts[bin], self.starts[bin + 1]);
-            let (is_above, is_below) = (first >= *turn, end <= *turn);
-            let is_dropped = if rises { is_below } else { is_above };
-            values[at] = if is_dropped { 0.0 } else { values[at] };
-            self.open[n_open] = (*i, *turn);
-            n_open += usize::from(!is_above & !is_below);
+            let bin = usize::from(bins[at]);
+            let (first, end) = (starts[bin], starts[bin + 1]);
+            // Half of the guesses of a branch would be wrong, and one comparison tells of first < turn < end.
+            let is_dropped = if RISES { end <= *turn } else { first >= *turn };
+            values[at] = f32::from_bits(select_unpredictable(is_dropped, 0, values[at].to_bits()));
+            if turn.wrapping_sub(first + 1) < end - first - 1 {
+                self.open.push((*i, *turn));
+            }
         }
-        self.open.truncate(n_open);
     }
 
     fn decide_by_counting(&self, law: &Law, values: &mut [f32]) {
@@ -255,17 +266,6 @@ impl Thinner {
     }
 }
 
-/// The ranks before each bin, from counts that their copies share.
-fn first_ranks(counts: &[[u32; MOST_BINS]; COPIES], starts: &mut [u32]) {
-    let mut before = 0;
-    let n_bins = starts.len() - 1;
-    for bin in 0..n_bins.min(MOST_BINS) {
-        starts[bin] = before;
-        before += counts.iter().map(|counts| counts[bin]).sum::<u32>();
-    }
-    starts[n_bins] = before;
-}
-
 vectorized! {
     /// Takes magnitudes and returns the largest.
     fn magnitudes(values: &[f32], out: &mut [u32]) -> u32 {
@@ -286,15 +286,32 @@ vectorized! {
 
     /// Lists the elements that are not zero and whose draw is one of `first..=last`; returns how many.
     fn find_undecided(magnitudes: &[u32], draws: &[u32], first: u32, last: u32, out: &mut [u32]) -> usize {
-        let (n, width) = (out.len(), last - first);
-        let (magnitudes, draws) = (&magnitudes[..n], &draws[..n]);
+        const BITS: usize = u64::BITS as usize;
+        let width = last - first;
         let mut found = 0;
-        for i in 0..n {
-            // The next one takes its place if this one is decided.
-            out[found] = i as u32;
-            found += usize::from((draws[i].wrapping_sub(first) <= width) & (magnitudes[i] != 0));
+        for (run, (magnitudes, draws)) in magnitudes.chunks(BITS).zip(draws.chunks(BITS)).enumerate() {
+            let mut mask = 0;
+            for (bit, (magnitude, draw)) in magnitudes.iter().zip(draws).enumerate() {
+                let is_undecided = (draw.wrapping_sub(first) <= width) & (*magnitude != 0);
+                mask |= u64::from(is_undecided) << bit;
+            }
+            while mask != 0 {
+                out[found] = (run * BITS) as u32 + mask.trailing_zeros();
+                found += 1;
+                mask &= mask - 1;
+            }
         }
         found
+    }
+
+    /// Adds up the copies of a histogram into the first.
+    fn add_copies(counts: &mut [[u32; MOST_BINS]; COPIES], n_bins: usize) {
+        let [sums, copies @ ..] = counts;
+        for copy in copies {
+            for (sum, count) in sums[..n_bins].iter_mut().zip(copy) {
+                *sum += *count;
+            }
+        }
     }
 
     /// Replaces draws by the ranks at which their verdicts turn.
