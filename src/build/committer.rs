@@ -10,6 +10,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use super::BuildError;
+use crate::disk::DirectWriter;
 use crate::store::blob::Content;
 use crate::store::index::{ActionRow, MemoRow, Place};
 use crate::store::{Finished, Kept, Store, StoreError};
@@ -160,6 +161,7 @@ fn write(
     store: &Store,
     waiting: &Waiting,
 ) -> Result<(), StoreError> {
+    let mut writer = DirectWriter::default();
     for job in receiver {
         let next = match job {
             Job::Memo(row) => Written::Memo(row),
@@ -169,7 +171,7 @@ fn write(
                 let kept = match (place, content) {
                     (Some(place), _) => Kept::Elsewhere(place),
                     (None, Some(content)) if !store.holds(&row.digest, row.n_bytes) => {
-                        Kept::Blob(store.seal(content)?)
+                        Kept::Blob(store.seal(content, &mut writer)?)
                     }
                     (None, _) => Kept::Nowhere,
                 };

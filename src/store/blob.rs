@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::StoreError;
 use crate::digest::Digest;
-use crate::disk;
+use crate::disk::{self, DirectWriter};
 use crate::mapping::Mapping;
 
 /// The outcome of looking for a blob.
@@ -58,12 +58,21 @@ impl BlobFile {
         write().map_err(StoreError::io("write", &self.path))
     }
 
+    /// Writes the whole content, in long runs past the page cache.
+    pub fn write_all(&self, bytes: &[u8], writer: &mut DirectWriter) -> Result<(), StoreError> {
+        let mut write = || {
+            disk::step("write", &self.path)?;
+            writer.write_all_at(&self.file, bytes, 0)
+        };
+        write().map_err(StoreError::io("write", &self.path))
+    }
+
     /// Maps the file, which must not be written any more.
     pub fn map(&self) -> Result<Mapping, StoreError> {
         Mapping::of_store_file(&self.file).map_err(StoreError::io("map", &self.path))
     }
 
-    /// Ends writing. The disk starts to take the bytes in, but nobody waits for it yet.
+    /// Ends writing.
     pub fn seal(self) -> Result<SealedBlob, StoreError> {
         let Self { path, file } = self;
         let protect = || {
@@ -71,7 +80,6 @@ impl BlobFile {
             file.set_permissions(Permissions::from_mode(0o444))
         };
         protect().map_err(StoreError::io("protect", &path))?;
-        disk::start_writing_out(&file);
         Ok(SealedBlob(path))
     }
 }

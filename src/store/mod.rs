@@ -31,6 +31,7 @@ use lock::{StoreLock, Wait};
 use session::Session;
 
 use crate::digest::Digest;
+use crate::disk::DirectWriter;
 
 /// The version of everything below the cache directory; other versions' folders are left alone.
 pub const STORE_VERSION: &str = "v1";
@@ -188,12 +189,12 @@ impl Store {
     ///
     /// # Errors
     /// Also if the store is read-only.
-    pub fn seal(&self, content: Content) -> Result<SealedBlob, StoreError> {
+    pub fn seal(&self, content: Content, writer: &mut DirectWriter) -> Result<SealedBlob, StoreError> {
         match content {
             Content::File(blob) => Ok(blob),
             Content::Bytes(bytes) => {
                 let blob = self.new_blob()?;
-                blob.write_at(0, &bytes)?;
+                blob.write_all(&bytes, writer)?;
                 blob.seal()
             }
         }
