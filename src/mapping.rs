@@ -25,6 +25,18 @@ impl Mapping {
         let map = unsafe { memmap2::Mmap::map(file)? };
         Ok(Self(Some(map)))
     }
+
+    /// Maps a range of an output's shard that is still in the making: nobody else has been told of it,
+    /// the range is complete, and the map is dropped before the shard gets its place.
+    pub fn of_region(file: &File, offset: u64, n_bytes: usize) -> io::Result<Self> {
+        if n_bytes == 0 {
+            return Ok(Self(None));
+        }
+        // SAFETY: the file is new and its length was fixed when it was made. Until it is published only
+        // this process writes to it, and to ranges other than this one.
+        let map = unsafe { memmap2::MmapOptions::new().offset(offset).len(n_bytes).map(file)? };
+        Ok(Self(Some(map)))
+    }
 }
 
 impl Deref for Mapping {

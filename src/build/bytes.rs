@@ -41,6 +41,14 @@ impl Bytes {
         }
     }
 
+    /// How many of them take memory.
+    pub fn in_memory(&self) -> u64 {
+        match self {
+            Self::Memory(bytes) => bytes.len() as u64,
+            Self::Mapped(_) | Self::Source { .. } | Self::Joined(_) => 0,
+        }
+    }
+
     /// The same bytes, in memory.
     pub fn into_memory(self) -> Result<Self, ModelError> {
         match self {

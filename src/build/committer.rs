@@ -4,16 +4,18 @@
 //! so that the disk is never idle; the committer makes many results durable at a time. Nothing in a build
 //! waits for a commit but its end: consumers read results from memory or from the temporary file.
 
+use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use super::BuildError;
+use super::{BuildError, Bytes, Region};
 use crate::disk::DirectWriter;
+use crate::plan::NodeId;
 use crate::store::blob::Content;
 use crate::store::index::{ActionRow, MemoRow, Place};
-use crate::store::{Finished, Kept, Store, StoreError};
+use crate::store::{Finished, Kept, Store};
 
 /// A commit is not made larger once it holds this many bytes.
 const BATCH_BYTES: u64 = 256 << 20;
@@ -30,10 +32,22 @@ const WRITTEN: usize = 1024;
 enum Job {
     /// A finished action; its result in full where the store is to hold it.
     Action(ActionRow, Option<Content>, Option<Place>),
+    /// A finished action whose result goes to a place outside the store.
+    Delivery(NodeId, Bytes, Delivered),
     Memo(MemoRow),
     /// Answered once everything sent before is committed.
     Flush(Sender<()>),
 }
+
+/// A result that is where the output will have it. Its action is committed when the output is.
+#[derive(Debug)]
+pub struct Delivered {
+    pub row: ActionRow,
+    pub region: Region,
+}
+
+/// Everything delivered so far.
+pub type Deliveries = Arc<Mutex<HashMap<NodeId, Delivered>>>;
 
 /// A job after its bytes were written.
 enum Written {
@@ -47,6 +61,7 @@ pub struct Committer {
     sender: Sender<Job>,
     waiting: Arc<Waiting>,
     limit: u64,
+    deliveries: Deliveries,
 }
 
 /// Bytes in memory that wait for the writer.
@@ -67,7 +82,7 @@ type Check<'a> = &'a (dyn Fn() -> Result<(), BuildError> + Sync);
 
 /// The threads behind a committer.
 pub struct Workers<'scope> {
-    writer: ScopedJoinHandle<'scope, Result<(), StoreError>>,
+    writer: ScopedJoinHandle<'scope, Result<(), BuildError>>,
     committer: ScopedJoinHandle<'scope, Result<(), BuildError>>,
 }
 
@@ -80,7 +95,7 @@ impl Workers<'_> {
         let committed = self.committer.join().expect("the committer does not panic");
         let written = self.writer.join().expect("the writer does not panic");
         committed?;
-        Ok(written?)
+        written
     }
 }
 
@@ -95,16 +110,17 @@ impl Committer {
         let (sender, receiver) = channel();
         let (written, to_commit) = sync_channel(WRITTEN);
         let waiting = Arc::new(Waiting::default());
-        let shared = Arc::clone(&waiting);
+        let deliveries = Deliveries::default();
+        let (shared, delivered) = (Arc::clone(&waiting), Arc::clone(&deliveries));
         let writer = scope.spawn(move || {
-            let result = write(&receiver, &written, store, &shared);
+            let result = write(&receiver, &written, store, &shared, &delivered);
             drop(receiver);
             // Whoever waits for room must not wait forever: the closed channel stops it.
             shared.set(|bytes| *bytes = 0);
             result
         });
         let committer = scope.spawn(move || commit(&to_commit, store, check));
-        (Self { sender, waiting, limit }, Workers { writer, committer })
+        (Self { sender, waiting, limit, deliveries }, Workers { writer, committer })
     }
 
     /// Hands over a finished action, with its result if the store is to hold it, and perhaps a place that
@@ -118,13 +134,36 @@ impl Committer {
         content: Option<Content>,
         place: Option<Place>,
     ) -> Result<(), BuildError> {
+        self.wait_for_room(content.as_ref().map_or(0, in_memory));
+        self.send(Job::Action(row, content, place))
+    }
+
+    /// Hands over a finished action whose result belongs into a region; what is not in memory is in its
+    /// region already.
+    ///
+    /// # Errors
+    /// If a worker has stopped; its own result says why.
+    pub fn deliver(&self, node: NodeId, bytes: Bytes, delivered: Delivered) -> Result<(), BuildError> {
+        self.wait_for_room(bytes.in_memory());
+        self.send(Job::Delivery(node, bytes, delivered))
+    }
+
+    /// What was delivered so far; complete after a flush.
+    pub fn delivered(&self) -> MutexGuard<'_, HashMap<NodeId, Delivered>> {
+        self.deliveries.lock().expect("no thread panics with it")
+    }
+
+    /// The same, to be looked at when the committer is gone.
+    pub fn everything_delivered(&self) -> Deliveries {
+        Arc::clone(&self.deliveries)
+    }
+
+    fn wait_for_room(&self, n_bytes: u64) {
         let mut bytes = self.waiting.bytes.lock().expect("no thread panics with it");
         while *bytes > self.limit {
             bytes = self.waiting.fewer.wait(bytes).expect("no thread panics with it");
         }
-        *bytes += content.as_ref().map_or(0, in_memory);
-        drop(bytes);
-        self.send(Job::Action(row, content, place))
+        *bytes += n_bytes;
     }
 
     /// Hands over what a range of a source held.
@@ -154,18 +193,27 @@ fn in_memory(content: &Content) -> u64 {
     }
 }
 
-/// Writes results to temporary files of the store.
+/// Writes results to temporary files of the store, or to where they belong.
 fn write(
     receiver: &Receiver<Job>,
     written: &SyncSender<Written>,
     store: &Store,
     waiting: &Waiting,
-) -> Result<(), StoreError> {
+    deliveries: &Deliveries,
+) -> Result<(), BuildError> {
     let mut writer = DirectWriter::default();
     for job in receiver {
         let next = match job {
             Job::Memo(row) => Written::Memo(row),
             Job::Flush(done) => Written::Flush(done),
+            Job::Delivery(node, bytes, delivered) => {
+                if let Bytes::Memory(bytes) = &bytes {
+                    delivered.region.write_all(bytes, &mut writer)?;
+                }
+                deliveries.lock().expect("no thread panics with it").insert(node, delivered);
+                waiting.set(|waiting| *waiting -= bytes.in_memory());
+                continue;
+            }
             Job::Action(row, content, place) => {
                 let freed = content.as_ref().map_or(0, in_memory);
                 let kept = match (place, content) {
@@ -216,4 +264,23 @@ fn commit(receiver: &Receiver<Written>, store: &Store, check: Check<'_>) -> Resu
         }
     }
     Ok(())
+}
+
+/// Of a build that failed, so many bytes of final results are taken into the store; it should end soon.
+const GIVEN_BACK: u64 = 1 << 30;
+
+/// Commits delivered results that will not be published, with their bytes.
+pub fn give_back(deliveries: &Deliveries, store: &Store) -> Result<(), BuildError> {
+    let deliveries = deliveries.lock().expect("no thread panics with it");
+    let (mut finished, mut total) = (Vec::new(), 0);
+    for Delivered { row, region } in deliveries.values() {
+        total += row.n_bytes;
+        if total > GIVEN_BACK {
+            break;
+        }
+        if let Some(blob) = region.rescue(row.digest, store)? {
+            finished.push(Finished { row: row.clone(), kept: Kept::Blob(blob) });
+        }
+    }
+    Ok(store.commit(finished, Vec::new())?)
 }

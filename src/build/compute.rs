@@ -3,11 +3,11 @@
 use rayon::prelude::*;
 
 use super::geometry::{Geometry, LeafSpan};
-use super::{BuildError, Bytes};
+use super::{BuildError, Bytes, Region};
 use crate::kernels::convert;
 use crate::methods::{Kernel, Leaf, Operation, Pass};
 use crate::store::Store;
-use crate::store::blob::{BlobFile, Content};
+use crate::store::blob::Content;
 use crate::tensor::{Dtype, TensorSpec};
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ pub enum Target<'a> {
     Memory,
     /// A temporary file of the store, for results that memory cannot hold.
     File(&'a Store),
+    /// Where the result will stay.
+    Region(&'a Region),
 }
 
 /// One tensor's computation.
@@ -31,12 +33,15 @@ pub struct Computation<'a> {
     pub proceed: &'a (dyn Fn() -> Result<(), BuildError> + Sync),
 }
 
-/// A result's bytes, to be read on, and what is to be kept of it.
-pub type Computed = (Bytes, Content);
+/// A result's bytes, to be read on, and what the store is to keep of it: nothing of what is in a region.
+pub type Computed = (Bytes, Option<Content>);
+
+/// Takes bytes with their offset.
+type Write<'a> = &'a (dyn Fn(u64, &[u8]) -> Result<(), BuildError> + Sync);
 
 fn in_memory(bytes: Vec<u8>) -> Computed {
     let bytes = Arc::new(bytes);
-    (Bytes::Memory(Arc::clone(&bytes)), Content::Bytes(bytes))
+    (Bytes::Memory(Arc::clone(&bytes)), Some(Content::Bytes(bytes)))
 }
 
 /// Why a computation has no result.
@@ -84,7 +89,16 @@ impl Computation<'_> {
                 }
                 Ok(in_memory(bytes))
             }
-            Target::File(store) => self.emit_to_file(&geometry, &*kernel, store),
+            Target::File(store) => {
+                let file = store.new_blob()?;
+                self.emit_to(&geometry, &*kernel, &|offset, bytes| Ok(file.write_at(offset, bytes)?))?;
+                let mapping = file.map()?;
+                Ok((Bytes::Mapped(Arc::new(mapping)), Some(Content::File(file.seal()?))))
+            }
+            Target::Region(region) => {
+                self.emit_to(&geometry, &*kernel, &|offset, bytes| region.write_at(offset, bytes))?;
+                Ok((Bytes::Mapped(Arc::new(region.map()?)), None))
+            }
         }
     }
 
@@ -181,13 +195,8 @@ impl Computation<'_> {
         Ok(in_memory(bytes))
     }
 
-    fn emit_to_file(
-        &self,
-        geometry: &Geometry,
-        kernel: &dyn Kernel,
-        store: &Store,
-    ) -> Result<Computed, Failure> {
-        let file = store.new_blob()?;
+    /// Hands the result to `write`, block by block, in any order and on any thread.
+    fn emit_to(&self, geometry: &Geometry, kernel: &dyn Kernel, write: Write<'_>) -> Result<(), Failure> {
         let size = self.output.dtype.size();
         let emit = |(scratch, block): &mut (Scratch, Vec<u8>),
                     leaves: std::ops::Range<usize>|
@@ -204,10 +213,13 @@ impl Computation<'_> {
                 at = end;
             }
             if geometry.is_contiguous() {
-                return Ok(file.write_at((first.start * size) as u64, block)?);
+                return Ok(write((first.start * size) as u64, block)?);
             }
             // The blocks of strided tensors are single leaves.
-            write_columns(&file, first, block, size)
+            for (run, column) in first.columns().zip(block.chunks(first.rows * size)) {
+                write((run.start * size) as u64, column)?;
+            }
+            Ok(())
         };
         let blocks = geometry.blocks();
         let scratch = || (self.scratch(), Vec::new());
@@ -217,8 +229,7 @@ impl Computation<'_> {
             let mut scratch = scratch();
             blocks.into_iter().try_for_each(|leaves| emit(&mut scratch, leaves))?;
         }
-        let mapping = file.map()?;
-        Ok((Bytes::Mapped(Arc::new(mapping)), Content::File(file.seal()?)))
+        Ok(())
     }
 
     /// Encodes the leaf's result into `encoded`; strided leaves column by column.
@@ -295,11 +306,4 @@ fn transposed(values: &[f32], rows: usize, row_len: usize) -> Vec<f32> {
         }
     }
     columns
-}
-
-fn write_columns(file: &BlobFile, span: LeafSpan, encoded: &[u8], size: usize) -> Result<(), Failure> {
-    for (run, bytes) in span.columns().zip(encoded.chunks(span.rows * size)) {
-        file.write_at((run.start * size) as u64, bytes)?;
-    }
-    Ok(())
 }

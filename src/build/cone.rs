@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::committer::Delivered;
 use super::compute::{Computation, Failure, Target};
 use super::status::source_range;
 use super::{Build, BuildError, Bytes, Event, Outcome, Settled};
@@ -175,9 +176,9 @@ impl<'b, 'a> Cone<'b, 'a> {
         let digests = digests(&settled);
         let stage = self.stage_name(action);
         let cached = context.recipe.stage(action.stage).cache;
-        let held = !cached && self.build.is_output(node);
         let undefined =
             |problem| BuildError::Arithmetic { stage: stage.clone(), tensor: action.tensor.clone(), problem };
+        let (mut region, mut held) = (None, false);
         let (digest, bytes, content) = match &action.task {
             Task::Identical { inputs } => {
                 if let Some(other) = digests.iter().position(|digest| *digest != digests[0]) {
@@ -210,7 +211,13 @@ impl<'b, 'a> Cone<'b, 'a> {
                     proceed: &proceed,
                 };
                 let large = action.spec.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
-                let target = if large || held { Target::File(context.store) } else { Target::Memory };
+                region = context.outlet.region(node)?;
+                held = !cached && region.is_none() && self.build.is_output(node);
+                let target = match &region {
+                    Some(region) if large => Target::Region(region),
+                    None if large || held => Target::File(context.store),
+                    _ => Target::Memory,
+                };
                 let (bytes, content) = computation.run(target).map_err(|failure| match failure {
                     Failure::Build(error) => error,
                     Failure::Undefined(problem) => undefined(problem),
@@ -220,7 +227,7 @@ impl<'b, 'a> Cone<'b, 'a> {
                     Bytes::Mapped(mapping) => Digest::of(mapping),
                     Bytes::Source { .. } | Bytes::Joined(_) => unreachable!("a result is not a source"),
                 };
-                (digest, bytes, Some(content))
+                (digest, bytes, content)
             }
         };
         self.build.executed.fetch_add(1, Ordering::Relaxed);
@@ -231,14 +238,18 @@ impl<'b, 'a> Cone<'b, 'a> {
         });
         self.warm.insert(node, bytes.clone());
         if held {
-            self.build.held.lock().expect("no thread panics with it").insert(node, bytes);
+            self.build.held.lock().expect("no thread panics with it").insert(node, bytes.clone());
         }
         let key = key::action_key(plan, node, &digests);
         let manifest = key::action_manifest(plan, node, &digests);
         let row = ActionRow { key, digest, n_bytes: action.spec.n_bytes() as u64, manifest };
-        let content = content.filter(|_| cached);
-        let place = content.as_ref().and_then(|_| self.build.source_place(&digest));
-        self.build.committer.keep(row, content, place)?;
+        let place = if cached { self.build.source_place(&digest) } else { None };
+        match region {
+            Some(region) if place.is_none() => {
+                self.build.committer.deliver(node, bytes, Delivered { row, region })?;
+            }
+            _ => self.build.committer.keep(row, content.filter(|_| cached), place)?,
+        }
         Ok(digest)
     }
 

@@ -10,10 +10,12 @@ mod compute;
 mod cone;
 mod event;
 mod geometry;
+mod outlet;
 pub mod reasons;
 pub mod status;
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -23,6 +25,7 @@ use rayon::prelude::*;
 
 pub use bytes::Bytes;
 pub use event::{Event, Events};
+pub use outlet::{Outlet, Region};
 
 use crate::digest::{ActionKey, Digest};
 use crate::model::ModelError;
@@ -30,9 +33,10 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::shard::Shard;
 use crate::plan::{Model, Node, NodeId, Plan, Source};
 use crate::recipe::Recipe;
-use crate::store::index::{FileRange, Place, Snapshot};
+use crate::store::blob::SealedBlob;
+use crate::store::index::{ActionRow, FileRange, Place, Snapshot};
 use crate::store::{Store, StoreError};
-use committer::Committer;
+use committer::{Committer, Delivered};
 use cone::Cone;
 
 /// Why a build stopped. What had been finished by then is kept.
@@ -52,6 +56,8 @@ pub enum BuildError {
         "stage `{stage}`, tensor `{tensor}`: computed other bytes than an earlier build did of the same inputs; the memory, the processor or the cache is damaged"
     )]
     NotReproducible { stage: String, tensor: String },
+    #[error("cannot {action} {}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("interrupted; what was finished is kept, build again to go on")]
     Interrupted,
 }
@@ -64,6 +70,8 @@ pub struct Context<'a> {
     pub models: &'a [Model],
     pub checkpoints: &'a [Arc<Checkpoint>],
     pub store: &'a Store,
+    /// Where final results go.
+    pub outlet: &'a dyn Outlet,
     /// The most bytes that results waiting to be written may take in memory.
     pub memory: u64,
     /// Whether sources are read even where the store remembers what they held.
@@ -175,6 +183,18 @@ impl<'a> Build<'a> {
         self.executed.load(Ordering::Relaxed)
     }
 
+    /// The row of an action whose result was delivered to the outlet. Nothing has been committed of it.
+    pub fn delivered(&self, node: NodeId) -> Option<ActionRow> {
+        self.committer.delivered().get(&node).map(|delivered| delivered.row.clone())
+    }
+
+    /// Takes what was delivered into the store after all.
+    pub fn rescue(&self, node: NodeId) -> Result<Option<SealedBlob>, BuildError> {
+        let delivered = self.committer.delivered();
+        let Some(Delivered { row, region }) = delivered.get(&node) else { return Ok(None) };
+        region.rescue(row.digest, self.context.store)
+    }
+
     /// Whether a settled node's bytes are a result that the store has to keep: no source holds them.
     pub fn is_kept_result(&self, node: NodeId) -> bool {
         match &self.context.plan.graph[node] {
@@ -275,8 +295,13 @@ pub fn with_build<T, E: From<BuildError>>(
     };
     std::thread::scope(|scope| {
         let (committer, workers) = Committer::start(scope, store, memory / 4, &sources_unchanged);
+        let delivered = committer.everything_delivered();
         let result = Build::new(context, committer).map_err(E::from).and_then(|build| body(&build));
         let committed = workers.join();
+        if (committed.is_err() || result.is_err()) && sources_unchanged().is_ok() {
+            // There is an error to tell of already.
+            let _ = committer::give_back(&delivered, store);
+        }
         // A failure to commit is the cause of what went wrong after it.
         committed.map_err(E::from)?;
         result

@@ -112,7 +112,9 @@ fn workspace_code(error: &WorkspaceError) -> u8 {
         | WorkspaceError::Threads { .. }
         | WorkspaceError::Output(
             OutputError::Io { .. }
-            | OutputError::Build(BuildError::Store(_) | BuildError::Model(ModelError::Io { .. })),
+            | OutputError::Build(
+                BuildError::Io { .. } | BuildError::Store(_) | BuildError::Model(ModelError::Io { .. }),
+            ),
         ) => IO,
         WorkspaceError::Recipe { .. }
         | WorkspaceError::Model(_)

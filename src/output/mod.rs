@@ -4,6 +4,7 @@
 //! same is taken over as it is.
 
 pub mod card;
+pub mod delivery;
 mod extras;
 pub mod lock;
 pub mod locked;
@@ -16,6 +17,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use delivery::Delivery;
 use staging::Staging;
 
 use crate::build::{Build, BuildError};
@@ -115,8 +117,15 @@ pub fn check_free(dir: &Path) -> Result<(), OutputError> {
 }
 
 impl Output<'_> {
-    /// Brings the directory up to date with a settled build.
-    pub fn write(&self, build: &Build<'_>, store: &Store) -> Result<Written, OutputError> {
+    /// Brings the directory up to date with a settled build; `number` is the output's among the build's.
+    pub fn write(
+        &self,
+        number: usize,
+        delivery: &Delivery,
+        build: &Build<'_>,
+        store: &Store,
+    ) -> Result<Written, OutputError> {
+        let staging = delivery.staging(number);
         check_free(self.dir)?;
         let shards = sharding::cut(&self.stage.tensors, self.shard_bytes);
         let current = if self.rehash {
@@ -130,10 +139,14 @@ impl Output<'_> {
         let mut written = Written { shards: shards.len(), ..Written::default() };
         let is_current = current.iter().all(Option::is_some) && unchanged.iter().all(|same| *same);
         if is_current && others.stale == 0 {
+            store.hand_over(shards::delivered(self, build), Vec::new(), Vec::new())?;
             return Ok(written);
         }
         shards::rescue(self, &shards, &current, build, store)?;
-        let staging = Staging::start(self.dir)?;
+        let staging = match staging {
+            Some(staging) => staging,
+            None => Staging::start(self.dir)?,
+        };
         let keep = |name: &OsStr| staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)));
         for name in &others.theirs {
             keep(name)?;
@@ -149,6 +162,8 @@ impl Output<'_> {
         for (shard, current) in shards.iter().zip(current) {
             identities.push(match current {
                 Some(identity) => {
+                    // What came for it anyway is the same.
+                    let _ = fs::remove_file(staging.path(&shard.file));
                     keep(OsStr::new(&shard.file))?;
                     identity
                 }

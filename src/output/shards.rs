@@ -18,13 +18,13 @@ use super::sharding::ShardPlan;
 use super::{Output, OutputError};
 use crate::build::{Build, Bytes};
 use crate::digest::Digest;
-use crate::disk;
+use crate::disk::{self, DirectWriter};
 use crate::identity::Identity;
 use crate::model::ModelError;
 use crate::model::shard::Shard;
 use crate::store::Store;
 use crate::store::blob::SealedBlob;
-use crate::store::index::{FileRange, Place, RangeContent, Snapshot};
+use crate::store::index::{ActionRow, FileRange, Place, RangeContent, Snapshot};
 
 /// Longer than the step in which common file systems stamp files.
 const STAMP_STEP: Duration = Duration::from_millis(20);
@@ -71,7 +71,19 @@ fn identity_if_header_is(path: &Path, header: &[u8]) -> Option<Identity> {
     (found == header).then_some(identity)
 }
 
-/// Writes a shard to a new file and makes it durable.
+/// Makes a shard's file, with its header and room for everything else.
+pub(super) fn create(shard: &ShardPlan, path: &Path) -> io::Result<File> {
+    disk::step("create", path)?;
+    let file = File::options().read(true).write(true).create_new(true).open(path)?;
+    // Claims all room at once, so that a full disk is noticed before anything is computed for it.
+    disk::step("allocate", path)?;
+    allocate(&file, shard.n_bytes)?;
+    disk::step("write", path)?;
+    file.write_all_at(&shard.header, 0)?;
+    Ok(file)
+}
+
+/// Fills a shard with what was not delivered to it and makes it durable.
 pub(super) fn write(
     output: &Output<'_>,
     shard: &ShardPlan,
@@ -79,52 +91,36 @@ pub(super) fn write(
     build: &Build<'_>,
 ) -> Result<Identity, OutputError> {
     let failed = |error| OutputError::io("write", &output.dir.join(&shard.file))(error);
-    let create = || {
-        disk::step("create", path)?;
-        let file = File::create(path)?;
-        // Claims all room at once, so that a full disk is noticed before anything is computed for it.
-        disk::step("allocate", path)?;
-        allocate(&file, shard.n_bytes)?;
-        disk::step("write", path)?;
-        file.write_all_at(&shard.header, 0)?;
-        Ok(file)
-    };
-    let file = create().map_err(failed)?;
-    shard.tensors.par_iter().try_for_each(|(tensor, _, offset)| {
+    if !path.exists() {
+        create(shard, path).map_err(failed)?;
+    }
+    // Each thread has a handle of its own, to write past the page cache.
+    let open = || (File::options().write(true).open(path), DirectWriter::default());
+    shard.tensors.par_iter().try_for_each_init(open, |(file, writer), (tensor, _, offset)| {
         let node = output.stage.nodes[tensor.as_str()];
-        match build.bytes(node)? {
-            Bytes::Memory(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
-            Bytes::Mapped(bytes) => file.write_all_at(&bytes, *offset).map_err(failed),
-            source @ (Bytes::Source { .. } | Bytes::Joined(_)) => {
-                copy_source(&source, build.settled(node).digest, &file, *offset, &failed)
-            }
+        if build.delivered(node).is_some() {
+            return Ok::<(), OutputError>(());
         }
+        let file = file.as_ref().map_err(|error| failed(error.kind().into()))?;
+        let bytes = build.bytes(node)?;
+        let mut write = |at, block: &[u8]| writer.write_all_at(file, block, offset + at).map_err(failed);
+        // The store has checked what is its own; a source must still be what was hashed.
+        let Some(shard) = bytes.shard() else { return bytes.blocks(write) };
+        if copy_checked(&bytes, build.settled(node).digest, &mut write)? {
+            return Ok(());
+        }
+        Err(ModelError::Changed { path: shard.path.clone() }.into())
     })?;
+    let file = File::open(path).map_err(failed)?;
     disk::step("sync", path).and_then(|()| file.sync_all()).map_err(failed)?;
     Ok(Identity::of(&file.metadata().map_err(failed)?))
-}
-
-/// Copies a source tensor, checking that it still is what was hashed.
-fn copy_source(
-    source: &Bytes,
-    digest: Digest,
-    file: &File,
-    offset: u64,
-    failed: &(dyn Fn(io::Error) -> OutputError + Sync),
-) -> Result<(), OutputError> {
-    let write = |at, block: &[u8]| file.write_all_at(block, offset + at).map_err(failed);
-    let is_sound = copy_checked(source, digest, write)?;
-    match source.shard() {
-        Some(shard) if !is_sound => Err(ModelError::Changed { path: shard.path.clone() }.into()),
-        _ => Ok(()),
-    }
 }
 
 /// Hands bytes over block by block, each with its offset; says whether they were what the digest names.
 fn copy_checked(
     bytes: &Bytes,
     digest: Digest,
-    write: impl Fn(u64, &[u8]) -> Result<(), OutputError>,
+    mut write: impl FnMut(u64, &[u8]) -> Result<(), OutputError>,
 ) -> Result<bool, OutputError> {
     let mut hasher = blake3::Hasher::new();
     bytes.blocks(|offset, block| {
@@ -179,6 +175,7 @@ pub(super) fn remember(
         // A stamp of whole seconds comes from a file system whose step is longer than was waited for.
         let has_fine_stamps = identity.modified % 1_000_000_000 != 0;
         if !untouched || !has_fine_stamps {
+            take_back(output, shard, build, store)?;
             continue;
         }
         for (tensor, spec, offset) in &shard.tensors {
@@ -190,7 +187,31 @@ pub(super) fn remember(
             }
         }
     }
-    Ok(store.hand_over(memo, places)?)
+    Ok(store.hand_over(delivered(output, build), memo, places)?)
+}
+
+/// The rows of all actions whose results were delivered to an output.
+pub(super) fn delivered(output: &Output<'_>, build: &Build<'_>) -> Vec<ActionRow> {
+    output.stage.nodes.values().filter_map(|node| build.delivered(*node)).collect()
+}
+
+/// Takes results of a shard whose state cannot be told by its stamps into the store.
+fn take_back(
+    output: &Output<'_>,
+    shard: &ShardPlan,
+    build: &Build<'_>,
+    store: &Store,
+) -> Result<(), OutputError> {
+    let mut files = Vec::new();
+    for (tensor, ..) in &shard.tensors {
+        let node = output.stage.nodes[tensor.as_str()];
+        if build.is_kept_result(node)
+            && let Some(blob) = build.rescue(node)?
+        {
+            files.push((digest_of(output, build, tensor), blob));
+        }
+    }
+    Ok(store.publish(files)?)
 }
 
 /// Takes results into the store that only this directory holds, before the files that hold them go.

@@ -231,12 +231,18 @@ impl Store {
         blob::publish(&self.root, named.collect())
     }
 
-    /// Gives up blobs whose bytes are held elsewhere, after noting where; remembers ranges with them.
-    pub fn hand_over(&self, memo: Vec<MemoRow>, places: Vec<PlaceRow>) -> Result<(), StoreError> {
+    /// Gives up blobs whose bytes are held elsewhere, after noting where; remembers ranges and the actions
+    /// that made them.
+    pub fn hand_over(
+        &self,
+        rows: Vec<ActionRow>,
+        memo: Vec<MemoRow>,
+        places: Vec<PlaceRow>,
+    ) -> Result<(), StoreError> {
         if self.is_read_only() {
             return Ok(());
         }
-        self.index.commit(&[], &memo, &places)?;
+        self.index.commit(&rows, &memo, &places)?;
         for (digest, _) in &places {
             sweep::remove(&self.blob_path(digest))?;
         }

@@ -11,9 +11,10 @@ use crate::build::{Build, Context, Event, Events, Outcome, with_build};
 use crate::digest::Digest;
 use crate::history::{self, OutputRecord, Record};
 use crate::output::card::{Card, license_of};
+use crate::output::delivery::Delivery;
 use crate::output::locked::{Locked, differences};
 use crate::output::{Output, OutputError, Written, check_free, lock};
-use crate::recipe::{Recipe, StageId};
+use crate::recipe::Recipe;
 use crate::store::lock::Wait;
 use crate::store::{Store, StoreError};
 use crate::upkeep::{Limits, Swept, sweep};
@@ -107,12 +108,19 @@ impl Workspace {
             .build()
             .map_err(|source| WorkspaceError::Threads { jobs: self.jobs, source })?;
         let locked: HashMap<_, _> = locks.iter().flat_map(Locked::source_digests).collect();
+        // From a read-only store nothing can be kept, so nothing can have to be delivered.
+        let delivery = if store.is_read_only() {
+            Delivery::none()
+        } else {
+            Delivery::new(plan, &dirs, self.shard_bytes)
+        };
         let context = Context {
             recipe,
             plan,
             models,
             checkpoints,
             store: &store,
+            outlet: &delivery,
             memory: self.memory,
             rehash,
             locked,
@@ -131,8 +139,8 @@ impl Workspace {
                     })?;
                 }
                 let mut outputs = Vec::new();
-                for (target, dir) in plan.targets.iter().zip(&dirs) {
-                    outputs.push(self.write(request, *target, dir, build, &store)?);
+                for (number, dir) in dirs.iter().enumerate() {
+                    outputs.push(self.write(request, number, dir, &delivery, build, &store)?);
                 }
                 let mut report = Report {
                     number: None,
@@ -178,12 +186,14 @@ impl Workspace {
     fn write(
         &self,
         request: &Request<'_>,
-        target: StageId,
+        number: usize,
         dir: &Path,
+        delivery: &Delivery,
         build: &Build<'_>,
         store: &Store,
     ) -> Result<OutputReport, WorkspaceError> {
         let Request { recipe, planned: Planned { plan, models, checkpoints }, rehash, .. } = *request;
+        let target = plan.targets[number];
         let stage = plan.stage(target);
         let stages = lock::needed_by(recipe, plan, target);
         let licenses: Vec<Option<String>> =
@@ -202,7 +212,7 @@ impl Workspace {
             lock: lock::text(recipe, models, plan, target, build),
             rehash,
         };
-        let written = output.write(build, store)?;
+        let written = output.write(number, delivery, build, store)?;
         let of =
             |outcome| stage.nodes.values().filter(|node| build.settled(**node).outcome == outcome).count();
         Ok(OutputReport {

@@ -32,7 +32,7 @@ fn write_model(dir: &Path, seed: u16) {
 
 fn recipe(t: &str) -> String {
     format!(
-        "name: mean\nmerge_method: linear\nmodels: [{{model: ./a}}, {{model: ./b}}]\nparameters: {{weight: 0.5}}\n\
+        "name: mean\nmerge_method: linear\nmodels: [{{model: ./a, parameters: {{weight: {t}}}}}, {{model: ./b, parameters: {{weight: 0.5}}}}]\n\
          ---\nname: blend\nmerge_method: slerp\nbase_model: ./a\nmodels: [{{model: mean}}]\n\
          parameters: {{t: {t}}}\n"
     )

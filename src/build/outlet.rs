@@ -1,0 +1,84 @@
+//! Where final results go: straight into the files that will hold them, instead of through the store.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::BuildError;
+use crate::digest::Digest;
+use crate::disk::{self, DirectWriter};
+use crate::mapping::Mapping;
+use crate::plan::NodeId;
+use crate::store::Store;
+use crate::store::blob::SealedBlob;
+
+/// Whoever writes the outputs of a build, as the build sees it.
+pub trait Outlet: Sync {
+    /// The place that waits for a node's bytes, if there is one.
+    fn region(&self, node: NodeId) -> Result<Option<Region>, BuildError>;
+}
+
+/// A range of a file that nobody else has been told of yet.
+#[derive(Clone, Debug)]
+pub struct Region {
+    pub path: PathBuf,
+    /// For blocks that come from several threads.
+    pub file: Arc<File>,
+    /// The same file, for whole results that one thread writes past the page cache.
+    pub direct: Arc<File>,
+    pub offset: u64,
+    pub n_bytes: usize,
+}
+
+impl Region {
+    /// Writes bytes at an offset from the region's start. Writers of separate ranges may run at the same
+    /// time.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), BuildError> {
+        let write = || {
+            disk::step("write", &self.path)?;
+            self.file.write_all_at(bytes, self.offset + offset)
+        };
+        write().map_err(self.failed("write"))
+    }
+
+    /// Writes the whole region. Only for one thread of the process.
+    pub fn write_all(&self, bytes: &[u8], writer: &mut DirectWriter) -> Result<(), BuildError> {
+        let mut write = || {
+            disk::step("write", &self.path)?;
+            writer.write_all_at(&self.direct, bytes, self.offset)
+        };
+        write().map_err(self.failed("write"))
+    }
+
+    /// Maps the region, which must not be written any more.
+    pub fn map(&self) -> Result<Mapping, BuildError> {
+        Mapping::of_region(&self.file, self.offset, self.n_bytes).map_err(self.failed("map"))
+    }
+
+    /// Copies the region's bytes into the store, if they are those of a digest.
+    pub fn rescue(&self, digest: Digest, store: &Store) -> Result<Option<SealedBlob>, BuildError> {
+        const BLOCK: usize = 1 << 20;
+        let blob = store.new_blob()?;
+        let (mut hasher, mut block) = (blake3::Hasher::new(), vec![0; BLOCK.min(self.n_bytes)]);
+        for start in (0..self.n_bytes).step_by(BLOCK) {
+            let block = &mut block[..BLOCK.min(self.n_bytes - start)];
+            let at = start as u64;
+            self.file.read_exact_at(block, self.offset + at).map_err(self.failed("read"))?;
+            hasher.update(block);
+            blob.write_at(at, block)?;
+        }
+        if Digest::from(hasher.finalize()) == digest { Ok(Some(blob.seal()?)) } else { Ok(None) }
+    }
+
+    fn failed<'s>(&'s self, action: &'static str) -> impl FnOnce(io::Error) -> BuildError + 's {
+        BuildError::io(action, &self.path)
+    }
+}
+
+impl BuildError {
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+        move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+}

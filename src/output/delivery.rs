@@ -1,0 +1,112 @@
+//! Shards in the making while a build still runs: final results are written where they will stay.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use super::OutputError;
+use super::sharding::{self, ShardPlan};
+use super::shards::create;
+use super::staging::Staging;
+use crate::build::{BuildError, Outlet, Region};
+use crate::plan::{NodeId, Plan, StagePlan};
+
+/// The new versions of all output directories of a build.
+pub struct Delivery {
+    outputs: Vec<Mutex<Incoming>>,
+    /// For every node that exactly one output holds: the output, the shard in it and the tensor's place.
+    places: HashMap<NodeId, Place>,
+}
+
+#[derive(Clone, Copy)]
+struct Place {
+    output: usize,
+    shard: usize,
+    offset: u64,
+    n_bytes: usize,
+}
+
+/// The new version of one directory.
+struct Incoming {
+    dir: PathBuf,
+    shards: Vec<ShardPlan>,
+    staging: Option<Staging>,
+    /// Of every shard, the handles that its regions are written through.
+    files: Vec<Option<[Arc<File>; 2]>>,
+}
+
+impl Delivery {
+    /// Expects the results of the plan's targets, each for its directory. Nothing is made before the first
+    /// of them comes.
+    pub fn new(plan: &Plan, dirs: &[PathBuf], shard_bytes: u64) -> Self {
+        let (mut outputs, mut places, mut shared) = (Vec::new(), HashMap::new(), HashSet::new());
+        for (output, (target, dir)) in plan.targets.iter().zip(dirs).enumerate() {
+            let StagePlan { tensors, nodes, .. } = plan.stage(*target);
+            let shards = sharding::cut(tensors, shard_bytes);
+            for (shard, planned) in shards.iter().enumerate() {
+                for (tensor, spec, offset) in &planned.tensors {
+                    let place = Place { output, shard, offset: *offset, n_bytes: spec.n_bytes() };
+                    if places.insert(nodes[tensor], place).is_some() {
+                        shared.insert(nodes[tensor]);
+                    }
+                }
+            }
+            let files = shards.iter().map(|_| None).collect();
+            outputs.push(Mutex::new(Incoming { dir: dir.clone(), shards, staging: None, files }));
+        }
+        // What is wanted in two places goes through the store.
+        places.retain(|node, _| !shared.contains(node));
+        Self { outputs, places }
+    }
+
+    /// Expects nothing.
+    pub fn none() -> Self {
+        Self { outputs: Vec::new(), places: HashMap::new() }
+    }
+
+    /// Ends the delivery for one output: its new version, if any of it came.
+    pub(super) fn staging(&self, output: usize) -> Option<Staging> {
+        let mut incoming = self.outputs.get(output)?.lock().expect("no thread panics with it");
+        incoming.files.fill(None);
+        incoming.staging.take()
+    }
+}
+
+impl Outlet for Delivery {
+    fn region(&self, node: NodeId) -> Result<Option<Region>, BuildError> {
+        let Some(Place { output, shard, offset, n_bytes }) = self.places.get(&node).copied() else {
+            return Ok(None);
+        };
+        let mut incoming = self.outputs[output].lock().expect("no thread panics with it");
+        let Incoming { dir, shards, staging, files } = &mut *incoming;
+        let staging = match staging {
+            Some(staging) => staging,
+            None => staging.insert(Staging::start(dir).map_err(flatten)?),
+        };
+        let path = staging.path(&shards[shard].file);
+        let [file, direct] = match &files[shard] {
+            Some(files) => files.clone(),
+            None => {
+                let open = open(&shards[shard], &path).map_err(BuildError::io("write", &path))?;
+                files[shard].insert(open).clone()
+            }
+        };
+        Ok(Some(Region { path, file, direct, offset, n_bytes }))
+    }
+}
+
+fn open(shard: &ShardPlan, path: &Path) -> io::Result<[Arc<File>; 2]> {
+    let file = create(shard, path)?;
+    let direct = File::options().write(true).open(path)?;
+    Ok([Arc::new(file), Arc::new(direct)])
+}
+
+fn flatten(error: OutputError) -> BuildError {
+    match error {
+        OutputError::Build(error) => error,
+        OutputError::Io { action, path, source } => BuildError::Io { action, path, source },
+        _ => unreachable!("folders and files fail to be made by I/O alone"),
+    }
+}
