@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{BuildError, Bytes, Region};
+use super::{BuildError, Bytes, Events, Region, spanned};
 use crate::disk::DirectWriter;
 use crate::plan::NodeId;
 use crate::store::blob::Content;
@@ -106,20 +106,21 @@ impl Committer {
         store: &'scope Store,
         limit: u64,
         check: Check<'scope>,
+        events: &'scope dyn Events,
     ) -> (Self, Workers<'scope>) {
         let (sender, receiver) = channel();
         let (written, to_commit) = sync_channel(WRITTEN);
         let waiting = Arc::new(Waiting::default());
         let deliveries = Deliveries::default();
         let (shared, delivered) = (Arc::clone(&waiting), Arc::clone(&deliveries));
-        let writer = scope.spawn(move || {
-            let result = write(&receiver, &written, store, &shared, &delivered);
+        let writer = spawn(scope, "writer", move || {
+            let result = write(&receiver, &written, store, &shared, &delivered, events);
             drop(receiver);
             // Whoever waits for room must not wait forever: the closed channel stops it.
             shared.set(|bytes| *bytes = 0);
             result
         });
-        let committer = scope.spawn(move || commit(&to_commit, store, check));
+        let committer = spawn(scope, "committer", move || commit(&to_commit, store, check, events));
         (Self { sender, waiting, limit, deliveries }, Workers { writer, committer })
     }
 
@@ -186,6 +187,15 @@ impl Committer {
     }
 }
 
+fn spawn<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> ScopedJoinHandle<'scope, T> {
+    let builder = std::thread::Builder::new().name(name.to_owned());
+    builder.spawn_scoped(scope, work).expect("the system has room for two more threads")
+}
+
 fn in_memory(content: &Content) -> u64 {
     match content {
         Content::Bytes(bytes) => bytes.len() as u64,
@@ -200,6 +210,7 @@ fn write(
     store: &Store,
     waiting: &Waiting,
     deliveries: &Deliveries,
+    events: &dyn Events,
 ) -> Result<(), BuildError> {
     let mut writer = DirectWriter::default();
     for job in receiver {
@@ -208,7 +219,7 @@ fn write(
             Job::Flush(done) => Written::Flush(done),
             Job::Delivery(node, bytes, delivered) => {
                 if let Bytes::Memory(bytes) = &bytes {
-                    delivered.region.write_all(bytes, &mut writer)?;
+                    spanned(events, "write to shard", "", || delivered.region.write_all(bytes, &mut writer))?;
                 }
                 deliveries.lock().expect("no thread panics with it").insert(node, delivered);
                 waiting.set(|waiting| *waiting -= bytes.in_memory());
@@ -219,7 +230,7 @@ fn write(
                 let kept = match (place, content) {
                     (Some(place), _) => Kept::Elsewhere(place),
                     (None, Some(content)) if !store.holds(&row.digest, row.n_bytes) => {
-                        Kept::Blob(store.seal(content, &mut writer)?)
+                        Kept::Blob(spanned(events, "write blob", "", || store.seal(content, &mut writer))?)
                     }
                     (None, _) => Kept::Nowhere,
                 };
@@ -236,7 +247,12 @@ fn write(
 }
 
 /// Commits what was written, many results at a time.
-fn commit(receiver: &Receiver<Written>, store: &Store, check: Check<'_>) -> Result<(), BuildError> {
+fn commit(
+    receiver: &Receiver<Written>,
+    store: &Store,
+    check: Check<'_>,
+    events: &dyn Events,
+) -> Result<(), BuildError> {
     while let Ok(first) = receiver.recv() {
         let (mut actions, mut memo, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
         let started = Instant::now();
@@ -257,7 +273,7 @@ fn commit(receiver: &Receiver<Written>, store: &Store, check: Check<'_>) -> Resu
             next = if is_full || !flushed.is_empty() { None } else { receiver.recv_timeout(left).ok() };
         }
         check()?;
-        store.commit(actions, memo)?;
+        spanned(events, "sync and commit", "", || store.commit(actions, memo))?;
         for done in flushed {
             // Nobody waits any more where the build has failed meanwhile.
             let _ = done.send(());

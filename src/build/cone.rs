@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::committer::Delivered;
 use super::compute::{Computation, Failure, Target};
 use super::status::source_range;
-use super::{Build, BuildError, Bytes, Event, Outcome, Settled};
+use super::{Build, BuildError, Bytes, Event, Outcome, Settled, spanned};
 use crate::digest::Digest;
 use crate::kernels::convert;
 use crate::plan::{Action, Node, NodeId, Source, Task, key};
@@ -61,7 +61,9 @@ impl<'b, 'a> Cone<'b, 'a> {
         let action = match &context.plan.graph[node] {
             Node::Source(source) if self.parallel => return Ok(self.build.source_bytes(source)),
             Node::Source(source) => {
-                let bytes = self.build.source_bytes(source).into_memory()?;
+                let bytes = spanned(context.events, "read source", &source.tensor, || {
+                    self.build.source_bytes(source).into_memory()
+                })?;
                 self.warm.insert(node, bytes.clone());
                 return Ok(bytes);
             }
@@ -104,7 +106,9 @@ impl<'b, 'a> Cone<'b, 'a> {
                 // What is read to be hashed is at hand for computing; large tensors are read again, block
                 // by block.
                 let bytes = self.bytes(node)?;
-                let content = self.examine(source, &bytes)?;
+                let events = self.build.context.events;
+                let content =
+                    spanned(events, "hash source", &source.tensor, || self.examine(source, &bytes))?;
                 if range.identity.is_settled(started) {
                     self.build.committer.remember((range, content))?;
                 }
@@ -196,7 +200,7 @@ impl<'b, 'a> Cone<'b, 'a> {
                 let bytes = Bytes::Joined(Arc::new(parts));
                 (bytes.digest()?, bytes, None)
             }
-            Task::Compute { operation, compute, .. } => {
+            Task::Compute { method, operation, compute, .. } => {
                 let mut inputs = Vec::with_capacity(input_nodes.len());
                 for input in &input_nodes {
                     inputs.push((self.bytes(*input)?, plan.graph[*input].spec().dtype));
@@ -218,15 +222,18 @@ impl<'b, 'a> Cone<'b, 'a> {
                     None if large || held => Target::File(context.store),
                     _ => Target::Memory,
                 };
-                let (bytes, content) = computation.run(target).map_err(|failure| match failure {
-                    Failure::Build(error) => error,
-                    Failure::Undefined(problem) => undefined(problem),
-                })?;
-                let digest = match &bytes {
+                let run = || computation.run(target);
+                let (bytes, content) =
+                    spanned(context.events, method.name, &format!("{stage}: {}", action.tensor), run)
+                        .map_err(|failure| match failure {
+                            Failure::Build(error) => error,
+                            Failure::Undefined(problem) => undefined(problem),
+                        })?;
+                let digest = spanned(context.events, "hash result", &action.tensor, || match &bytes {
                     Bytes::Memory(bytes) => Digest::of(bytes),
                     Bytes::Mapped(mapping) => Digest::of(mapping),
                     Bytes::Source { .. } | Bytes::Joined(_) => unreachable!("a result is not a source"),
-                };
+                });
                 (digest, bytes, content)
             }
         };

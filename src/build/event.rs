@@ -1,5 +1,7 @@
 //! What a build tells while it runs. Whoever listens decides what to show.
 
+use std::time::Instant;
+
 use crate::digest::Digest;
 
 /// One thing that happened.
@@ -15,6 +17,8 @@ pub enum Event<'a> {
     Reused { stage: &'a str, tensor: &'a str },
     /// A blob was damaged and has been removed; what needs it is made again.
     Damaged { digest: Digest },
+    /// The current thread has been busy with something since `began`.
+    Span { what: &'static str, of: &'a str, began: Instant },
     /// The store's index was damaged and has been put aside; the build starts over.
     IndexDamaged { problem: &'a str },
 }
@@ -28,4 +32,12 @@ impl<F: Fn(Event<'_>) + Sync> Events for F {
     fn event(&self, event: Event<'_>) {
         self(event);
     }
+}
+
+/// Does some work and tells of the time that it took.
+pub fn spanned<T>(events: &dyn Events, what: &'static str, of: &str, work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let result = work();
+    events.event(Event::Span { what, of, began });
+    result
 }

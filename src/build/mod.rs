@@ -24,7 +24,7 @@ use petgraph::unionfind::UnionFind;
 use rayon::prelude::*;
 
 pub use bytes::Bytes;
-pub use event::{Event, Events};
+pub use event::{Event, Events, spanned};
 pub use outlet::{Outlet, Region};
 
 use crate::digest::{ActionKey, Digest};
@@ -155,7 +155,7 @@ impl<'a> Build<'a> {
         }
         small.into_par_iter().try_for_each(|nodes| Cone::new(self, nodes, false).settle())?;
         // Whoever asks for bytes from here on finds them in the store.
-        self.committer.flush()
+        spanned(self.context.events, "wait for commits", "", || self.committer.flush())
     }
 
     /// The bytes of a settled node, run again if the store has lost them.
@@ -181,6 +181,11 @@ impl<'a> Build<'a> {
     /// The number of actions run so far, those whose results the store had lost included.
     pub fn executed(&self) -> usize {
         self.executed.load(Ordering::Relaxed)
+    }
+
+    /// Whoever listens to the build.
+    pub fn events(&self) -> &dyn Events {
+        self.context.events
     }
 
     /// The row of an action whose result was delivered to the outlet. Nothing has been committed of it.
@@ -287,14 +292,14 @@ pub fn with_build<T, E: From<BuildError>>(
 ) -> Result<T, E> {
     let store = context.store;
     let checkpoints = context.checkpoints;
-    let memory = context.memory;
+    let (memory, events) = (context.memory, context.events);
     // Nothing computed from a source that changed meanwhile may be kept under the digest it had.
     let sources_unchanged = || {
         let mut shards = checkpoints.iter().flat_map(|checkpoint| &checkpoint.shards);
         shards.try_for_each(|shard| shard.check_unchanged()).map_err(BuildError::from)
     };
     std::thread::scope(|scope| {
-        let (committer, workers) = Committer::start(scope, store, memory / 4, &sources_unchanged);
+        let (committer, workers) = Committer::start(scope, store, memory / 4, &sources_unchanged, events);
         let delivered = committer.everything_delivered();
         let result = Build::new(context, committer).map_err(E::from).and_then(|build| body(&build));
         let committed = workers.join();

@@ -105,6 +105,9 @@ pub struct BuildArgs {
     /// Fail with exit code 5 rather than wait while another process removes results from the cache
     #[arg(long)]
     pub no_wait: bool,
+    /// Write down which thread did what when, for chrome://tracing or ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io;
+use std::path::{Path, PathBuf};
 
 use crate::build::BuildError;
 use crate::model::ModelError;
@@ -40,6 +41,8 @@ pub enum CliError {
     Interrupted { message: String, code: u8 },
     #[error("cannot read {path}")]
     Config { path: String, source: io::Error },
+    #[error("cannot write the trace {}", path.display())]
+    Trace { path: PathBuf, source: io::Error },
     /// Whoever read our output has had enough.
     #[error("the output was closed")]
     Pipe,
@@ -53,11 +56,15 @@ impl From<io::Error> for CliError {
 }
 
 impl CliError {
+    pub fn trace(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Trace { path: path.to_owned(), source }
+    }
+
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => USAGE,
             Self::Findings(_) | Self::Wrong(_) => WRONG,
-            Self::Config { .. } => IO,
+            Self::Config { .. } | Self::Trace { .. } => IO,
             Self::Pipe => 0,
             Self::Interrupted { code, .. } => *code,
             Self::Workspace(error) => workspace_code(error),

@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod error;
 mod progress;
+mod trace;
 mod ui;
 
 use std::process::ExitCode;

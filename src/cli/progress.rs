@@ -130,6 +130,7 @@ impl Events for Progress<'_> {
                     ));
                 }
             }
+            Event::Span { .. } => {}
             Event::Damaged { digest } => {
                 if self.ui.json {
                     self.json(&json!({ "event": "damaged", "digest": digest.to_string() }));

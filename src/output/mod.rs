@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use delivery::Delivery;
 use staging::Staging;
 
-use crate::build::{Build, BuildError};
+use crate::build::{Build, BuildError, spanned};
 use crate::model::ModelError;
 use crate::plan::StagePlan;
 use crate::store::{Store, StoreError};
@@ -170,14 +170,19 @@ impl Output<'_> {
                 None => {
                     written.shards_written += 1;
                     written.bytes_written += shard.n_bytes;
-                    shards::write(self, shard, &staging.path(&shard.file), build)?
+                    let path = staging.path(&shard.file);
+                    spanned(build.events(), "fill and sync shard", &shard.file, || {
+                        shards::write(self, shard, &path, build)
+                    })?
                 }
             });
         }
         written.changed = true;
         shards::let_stamps_age(&identities);
-        let dir = staging.publish()?;
-        shards::remember(self, &dir, &shards, &identities, build, store)?;
+        let dir = spanned(build.events(), "put output in place", "", || staging.publish())?;
+        spanned(build.events(), "remember output", "", || {
+            shards::remember(self, &dir, &shards, &identities, build, store)
+        })?;
         Ok(written)
     }
 

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{Planned, Workspace, WorkspaceError, now, recipe_id, stage_names};
 use crate::build::reasons::{Reason, reason, roots};
-use crate::build::{Build, Context, Event, Events, Outcome, with_build};
+use crate::build::{Build, Context, Event, Events, Outcome, spanned, with_build};
 use crate::digest::Digest;
 use crate::history::{self, OutputRecord, Record};
 use crate::output::card::{Card, license_of};
@@ -102,7 +102,7 @@ impl Workspace {
             }
         }
         let wait = || events.event(Event::Waiting);
-        let store = Store::open(&self.cache, self.wait(&wait))?;
+        let store = spanned(events, "open store", "", || Store::open(&self.cache, self.wait(&wait)))?;
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(self.jobs)
             .build()
@@ -155,7 +155,7 @@ impl Workspace {
                     report.ran > 0 || report.outputs.iter().any(|output| output.written.changed);
                 // What was served from a read-only store cannot be noted in it.
                 if did_something && !store.is_read_only() {
-                    self.record(request, build, &store, &mut report)?;
+                    spanned(events, "record build", "", || self.record(request, build, &store, &mut report))?;
                 } else if !store.is_read_only() {
                     history::note_use(store.index(), &recipe_id(recipe), now())?;
                 }

@@ -1,14 +1,17 @@
 //! `lamarck build`.
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use serde_json::json;
 
 use super::{Ready, Signals, read, read_again, ready};
+use crate::build::{Event, Events};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::progress::Progress;
+use crate::cli::trace::Trace;
 use crate::cli::ui::{Ui, bytes, plural};
 use crate::workspace::{OutputReport, Report, Request};
 
@@ -16,6 +19,7 @@ use crate::workspace::{OutputReport, Report, Request};
 const REASONS_SHOWN: usize = 3;
 
 pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    let started = Instant::now();
     let flags = Flags {
         jobs: args.jobs,
         memory: args.memory,
@@ -43,6 +47,13 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     let signals = Signals::listen();
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
+    let trace = match &args.trace {
+        Some(path) => Some((path, Trace::create(path, started, &progress).map_err(CliError::trace(path))?)),
+        None => None,
+    };
+    if let Some((_, trace)) = &trace {
+        trace.event(Event::Span { what: "read recipe and headers", of: "", began: started });
+    }
     let result = workspace.build(&Request {
         recipe: &recipe,
         planned: &planned,
@@ -50,10 +61,13 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         locked: args.locked,
         repeats: repeats.as_ref(),
         rehash: args.rehash,
-        events: &progress,
+        events: trace.as_ref().map_or(&progress as &dyn Events, |(_, trace)| trace),
         interrupted: &signals.interrupted,
     });
     progress.finish();
+    if let Some((path, trace)) = trace {
+        trace.finish().map_err(CliError::trace(path))?;
+    }
     let report = result.map_err(|error| signals.explain(error))?;
     if report.damaged_rows > 0 && !ui.json {
         let rows = report.damaged_rows;
