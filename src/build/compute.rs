@@ -161,9 +161,23 @@ impl Computation<'_> {
     }
 
     fn emit_to_memory(&self, geometry: &Geometry, kernel: &dyn Kernel) -> Result<Computed, Failure> {
-        let mut bytes = vec![0; self.output.n_bytes()];
         let blocks = geometry.blocks();
         let size = self.output.dtype.size();
+        if !self.parallel {
+            let mut bytes = Vec::with_capacity(self.output.n_bytes());
+            let mut scratch = self.scratch();
+            for leaves in blocks {
+                (self.proceed)()?;
+                for index in leaves {
+                    let (span, at) = (geometry.leaf(index), bytes.len());
+                    // Zeroed a leaf at a time, so that the cache has it when it is written to.
+                    bytes.resize(at + span.len() * size, 0);
+                    self.emit_leaf(kernel, index, span, &mut scratch, &mut bytes[at..])?;
+                }
+            }
+            return Ok(in_memory(bytes));
+        }
+        let mut bytes = vec![0; self.output.n_bytes()];
         // Blocks are neighbours, so each has a run of the result to itself.
         let mut runs = Vec::with_capacity(blocks.len());
         let mut rest = bytes.as_mut_slice();
@@ -186,12 +200,7 @@ impl Computation<'_> {
             }
             Ok(())
         };
-        if self.parallel {
-            runs.into_par_iter().try_for_each_init(|| self.scratch(), emit)?;
-        } else {
-            let mut scratch = self.scratch();
-            runs.into_iter().try_for_each(|run| emit(&mut scratch, run))?;
-        }
+        runs.into_par_iter().try_for_each_init(|| self.scratch(), emit)?;
         Ok(in_memory(bytes))
     }
 

@@ -29,6 +29,8 @@ const DRAWS: f64 = 4_294_967_296.0;
 /// The law by which rows of one length are thinned.
 #[derive(Clone, Debug)]
 pub struct Law {
+    /// The bound of rank 0 and the distance between bounds, in draws: exactly 2^32 times the
+    /// probabilities.
     lowest: f64,
     step: f64,
     /// Draws below this one are kept, whatever their rank.
@@ -48,8 +50,8 @@ impl Law {
         assert!(row_len > 1);
         let clamped = |bound: u64| u32::try_from(bound).unwrap_or(u32::MAX);
         Self {
-            lowest: density - epsilon,
-            step: 2.0 * epsilon / (row_len - 1) as f64,
+            lowest: (density - epsilon) * DRAWS,
+            step: 2.0 * epsilon / (row_len - 1) as f64 * DRAWS,
             surely: clamped(bound(density - epsilon.abs())),
             last: clamped(bound(density + epsilon.abs()).saturating_sub(1)),
             row_len: u32::try_from(row_len).expect("rows are shorter than 2^32"),
@@ -63,7 +65,7 @@ impl Law {
 
     #[inline(always)]
     fn keeps(&self, draw: u32, rank: f64) -> bool {
-        f64::from(draw) < (self.lowest + self.step * rank) * DRAWS
+        f64::from(draw) < self.lowest + self.step * rank
     }
 
     /// Whether from this rank on a rising law keeps the draw, or a falling one drops it.
@@ -163,7 +165,7 @@ impl Thinner {
         self.turns.clear();
         self.turns.extend(self.undecided.iter().map(|i| draws[*i as usize]));
         // Below this step, rounding could put the estimate off by more than the rank that is allowed for.
-        const LEAST_STEP: f64 = 1e-12;
+        const LEAST_STEP: f64 = 1e-12 * DRAWS;
         if law.step.abs() < LEAST_STEP || law.row_len < 4 {
             self.turns.iter_mut().for_each(|turn| *turn = law.turn(*turn));
         } else {
@@ -316,11 +318,9 @@ vectorized! {
 
     /// Replaces draws by the ranks at which their verdicts turn.
     fn estimate_turns(law: &Law, draws: &mut [u32]) {
-        let scale = 1.0 / (law.step * DRAWS);
-        let lowest = law.lowest * DRAWS;
-        let highest = f64::from(law.row_len - 2);
+        let (scale, highest) = (1.0 / law.step, f64::from(law.row_len - 2));
         for draw in draws {
-            let estimate = ((f64::from(*draw) - lowest) * scale).clamp(1.0, highest) as u32;
+            let estimate = ((f64::from(*draw) - law.lowest) * scale).clamp(1.0, highest) as u32;
             // The turn lies from one below the estimate to two above it.
             let below = estimate - 1;
             let not_yet = |rank: u32| u32::from(!law.turns(*draw, f64::from(rank)));

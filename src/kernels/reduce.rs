@@ -65,27 +65,28 @@ fn every_pair<const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [f
 #[inline(always)]
 fn triangle<const N: usize, const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [f64]) {
     let n = vectors[0].len();
-    let vectors: [&[f32]; N] = std::array::from_fn(|i| &vectors[i][..n]);
-    let base = if BASED { &base[..n] } else { base };
+    let n_chunks = n / LANES;
+    let chunks: [&[[f32; LANES]]; N] = std::array::from_fn(|i| &vectors[i][..n].as_chunks().0[..n_chunks]);
+    let base_chunks = if BASED { &base[..n].as_chunks().0[..n_chunks] } else { &[][..] };
     let mut lanes = [[[0.0; LANES]; N]; N];
-    let whole = n / LANES * LANES;
-    for start in (0..whole).step_by(LANES) {
+    for chunk in 0..n_chunks {
+        let of_base: [f32; LANES] = if BASED { base_chunks[chunk] } else { [0.0; LANES] };
         let mut values = [[0.0; LANES]; N];
         for i in 0..N {
-            for lane in 0..LANES {
-                let value = vectors[i][start + lane];
-                values[i][lane] = f64::from(if BASED { value - base[start + lane] } else { value });
-            }
+            values[i] = widened::<BASED>(&chunks[i][chunk], &of_base);
         }
         add_products(&values, &mut lanes);
     }
     // What is missing of the last lanes counts as zero.
+    let rest = |vector: &[f32]| {
+        let mut lanes = [0.0; LANES];
+        lanes[..n % LANES].copy_from_slice(&vector[n_chunks * LANES..n]);
+        lanes
+    };
+    let of_base = if BASED { rest(base) } else { [0.0; LANES] };
     let mut values = [[0.0; LANES]; N];
     for i in 0..N {
-        for (lane, at) in (whole..n).enumerate() {
-            let value = vectors[i][at];
-            values[i][lane] = f64::from(if BASED { value - base[at] } else { value });
-        }
+        values[i] = widened::<BASED>(&rest(vectors[i]), &of_base);
     }
     add_products(&values, &mut lanes);
     let mut at = 0;
@@ -95,6 +96,15 @@ fn triangle<const N: usize, const BASED: bool>(base: &[f32], vectors: &[&[f32]],
             at += 1;
         }
     }
+}
+
+#[inline(always)]
+fn widened<const BASED: bool>(values: &[f32; LANES], base: &[f32; LANES]) -> [f64; LANES] {
+    let mut wide = [0.0; LANES];
+    for lane in 0..LANES {
+        wide[lane] = f64::from(if BASED { values[lane] - base[lane] } else { values[lane] });
+    }
+    wide
 }
 
 #[inline(always)]

@@ -258,12 +258,12 @@ vectorized! {
                 }
             }
             out.fill(0.0);
-            for (values, weight) in weighted.iter().zip(weights) {
+            for (values, weight) in weighted.iter().zip(weights.iter().copied()) {
                 let values = &values[start..start + n];
                 for (((delta, divisor), sum), d) in out.iter_mut().zip(&mut divisors).zip(&sums).zip(values) {
                     let agrees = if *sum >= 0.0 { *d > 0.0 } else { *d < 0.0 };
                     *delta += if agrees { *d } else { 0.0 };
-                    *divisor += if agrees { *weight } else { 0.0 };
+                    *divisor += if agrees { weight } else { 0.0 };
                 }
             }
             if is_mean {
