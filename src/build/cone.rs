@@ -12,7 +12,7 @@ use super::{Build, BuildError, Bytes, Event, Outcome, Settled, spanned};
 use crate::digest::Digest;
 use crate::kernels::convert;
 use crate::plan::{Action, Node, NodeId, Source, Task, key};
-use crate::store::blob::Lookup;
+use crate::store::blob::{Found, Lookup};
 use crate::store::index::{ActionRow, RangeContent};
 
 /// Results up to this size are made in memory; larger ones in a temporary file that is then mapped.
@@ -70,9 +70,14 @@ impl<'b, 'a> Cone<'b, 'a> {
             Node::Action(action) => action,
         };
         let digest = self.build.settled(node).digest;
-        match context.store.read(&digest, action.spec.n_bytes() as u64)? {
-            Lookup::Found(mapping) => {
-                let bytes = Bytes::Mapped(Arc::new(mapping));
+        let in_memory = !self.parallel;
+        let read = || context.store.read(&digest, action.spec.n_bytes() as u64, in_memory);
+        match spanned(context.events, "read blob", &action.tensor, read)? {
+            Lookup::Found(found) => {
+                let bytes = match found {
+                    Found::Memory(bytes) => Bytes::Memory(Arc::new(bytes)),
+                    Found::Mapped(mapping) => Bytes::Mapped(Arc::new(mapping)),
+                };
                 self.warm.insert(node, bytes.clone());
                 return Ok(bytes);
             }
@@ -80,6 +85,7 @@ impl<'b, 'a> Cone<'b, 'a> {
             Lookup::Missing => {}
         }
         if let Some(bytes) = self.build.bytes_elsewhere(&digest)? {
+            let bytes = if in_memory { bytes.into_memory()? } else { bytes };
             self.warm.insert(node, bytes.clone());
             return Ok(bytes);
         }

@@ -8,6 +8,7 @@ mod direct;
 #[cfg(test)]
 pub mod faults;
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -22,3 +23,12 @@ pub fn step(_what: &'static str, _path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 pub use faults::step;
+
+/// Tells the system that a file will be read from start to end at once. Only a hint.
+#[cfg(target_os = "linux")]
+pub fn will_read(file: &File) {
+    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::WillNeed);
+}
+
+#[cfg(not(target_os = "linux"))]
+pub fn will_read(_file: &File) {}

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+use rayon::prelude::*;
 use serde_json::Value;
 
 use super::ModelError;
@@ -19,25 +20,22 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 ///
 /// Files of equal bytes are not parsed, which is the usual case and spares most of the time.
 pub fn vocabularies(dirs: &[&Path]) -> Result<Vec<Option<String>>, ModelError> {
-    let mut files = Vec::new();
-    for dir in dirs {
+    let read = |dir: &&Path| {
         let path = dir.join("tokenizer.json");
         match fs::read(&path) {
-            Ok(bytes) => files.push(Some((Digest::of(&bytes), path, bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => files.push(None),
-            Err(error) => return Err(ModelError::io(&path)(error)),
+            Ok(bytes) => Ok(Some((Digest::of(&bytes), path, bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(ModelError::io(&path)(error)),
         }
-    }
-    let mut distinct: Vec<Digest> = files.iter().flatten().map(|(digest, ..)| *digest).collect();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let mut names: HashMap<Digest, String> = HashMap::new();
-    for (digest, path, bytes) in files.iter().flatten() {
-        if !names.contains_key(digest) {
-            let name = if distinct.len() == 1 { digest.to_string() } else { fingerprint(path, bytes)? };
-            names.insert(*digest, name);
-        }
-    }
+    };
+    let files: Vec<_> = dirs.par_iter().map(read).collect::<Result<_, _>>()?;
+    let distinct: HashMap<Digest, (&Path, &[u8])> =
+        files.iter().flatten().map(|(digest, path, bytes)| (*digest, (path.as_path(), &bytes[..]))).collect();
+    let name = |(digest, (path, bytes)): (&Digest, &(&Path, &[u8]))| {
+        let name = if distinct.len() == 1 { digest.to_string() } else { fingerprint(path, bytes)? };
+        Ok((*digest, name))
+    };
+    let names: HashMap<Digest, String> = distinct.par_iter().map(name).collect::<Result<_, ModelError>>()?;
     Ok(files.iter().map(|file| file.as_ref().map(|(digest, ..)| names[digest].clone())).collect())
 }
 

@@ -231,7 +231,7 @@ pub(super) fn rescue(
         .flat_map(|shard| &shard.tensors)
         .map(|(tensor, ..)| digest_of(output, build, tensor))
         .collect();
-    let mut files: Vec<(Digest, SealedBlob)> = Vec::new();
+    let mut lonely: Vec<(Digest, Bytes)> = Vec::new();
     for entry in fs::read_dir(output.dir).map_err(OutputError::io("read", output.dir))? {
         let path = entry.map_err(OutputError::io("read", output.dir))?.path();
         let is_kept = |(shard, current): (&ShardPlan, &Option<Identity>)| {
@@ -248,15 +248,17 @@ pub(super) fn rescue(
             let Some(RangeContent { digest, .. }) = snapshot.remembered(&range)? else { continue };
             let is_only_here = snapshot.place(&digest)?.is_some_and(|place| place.range == range);
             if is_only_here && !stays.contains(&digest) && !store.holds(&digest, n_bytes) {
-                let blob = store.new_blob()?;
-                let bytes = Bytes::source(Arc::clone(&shard), tensor);
-                let write = |offset, block: &[u8]| Ok(blob.write_at(offset, block)?);
-                // What is damaged is not worth keeping; it is made again when it is wanted.
-                if copy_checked(&bytes, digest, write)? {
-                    files.push((digest, blob.seal()?));
-                }
+                lonely.push((digest, Bytes::source(Arc::clone(&shard), tensor)));
             }
         }
     }
-    Ok(store.publish(files)?)
+    let copies = lonely.par_iter().map_init(DirectWriter::default, |writer, (digest, bytes)| {
+        let blob = store.new_blob()?;
+        let write = |offset, block: &[u8]| Ok(blob.write_past_cache(offset, block, writer)?);
+        // What is damaged is not worth keeping; it is made again when it is wanted.
+        let is_sound = copy_checked(bytes, *digest, write)?;
+        Ok::<_, OutputError>(if is_sound { Some((*digest, blob.seal()?)) } else { None })
+    });
+    let copies: Vec<Option<(Digest, SealedBlob)>> = copies.collect::<Result<_, _>>()?;
+    Ok(store.publish(copies.into_iter().flatten().collect())?)
 }

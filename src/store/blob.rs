@@ -1,7 +1,8 @@
 //! Blob files: made under a temporary name, made durable, then named by their digest.
 
 use std::fs::{self, File, Permissions};
-use std::io;
+use std::io::{self, Read};
+use std::ops::Deref;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +15,28 @@ use crate::mapping::Mapping;
 /// The outcome of looking for a blob.
 #[derive(Debug)]
 pub enum Lookup {
-    Found(Mapping),
+    Found(Found),
     Missing,
     /// The blob did not match its digest and was removed.
     Damaged,
+}
+
+/// A blob's bytes.
+#[derive(Debug)]
+pub enum Found {
+    Memory(Vec<u8>),
+    Mapped(Mapping),
+}
+
+impl Deref for Found {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Memory(bytes) => bytes,
+            Self::Mapped(mapping) => mapping,
+        }
+    }
 }
 
 /// A result on its way into the store.
@@ -58,11 +77,16 @@ impl BlobFile {
         write().map_err(StoreError::io("write", &self.path))
     }
 
-    /// Writes the whole content, in long runs past the page cache.
-    pub fn write_all(&self, bytes: &[u8], writer: &mut DirectWriter) -> Result<(), StoreError> {
+    /// Writes bytes at an offset, long runs past the page cache. Only for one thread at a time.
+    pub fn write_past_cache(
+        &self,
+        offset: u64,
+        bytes: &[u8],
+        writer: &mut DirectWriter,
+    ) -> Result<(), StoreError> {
         let mut write = || {
             disk::step("write", &self.path)?;
-            writer.write_all_at(&self.file, bytes, 0)
+            writer.write_all_at(&self.file, bytes, offset)
         };
         write().map_err(StoreError::io("write", &self.path))
     }
@@ -84,8 +108,13 @@ impl BlobFile {
     }
 }
 
-/// Reads and checks the blob at `path`.
-pub(super) fn read(path: &Path, digest: &Digest, n_bytes: u64) -> Result<Lookup, StoreError> {
+/// Reads and checks the blob at `path`, as a whole or through a map.
+pub(super) fn read(
+    path: &Path,
+    digest: &Digest,
+    n_bytes: u64,
+    in_memory: bool,
+) -> Result<Lookup, StoreError> {
     // Opening something else than a regular file, such as a pipe, could wait forever.
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -93,10 +122,21 @@ pub(super) fn read(path: &Path, digest: &Digest, n_bytes: u64) -> Result<Lookup,
         Err(error) => return Err(StoreError::io("read", path)(error)),
     };
     let is_whole = metadata.is_file() && metadata.len() == n_bytes;
-    let map = || Mapping::of_store_file(&File::open(path)?);
-    let mapping = is_whole.then(map).transpose().map_err(StoreError::io("map", path))?;
-    match mapping {
-        Some(mapping) if Digest::of(&mapping) == *digest => Ok(Lookup::Found(mapping)),
+    let read = || {
+        let mut file = File::open(path)?;
+        if !in_memory {
+            return Ok(Found::Mapped(Mapping::of_store_file(&file)?));
+        }
+        disk::will_read(&file);
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(Found::Memory(bytes))
+    };
+    let found = is_whole.then(read).transpose().map_err(StoreError::io("read", path))?;
+    match found {
+        Some(found) if found.len() as u64 == n_bytes && Digest::of(&found) == *digest => {
+            Ok(Lookup::Found(found))
+        }
         _ => match remove_any(path) {
             Err(error) if error.kind() != io::ErrorKind::ReadOnlyFilesystem => {
                 Err(StoreError::io("remove the damaged", path)(error))
@@ -205,11 +245,14 @@ mod tests {
         let space = tempfile::tempdir().unwrap();
         let digest = Digest::of(b"bytes");
         let path = put(space.path(), "a", b"bytes");
-        assert!(matches!(read(&path, &digest, 5).unwrap(), Lookup::Found(map) if *map == *b"bytes"));
-        assert!(matches!(read(&space.path().join("b"), &digest, 5).unwrap(), Lookup::Missing));
+        for in_memory in [false, true] {
+            let lookup = read(&path, &digest, 5, in_memory).unwrap();
+            assert!(matches!(lookup, Lookup::Found(bytes) if *bytes == *b"bytes"));
+        }
+        assert!(matches!(read(&space.path().join("b"), &digest, 5, true).unwrap(), Lookup::Missing));
         for damaged in [&b"bytez"[..], b"byte", b""] {
             let path = put(space.path(), "c", damaged);
-            assert!(matches!(read(&path, &digest, 5).unwrap(), Lookup::Damaged));
+            assert!(matches!(read(&path, &digest, 5, false).unwrap(), Lookup::Damaged));
             assert!(!path.exists());
         }
     }

@@ -166,10 +166,10 @@ impl Store {
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == n_bytes)
     }
 
-    /// Reads a blob after checking it against its digest. A blob that is damaged is removed, so that
+    /// A blob's bytes, whole in memory or through a map, after checking them against the digest. A blob that is damaged is removed, so that
     /// whoever asked can make it again.
-    pub fn read(&self, digest: &Digest, n_bytes: u64) -> Result<blob::Lookup, StoreError> {
-        blob::read(&self.blob_path(digest), digest, n_bytes)
+    pub fn read(&self, digest: &Digest, n_bytes: u64, in_memory: bool) -> Result<blob::Lookup, StoreError> {
+        blob::read(&self.blob_path(digest), digest, n_bytes, in_memory)
     }
 
     /// Whether nothing can be kept here.
@@ -194,7 +194,7 @@ impl Store {
             Content::File(blob) => Ok(blob),
             Content::Bytes(bytes) => {
                 let blob = self.new_blob()?;
-                blob.write_all(&bytes, writer)?;
+                blob.write_past_cache(0, &bytes, writer)?;
                 blob.seal()
             }
         }

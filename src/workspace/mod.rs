@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rayon::prelude::*;
+
 use crate::build::BuildError;
 use crate::build::reasons::{Reason, reason};
 use crate::build::status::{Verdict, verdicts};
@@ -123,11 +125,11 @@ impl Workspace {
         targets: &[StageId],
     ) -> Result<(Option<Planned>, Vec<Diagnostic>), WorkspaceError> {
         let mut findings = Vec::new();
-        let mut checkpoints = Vec::new();
+        let mut dirs = Vec::new();
         let needed = models_needed(recipe, targets);
         for (reference, span) in &needed {
             match self.places.find(reference) {
-                Ok(dir) => checkpoints.push(Arc::new(Checkpoint::open(&dir)?)),
+                Ok(dir) => dirs.push(dir),
                 Err(missing) => {
                     let tried: Vec<String> =
                         missing.tried.iter().map(|dir| format!("\n  {}", dir.display())).collect();
@@ -144,6 +146,8 @@ impl Workspace {
         if !findings.is_empty() {
             return Ok((None, findings));
         }
+        let checkpoints: Vec<Arc<Checkpoint>> =
+            dirs.par_iter().map(|dir| Checkpoint::open(dir).map(Arc::new)).collect::<Result<_, _>>()?;
         let dirs: Vec<&Path> = checkpoints.iter().map(|checkpoint| checkpoint.dir.as_path()).collect();
         let with_tokenizer = recipe.stages.iter().any(|stage| stage.tokenizer.is_some());
         let vocabularies = if with_tokenizer { vocabularies(&dirs)? } else { vec![None; dirs.len()] };
@@ -153,14 +157,19 @@ impl Workspace {
         } else {
             vec![None; dirs.len()]
         };
+        let inventories: Vec<Inventory> = checkpoints
+            .par_iter()
+            .zip(vocabularies.into_par_iter().zip(templates))
+            .map(|(checkpoint, (vocabulary, template))| inventory(checkpoint, vocabulary, template))
+            .collect();
         let models: Vec<Model> = needed
             .into_iter()
             .zip(&checkpoints)
-            .zip(vocabularies.into_iter().zip(templates))
-            .map(|(((reference, _), checkpoint), (vocabulary, template))| Model {
+            .zip(inventories)
+            .map(|(((reference, _), checkpoint), inventory)| Model {
                 reference,
                 commit: commit_of(&checkpoint.dir),
-                inventory: inventory(checkpoint, vocabulary, template),
+                inventory,
             })
             .collect();
         let (plan, findings) = plan::plan(recipe, &models, targets);
