@@ -4,6 +4,7 @@
 //! disagree with the key. Fields are named and length-prefixed; their order is the writer's.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use crate::digest::ActionKey;
 
@@ -37,24 +38,22 @@ pub trait SinkExt: Sink {
 impl<S: Sink + ?Sized> SinkExt for S {}
 
 /// Hashes fields into an action key.
-pub struct KeyHasher(blake3::Hasher);
+#[derive(Default)]
+pub struct KeyHasher(Vec<u8>);
 
 impl KeyHasher {
-    #[allow(clippy::new_without_default)]
-    pub fn new() -> Self {
-        Self(blake3::Hasher::new_derive_key("lamarck action key"))
-    }
-
     pub fn finish(self) -> ActionKey {
-        self.0.finalize().into()
+        static EMPTY: LazyLock<blake3::Hasher> =
+            LazyLock::new(|| blake3::Hasher::new_derive_key("lamarck action key"));
+        EMPTY.clone().update(&self.0).finalize().into()
     }
 }
 
 impl Sink for KeyHasher {
     fn field(&mut self, name: &str, value: &str) {
         for part in [name, value] {
-            self.0.update(&(part.len() as u64).to_le_bytes());
-            self.0.update(part.as_bytes());
+            self.0.extend((part.len() as u64).to_le_bytes());
+            self.0.extend(part.as_bytes());
         }
     }
 }
@@ -110,7 +109,7 @@ mod tests {
     use super::*;
 
     fn key(fields: &[(&str, &str)]) -> ActionKey {
-        let mut hasher = KeyHasher::new();
+        let mut hasher = KeyHasher::default();
         for (name, value) in fields {
             hasher.field(name, value);
         }

@@ -1,7 +1,7 @@
 //! Tokenizers: whether two models have the same tokens at the same places, and how they format a chat.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -22,21 +22,30 @@ pub const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub fn vocabularies(dirs: &[&Path]) -> Result<Vec<Option<String>>, ModelError> {
     let read = |dir: &&Path| {
         let path = dir.join("tokenizer.json");
-        match fs::read(&path) {
-            Ok(bytes) => Ok(Some((Digest::of(&bytes), path, bytes))),
+        let digest = || {
+            let mut hasher = blake3::Hasher::new();
+            hasher.update_reader(File::open(&path)?)?;
+            Ok::<_, io::Error>(Digest::from(hasher.finalize()))
+        };
+        match digest() {
+            Ok(digest) => Ok(Some((digest, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(ModelError::io(&path)(error)),
         }
     };
     let files: Vec<_> = dirs.par_iter().map(read).collect::<Result<_, _>>()?;
-    let distinct: HashMap<Digest, (&Path, &[u8])> =
-        files.iter().flatten().map(|(digest, path, bytes)| (*digest, (path.as_path(), &bytes[..]))).collect();
-    let name = |(digest, (path, bytes)): (&Digest, &(&Path, &[u8]))| {
-        let name = if distinct.len() == 1 { digest.to_string() } else { fingerprint(path, bytes)? };
+    let distinct: HashMap<Digest, &Path> =
+        files.iter().flatten().map(|(digest, path)| (*digest, path.as_path())).collect();
+    let name = |(digest, path): (&Digest, &&Path)| {
+        let name = if distinct.len() == 1 {
+            digest.to_string()
+        } else {
+            fingerprint(path, &fs::read(path).map_err(ModelError::io(path))?)?
+        };
         Ok((*digest, name))
     };
     let names: HashMap<Digest, String> = distinct.par_iter().map(name).collect::<Result<_, ModelError>>()?;
-    Ok(files.iter().map(|file| file.as_ref().map(|(digest, ..)| names[digest].clone())).collect())
+    Ok(files.iter().map(|file| file.as_ref().map(|(digest, _)| names[digest].clone())).collect())
 }
 
 /// A checkpoint's chat template: a file of its own, or a key of tokenizer_config.json.

@@ -17,7 +17,7 @@ const ACTION_FORMAT: u64 = 1;
 
 /// The key of an action whose inputs have these digests.
 pub fn action_key(plan: &Plan, node: NodeId, inputs: &[Digest]) -> ActionKey {
-    let mut hasher = KeyHasher::new();
+    let mut hasher = KeyHasher::default();
     write(plan, node, inputs, &mut hasher);
     hasher.finish()
 }

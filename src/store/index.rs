@@ -6,6 +6,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use redb::{
@@ -143,7 +144,7 @@ impl Index {
             Handle::Read(database) => Ok(database.begin_read()?),
         };
         let transaction = guarded(begin).map_err(|error| failed(&self.path, error))?;
-        Ok(Snapshot { index: self, transaction })
+        Ok(Snapshot { index: self, transaction, opened: Default::default() })
     }
 
     pub(super) fn commit(
@@ -274,7 +275,11 @@ impl Writer {
 pub struct Snapshot<'a> {
     index: &'a Index,
     transaction: ReadTransaction,
+    /// The tables that are looked into again and again.
+    opened: [OnceLock<Option<OpenTable>>; 3],
 }
+
+const OPENED: [Table; 3] = [ACTIONS, MEMO, PLACES];
 
 type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
@@ -322,8 +327,23 @@ impl Snapshot<'_> {
         read: impl FnOnce(&[u8]) -> Option<T>,
     ) -> Result<Option<T>, StoreError> {
         let get = || {
-            let Some(open) = self.table(table)? else { return Ok(None) };
-            let Some(row) = open.get(key)? else { return Ok(None) };
+            let own;
+            let open = match OPENED.iter().zip(&self.opened).find(|(opened, _)| opened.0 == table.0) {
+                Some((_, opened)) => match opened.get() {
+                    Some(open) => open,
+                    None => {
+                        let open = self.table(table)?;
+                        opened.get_or_init(|| open)
+                    }
+                },
+                None => {
+                    own = self.table(table)?;
+                    &own
+                }
+            };
+            let Some(row) = open.as_ref().map(|open| open.get(key)).transpose()?.flatten() else {
+                return Ok(None);
+            };
             match rows::unseal(table.0, key, row.value()) {
                 Some(payload) => Ok(read(payload)),
                 None => {
