@@ -3,6 +3,8 @@
 //! Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3 (SC 2011). A draw depends on
 //! its stream and on its element's index alone, so masks do not move with threads, chunks or weights.
 
+use std::sync::LazyLock;
+
 use super::simd::vectorized;
 
 const MULTIPLIERS: [u32; 2] = [0xD251_1F53, 0xCD9E_8D57];
@@ -25,7 +27,9 @@ pub struct Stream {
 impl Stream {
     /// The stream of an input: the first 16 bytes of a BLAKE3 hash of what names it.
     pub fn derive(seed: u64, stage: &str, position: usize, tensor: &str) -> Self {
-        let mut hasher = blake3::Hasher::new_derive_key("lamarck random stream");
+        static EMPTY: LazyLock<blake3::Hasher> =
+            LazyLock::new(|| blake3::Hasher::new_derive_key("lamarck random stream"));
+        let mut hasher = EMPTY.clone();
         hasher.update(&seed.to_le_bytes());
         hasher.update(&(position as u64).to_le_bytes());
         for part in [stage, tensor] {
