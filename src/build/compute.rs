@@ -67,12 +67,7 @@ struct Scratch {
 impl Computation<'_> {
     /// Computes the whole result.
     pub fn run(&self, target: Target<'_>) -> Result<Computed, Failure> {
-        let geometry = Geometry::new(&self.output.shape, self.operation.cut());
-        let mut kernel = self.operation.kernel(self.output.shape.elements());
-        while let Some(pass) = kernel.next_pass() {
-            let (sums, counts) = self.gather(&geometry, &*kernel, pass)?;
-            kernel.absorb(&sums, &counts).map_err(Failure::Undefined)?;
-        }
+        let (geometry, kernel) = self.prepare()?;
         match target {
             Target::Memory if geometry.is_contiguous() => self.emit_to_memory(&geometry, &*kernel),
             Target::Memory => {
@@ -100,6 +95,25 @@ impl Computation<'_> {
                 Ok((Bytes::Mapped(Arc::new(region.map()?)), None))
             }
         }
+    }
+
+    /// Computes the whole result into memory that holds just as many bytes. Not for vectors along any but
+    /// the last axis.
+    pub fn run_into(&self, out: &mut [u8]) -> Result<(), Failure> {
+        let (geometry, kernel) = self.prepare()?;
+        assert!(geometry.is_contiguous() && out.len() == self.output.n_bytes());
+        self.emit_into(&geometry, &*kernel, out)
+    }
+
+    /// Carries out all passes that gather.
+    fn prepare(&self) -> Result<(Geometry, Box<dyn Kernel + '_>), Failure> {
+        let geometry = Geometry::new(&self.output.shape, self.operation.cut());
+        let mut kernel = self.operation.kernel(self.output.shape.elements());
+        while let Some(pass) = kernel.next_pass() {
+            let (sums, counts) = self.gather(&geometry, &*kernel, pass)?;
+            kernel.absorb(&sums, &counts).map_err(Failure::Undefined)?;
+        }
+        Ok((geometry, kernel))
     }
 
     fn scratch(&self) -> Scratch {
@@ -178,9 +192,17 @@ impl Computation<'_> {
             return Ok(in_memory(bytes));
         }
         let mut bytes = vec![0; self.output.n_bytes()];
+        self.emit_into(geometry, kernel, &mut bytes)?;
+        Ok(in_memory(bytes))
+    }
+
+    /// Emits all blocks side by side.
+    fn emit_into(&self, geometry: &Geometry, kernel: &dyn Kernel, bytes: &mut [u8]) -> Result<(), Failure> {
+        let blocks = geometry.blocks();
+        let size = self.output.dtype.size();
         // Blocks are neighbours, so each has a run of the result to itself.
         let mut runs = Vec::with_capacity(blocks.len());
-        let mut rest = bytes.as_mut_slice();
+        let mut rest = bytes;
         for leaves in blocks {
             let elements: usize = leaves.clone().map(|index| geometry.leaf(index).len()).sum();
             let (run, more) = rest.split_at_mut(elements * size);
@@ -200,8 +222,7 @@ impl Computation<'_> {
             }
             Ok(())
         };
-        runs.into_par_iter().try_for_each_init(|| self.scratch(), emit)?;
-        Ok(in_memory(bytes))
+        runs.into_par_iter().try_for_each_init(|| self.scratch(), emit)
     }
 
     /// Hands the result to `write`, block by block, in any order and on any thread.

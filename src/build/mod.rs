@@ -6,7 +6,7 @@
 
 mod bytes;
 mod committer;
-mod compute;
+pub mod compute;
 mod cone;
 mod event;
 mod geometry;
