@@ -41,6 +41,24 @@ impl Bytes {
         }
     }
 
+    /// All of them, if they can be looked at without reading.
+    pub fn at_hand(&self) -> Option<&[u8]> {
+        match self {
+            Self::Memory(bytes) => Some(bytes),
+            Self::Mapped(mapping) => Some(mapping),
+            Self::Source { .. } | Self::Joined(_) => None,
+        }
+    }
+
+    /// Copies a range of them into a buffer.
+    pub fn read_into(&self, start: usize, n_bytes: usize, out: &mut Vec<u8>) -> Result<(), ModelError> {
+        let mut scratch = std::mem::take(out);
+        let copied = self.range(start..start + n_bytes, &mut scratch)?.len();
+        debug_assert_eq!(copied, n_bytes);
+        *out = scratch;
+        Ok(())
+    }
+
     /// How many of them take memory.
     pub fn in_memory(&self) -> u64 {
         match self {

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::geometry::{Geometry, LeafSpan};
 use super::{BuildError, Bytes, Region};
 use crate::kernels::convert;
-use crate::methods::{Kernel, Leaf, Operation, Pass};
+use crate::methods::{Kernel, Leaf, Operation, Pass, Scratch};
 use crate::store::Store;
 use crate::store::blob::Content;
 use crate::tensor::{Dtype, TensorSpec};
@@ -58,11 +58,16 @@ impl<E: Into<BuildError>> From<E> for Failure {
 }
 
 /// Buffers that one thread uses again and again.
-struct Scratch {
-    raw: Vec<u8>,
+struct Buffers {
+    /// Of every input that is still in a file, a leaf as stored.
+    raw: Vec<Vec<u8>>,
     inputs: Vec<Vec<f32>>,
     out: Vec<f32>,
+    scratch: Scratch,
 }
+
+/// Elements that a piece of a leaf has at least: so few that all inputs stay in a core's nearest cache.
+const PIECE: usize = 1 << 10;
 
 impl Computation<'_> {
     /// Computes the whole result.
@@ -73,11 +78,11 @@ impl Computation<'_> {
             Target::Memory => {
                 let mut bytes = vec![0; self.output.n_bytes()];
                 let size = self.output.dtype.size();
-                let (mut scratch, mut encoded) = (self.scratch(), Vec::new());
+                let (mut buffers, mut encoded) = (self.buffers(), Vec::new());
                 for index in 0..geometry.n_leaves() {
                     let span = geometry.leaf(index);
                     encoded.resize(span.len() * size, 0);
-                    self.emit_leaf(&*kernel, index, span, &mut scratch, &mut encoded)?;
+                    self.emit_leaf(&geometry, &*kernel, index, &mut buffers, &mut encoded)?;
                     for (run, column) in span.columns().zip(encoded.chunks(span.rows * size)) {
                         bytes[run.start * size..run.end * size].copy_from_slice(column);
                     }
@@ -116,8 +121,10 @@ impl Computation<'_> {
         Ok((geometry, kernel))
     }
 
-    fn scratch(&self) -> Scratch {
-        Scratch { raw: Vec::new(), inputs: vec![Vec::new(); self.inputs.len()], out: Vec::new() }
+    fn buffers(&self) -> Buffers {
+        let n = self.inputs.len();
+        let (raw, inputs) = (vec![Vec::new(); n], vec![Vec::new(); n]);
+        Buffers { raw, inputs, out: Vec::new(), scratch: Scratch::default() }
     }
 
     /// One pass over all leaves: their sums in leaf order, and the counts of all.
@@ -129,16 +136,19 @@ impl Computation<'_> {
     ) -> Result<(Vec<f64>, Vec<u64>), Failure> {
         type Partial = (Vec<(usize, Vec<f64>)>, Vec<u64>);
         let blocks = geometry.blocks();
-        let block = |scratch: &mut Scratch, partial: &mut Partial, number: usize| -> Result<(), Failure> {
+        let block = |buffers: &mut Buffers, partial: &mut Partial, number: usize| -> Result<(), Failure> {
             (self.proceed)()?;
             let leaves = blocks[number].clone();
             let mut sums = vec![0.0; leaves.len() * pass.sums];
             for (nth, index) in leaves.enumerate() {
                 let span = geometry.leaf(index);
-                self.load(span, scratch)?;
-                let inputs: Vec<&[f32]> = scratch.inputs.iter().map(Vec::as_slice).collect();
                 let own = &mut sums[nth * pass.sums..(nth + 1) * pass.sums];
-                kernel.gather(&leaf(index, span, &inputs), own, &mut partial.1);
+                self.fetch(span, buffers)?;
+                for piece in geometry.pieces(span, least_piece(kernel)) {
+                    self.load(span, piece, buffers)?;
+                    let inputs: Vec<&[f32]> = buffers.inputs.iter().map(Vec::as_slice).collect();
+                    kernel.gather(&leaf(index, piece, &inputs), own, &mut partial.1, &mut buffers.scratch);
+                }
             }
             partial.0.push((number, sums));
             Ok(())
@@ -151,10 +161,10 @@ impl Computation<'_> {
                 .into_par_iter()
                 .with_min_len(run)
                 .try_fold(
-                    || (self.scratch(), empty()),
-                    |(mut scratch, mut partial), number| {
-                        block(&mut scratch, &mut partial, number)?;
-                        Ok::<_, Failure>((scratch, partial))
+                    || (self.buffers(), empty()),
+                    |(mut buffers, mut partial), number| {
+                        block(&mut buffers, &mut partial, number)?;
+                        Ok::<_, Failure>((buffers, partial))
                     },
                 )
                 .map(|folded| folded.map(|(_, partial)| partial))
@@ -164,9 +174,9 @@ impl Computation<'_> {
                     Ok(a)
                 })?
         } else {
-            let (mut scratch, mut partial) = (self.scratch(), empty());
+            let (mut buffers, mut partial) = (self.buffers(), empty());
             for number in 0..blocks.len() {
-                block(&mut scratch, &mut partial, number)?;
+                block(&mut buffers, &mut partial, number)?;
             }
             partial
         };
@@ -179,14 +189,14 @@ impl Computation<'_> {
         let size = self.output.dtype.size();
         if !self.parallel {
             let mut bytes = Vec::with_capacity(self.output.n_bytes());
-            let mut scratch = self.scratch();
+            let mut buffers = self.buffers();
             for leaves in blocks {
                 (self.proceed)()?;
                 for index in leaves {
                     let (span, at) = (geometry.leaf(index), bytes.len());
                     // Zeroed a leaf at a time, so that the cache has it when it is written to.
                     bytes.resize(at + span.len() * size, 0);
-                    self.emit_leaf(kernel, index, span, &mut scratch, &mut bytes[at..])?;
+                    self.emit_leaf(geometry, kernel, index, &mut buffers, &mut bytes[at..])?;
                 }
             }
             return Ok(in_memory(bytes));
@@ -209,7 +219,7 @@ impl Computation<'_> {
             runs.push((leaves, run));
             rest = more;
         }
-        let emit = |scratch: &mut Scratch,
+        let emit = |buffers: &mut Buffers,
                     (leaves, run): (std::ops::Range<usize>, &mut [u8])|
          -> Result<(), Failure> {
             (self.proceed)()?;
@@ -217,18 +227,18 @@ impl Computation<'_> {
             for index in leaves {
                 let span = geometry.leaf(index);
                 let end = at + span.len() * size;
-                self.emit_leaf(kernel, index, span, scratch, &mut run[at..end])?;
+                self.emit_leaf(geometry, kernel, index, buffers, &mut run[at..end])?;
                 at = end;
             }
             Ok(())
         };
-        runs.into_par_iter().try_for_each_init(|| self.scratch(), emit)
+        runs.into_par_iter().try_for_each_init(|| self.buffers(), emit)
     }
 
     /// Hands the result to `write`, block by block, in any order and on any thread.
     fn emit_to(&self, geometry: &Geometry, kernel: &dyn Kernel, write: Write<'_>) -> Result<(), Failure> {
         let size = self.output.dtype.size();
-        let emit = |(scratch, block): &mut (Scratch, Vec<u8>),
+        let emit = |(buffers, block): &mut (Buffers, Vec<u8>),
                     leaves: std::ops::Range<usize>|
          -> Result<(), Failure> {
             (self.proceed)()?;
@@ -239,7 +249,7 @@ impl Computation<'_> {
             for index in leaves {
                 let span = geometry.leaf(index);
                 let end = at + span.len() * size;
-                self.emit_leaf(kernel, index, span, scratch, &mut block[at..end])?;
+                self.emit_leaf(geometry, kernel, index, buffers, &mut block[at..end])?;
                 at = end;
             }
             if geometry.is_contiguous() {
@@ -252,12 +262,12 @@ impl Computation<'_> {
             Ok(())
         };
         let blocks = geometry.blocks();
-        let scratch = || (self.scratch(), Vec::new());
+        let buffers = || (self.buffers(), Vec::new());
         if self.parallel {
-            blocks.into_par_iter().try_for_each_init(scratch, emit)?;
+            blocks.into_par_iter().try_for_each_init(buffers, emit)?;
         } else {
-            let mut scratch = scratch();
-            blocks.into_iter().try_for_each(|leaves| emit(&mut scratch, leaves))?;
+            let mut buffers = buffers();
+            blocks.into_iter().try_for_each(|leaves| emit(&mut buffers, leaves))?;
         }
         Ok(())
     }
@@ -265,23 +275,31 @@ impl Computation<'_> {
     /// Encodes the leaf's result into `encoded`; strided leaves column by column.
     fn emit_leaf(
         &self,
+        geometry: &Geometry,
         kernel: &dyn Kernel,
         index: usize,
-        span: LeafSpan,
-        scratch: &mut Scratch,
+        buffers: &mut Buffers,
         encoded: &mut [u8],
     ) -> Result<(), Failure> {
-        self.load(span, scratch)?;
-        let Scratch { inputs, out, .. } = scratch;
-        out.resize(span.len(), 0.0);
-        {
-            let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-            kernel.emit(&leaf(index, span, &inputs), out);
+        let span = geometry.leaf(index);
+        self.fetch(span, buffers)?;
+        let size = self.output.dtype.size();
+        let mut done = 0;
+        for piece in geometry.pieces(span, least_piece(kernel)) {
+            self.load(span, piece, buffers)?;
+            let Buffers { inputs, out, scratch, .. } = &mut *buffers;
+            out.resize(piece.len(), 0.0);
+            {
+                let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+                kernel.emit(&leaf(index, piece, &inputs), out, scratch);
+            }
+            if piece.col_step != 1 {
+                *out = transposed(out, piece.rows, piece.row_len);
+            }
+            let end = done + piece.len() * size;
+            convert::encode(self.output.dtype, out, &mut encoded[done..end]);
+            done = end;
         }
-        if span.col_step != 1 {
-            *out = transposed(out, span.rows, span.row_len);
-        }
-        convert::encode(self.output.dtype, out, encoded);
         if !convert::is_finite(self.output.dtype, encoded) {
             let problem = format!("the result is infinite or not a number as {}", self.output.dtype);
             return Err(Failure::Undefined(problem));
@@ -289,15 +307,29 @@ impl Computation<'_> {
         Ok(())
     }
 
-    /// Reads a leaf of every input as f32, rounded to the type that the recipe computes in.
-    fn load(&self, span: LeafSpan, scratch: &mut Scratch) -> Result<(), Failure> {
-        let Scratch { raw, inputs, .. } = scratch;
-        for ((bytes, dtype), values) in self.inputs.iter().zip(inputs) {
+    /// Reads a leaf of those inputs that are still in files.
+    fn fetch(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
+        for ((bytes, dtype), raw) in self.inputs.iter().zip(&mut buffers.raw) {
+            if span.col_step == 1 && bytes.at_hand().is_none() {
+                let size = dtype.size();
+                bytes.read_into(span.start * size, span.len() * size, raw)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Decodes a piece of a fetched leaf of every input, rounded to the type that the recipe computes in.
+    fn load(&self, leaf: LeafSpan, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
+        let Buffers { raw, inputs, .. } = buffers;
+        for (((bytes, dtype), raw), values) in self.inputs.iter().zip(raw).zip(inputs) {
             let size = dtype.size();
             values.resize(span.len(), 0.0);
             if span.col_step == 1 {
-                let range = span.start * size..(span.start + span.len()) * size;
-                convert::decode(*dtype, bytes.range(range, raw)?, values);
+                let stored = match bytes.at_hand() {
+                    Some(all) => &all[span.start * size..][..span.len() * size],
+                    None => &raw[(span.start - leaf.start) * size..][..span.len() * size],
+                };
+                convert::decode(*dtype, stored, values);
             } else {
                 let mut column_values = vec![0.0; span.rows];
                 for (column, run) in span.columns().enumerate() {
@@ -314,6 +346,10 @@ impl Computation<'_> {
         }
         Ok(())
     }
+}
+
+fn least_piece(kernel: &dyn Kernel) -> usize {
+    if kernel.takes_pieces() { PIECE } else { usize::MAX }
 }
 
 fn leaf<'a>(index: usize, span: LeafSpan, inputs: &'a [&'a [f32]]) -> Leaf<'a> {

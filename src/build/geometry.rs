@@ -91,6 +91,25 @@ impl Geometry {
         }
     }
 
+    /// Cuts a leaf into pieces of whole rows with at least so many elements each, but for the last. What is
+    /// strided stays whole.
+    pub fn pieces(&self, leaf: LeafSpan, least: usize) -> impl Iterator<Item = LeafSpan> + use<> {
+        let row_len = match self {
+            Self::Contiguous { row_len, .. } => *row_len,
+            Self::Strided { .. } => Some(leaf.len()),
+        };
+        let unit = row_len.unwrap_or(1);
+        let step = if least < leaf.len() { least.div_ceil(unit) * unit } else { leaf.len().max(1) };
+        (0..leaf.len()).step_by(step).map(move |at| {
+            let n = step.min(leaf.len() - at);
+            if n == leaf.len() {
+                return leaf;
+            }
+            let row_len = row_len.unwrap_or(n);
+            LeafSpan { rows: n / row_len, row_len, start: leaf.start + at, row_step: row_len, ..leaf }
+        })
+    }
+
     /// Runs of leaves that are read and written together.
     pub fn blocks(&self) -> Vec<Range<usize>> {
         let step = if self.is_contiguous() { LEAVES_PER_BLOCK } else { 1 };
@@ -154,6 +173,27 @@ mod tests {
             for cut in [Cut::Elements, Cut::LastAxis, Cut::SecondAxis] {
                 covers_once(dims, cut);
             }
+        }
+    }
+
+    #[test]
+    fn pieces_are_whole_rows_that_cover_their_leaf() {
+        for (dims, cut, expected) in [
+            (
+                &[100, 500][..],
+                Cut::SecondAxis,
+                &[1500, 1500, 1500, 1500, 1500, 1500, 1500, 1500, 1500, 1500, 1000][..],
+            ),
+            (&[5000], Cut::LastAxis, &[5000]),
+            (&[2500], Cut::Elements, &[1024, 1024, 452]),
+            (&[2, 3, 70], Cut::SecondAxis, &[192]),
+        ] {
+            let geometry = Geometry::new(&Shape(dims.to_vec()), cut);
+            let leaf = geometry.leaf(0);
+            let pieces: Vec<LeafSpan> = geometry.pieces(leaf, 1024).collect();
+            assert_eq!(pieces.iter().map(LeafSpan::len).collect::<Vec<_>>(), expected, "{dims:?}");
+            assert!(pieces.windows(2).all(|pair| pair[0].start + pair[0].len() == pair[1].start));
+            assert!(pieces.iter().all(|piece| cut == Cut::Elements || piece.row_len == leaf.row_len));
         }
     }
 

@@ -2,18 +2,11 @@
 
 use super::simd::vectorized;
 
-/// Partial sums kept side by side within a leaf.
-const LANES: usize = 8;
+/// Partial sums that every sum of a leaf is kept in, side by side. They go on from piece to piece of a
+/// leaf, as long as all but the last have a multiple of so many elements.
+pub const LANES: usize = 8;
 
 vectorized! {
-    /// The inner product of two slices of one length.
-    pub fn dot(a: &[f32], b: &[f32]) -> f64 {
-        assert_eq!(a.len(), b.len());
-        let mut sums = [0.0; 3];
-        triangle::<2, false>(&[], &[a, b], &mut sums);
-        sums[1]
-    }
-
     /// The sum of absolute values.
     pub fn l1(values: &[f32]) -> f64 {
         let mut lanes = [0.0; LANES];
@@ -29,20 +22,24 @@ vectorized! {
         tree_sum(&lanes)
     }
 
-    /// Inner products of all pairs of vectors, each with itself too: the upper triangle, row by row.
-    pub fn products(vectors: &[&[f32]], sums: &mut [f64]) {
-        every_pair::<false>(&[], vectors, sums);
+    /// Adds to the lanes of the inner products of all pairs of vectors, each with itself too: the upper
+    /// triangle, row by row.
+    pub fn products(vectors: &[&[f32]], lanes: &mut [f64]) {
+        every_pair::<false>(&[], vectors, lanes.as_chunks_mut().0);
     }
 
     /// The same for the differences of the vectors from a base, which are taken in f32.
-    pub fn products_from(base: &[f32], vectors: &[&[f32]], sums: &mut [f64]) {
-        every_pair::<true>(base, vectors, sums);
+    pub fn products_from(base: &[f32], vectors: &[&[f32]], lanes: &mut [f64]) {
+        every_pair::<true>(base, vectors, lanes.as_chunks_mut().0);
     }
 }
 
+/// The lanes of one sum.
+type Lanes = [f64; LANES];
+
 #[inline(always)]
-fn every_pair<const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [f64]) {
-    // All sums of a handful of vectors fit into registers, so that every element is read once.
+fn every_pair<const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [Lanes]) {
+    // All lanes of a handful of vectors fit into registers, so that every element is read once.
     match vectors.len() {
         1 => triangle::<1, BASED>(base, vectors, sums),
         2 => triangle::<2, BASED>(base, vectors, sums),
@@ -52,7 +49,8 @@ fn every_pair<const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [f
             let mut at = 0;
             for i in 0..n {
                 for j in i..n {
-                    let mut three = [0.0; 3];
+                    let mut three = [[0.0; LANES]; 3];
+                    three[1] = sums[at];
                     triangle::<2, BASED>(base, &[vectors[i], vectors[j]], &mut three);
                     sums[at] = three[1];
                     at += 1;
@@ -63,12 +61,19 @@ fn every_pair<const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [f
 }
 
 #[inline(always)]
-fn triangle<const N: usize, const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [f64]) {
+fn triangle<const N: usize, const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [Lanes]) {
     let n = vectors[0].len();
     let n_chunks = n / LANES;
     let chunks: [&[[f32; LANES]]; N] = std::array::from_fn(|i| &vectors[i][..n].as_chunks().0[..n_chunks]);
     let base_chunks = if BASED { &base[..n].as_chunks().0[..n_chunks] } else { &[][..] };
     let mut lanes = [[[0.0; LANES]; N]; N];
+    let mut at = 0;
+    for i in 0..N {
+        for j in i..N {
+            lanes[i][j] = sums[at];
+            at += 1;
+        }
+    }
     for chunk in 0..n_chunks {
         let of_base: [f32; LANES] = if BASED { base_chunks[chunk] } else { [0.0; LANES] };
         let mut values = [[0.0; LANES]; N];
@@ -92,7 +97,7 @@ fn triangle<const N: usize, const BASED: bool>(base: &[f32], vectors: &[&[f32]],
     let mut at = 0;
     for i in 0..N {
         for j in i..N {
-            sums[at] = tree_sum(&lanes[i][j]);
+            sums[at] = lanes[i][j];
             at += 1;
         }
     }
@@ -136,6 +141,13 @@ pub fn over_leaves(sums: &[f64], width: usize, which: usize) -> f64 {
     tree_sum(&own)
 }
 
+/// Adds up one of the `width` sums that every leaf has in lanes; `lanes` holds them leaf after leaf.
+pub fn over_lanes(lanes: &[f64], width: usize, which: usize) -> f64 {
+    let of_leaves = lanes.as_chunks::<LANES>().0.iter().skip(which).step_by(width);
+    let own: Vec<f64> = of_leaves.map(|lanes| tree_sum(lanes)).collect();
+    tree_sum(&own)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,7 +157,11 @@ mod tests {
     fn sums_are_exact_where_f64_can_be() {
         let a: Vec<f32> = (1..=1001).map(|i| i as f32).collect();
         assert_eq!(l1(&a.iter().map(|x| -x).collect::<Vec<_>>()), 501_501.0);
-        assert_eq!(dot(&a, &a), (1..=1001u64).map(|i| i * i).sum::<u64>() as f64);
+        let mut lanes = [0.0; LANES];
+        for piece in a.chunks(64) {
+            products(&[piece], &mut lanes);
+        }
+        assert_eq!(over_lanes(&lanes, 1, 0), (1..=1001u64).map(|i| i * i).sum::<u64>() as f64);
         assert_eq!(over_leaves(&[1.0, 10.0, 2.0, 20.0, 3.0, 30.0], 2, 1), 60.0);
     }
 
@@ -157,7 +173,8 @@ mod tests {
         at_every_level(|_| {
             for n in 1..=6 {
                 let vectors: Vec<&[f32]> = vectors[..n].iter().map(Vec::as_slice).collect();
-                let mut sums = [vec![0.0; n * (n + 1) / 2], vec![0.0; n * (n + 1) / 2]];
+                let width = n * (n + 1) / 2;
+                let mut sums = [vec![0.0; width * LANES], vec![0.0; width * LANES]];
                 products(&vectors, &mut sums[0]);
                 products_from(&base, &vectors, &mut sums[1]);
                 for (sums, zeros) in sums.iter().zip([&vec![0.0; 1003], &base]) {
@@ -167,7 +184,8 @@ mod tests {
                             let term = |k: usize| {
                                 f64::from(vectors[i][k] - zeros[k]) * f64::from(vectors[j][k] - zeros[k])
                             };
-                            assert_eq!(sums[at], (0..1003).map(term).sum::<f64>(), "{n} {i} {j}");
+                            let sum = over_lanes(sums, width, at);
+                            assert_eq!(sum, (0..1003).map(term).sum::<f64>(), "{n} {i} {j}");
                             at += 1;
                         }
                     }

@@ -1,6 +1,6 @@
 //! A change of dtype, where a tensor is otherwise copied. No recipe names it.
 
-use super::{BaseRule, Count, Cut, Kernel, Leaf, MethodSpec, MissingRule, Operation};
+use super::{BaseRule, Count, Cut, Kernel, Leaf, MethodSpec, MissingRule, Operation, Scratch};
 use crate::manifest::Sink;
 
 pub static SPEC: MethodSpec = MethodSpec {
@@ -36,7 +36,11 @@ impl Operation for Convert {
 }
 
 impl Kernel for Convert {
-    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+    fn takes_pieces(&self) -> bool {
+        true
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         out.copy_from_slice(leaf.inputs[0]);
     }
 }

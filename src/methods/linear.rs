@@ -2,7 +2,7 @@
 
 use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Reduced, Scope, Value, flag, number,
+    MissingRule, Operation, ParamSpec, Reduced, Scope, Scratch, Value, flag, number,
 };
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
@@ -99,7 +99,11 @@ impl Operation for Sum {
 }
 
 impl Kernel for Sum {
-    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+    fn takes_pieces(&self) -> bool {
+        true
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         weighted_sum(&self.weights, self.divisor, leaf.inputs, out);
     }
 }

@@ -202,6 +202,13 @@ impl Leaf<'_> {
     }
 }
 
+/// Buffers that a thread's kernels use again from leaf to leaf.
+#[derive(Default)]
+pub struct Scratch {
+    vectors: Vec<Vec<f32>>,
+    drawing: task_vector::Drawing,
+}
+
 /// Arithmetic in progress on one tensor: zero or more passes that gather, then one that emits.
 ///
 /// The caller may work on leaves in any order and on any number of threads; results are the same,
@@ -212,9 +219,16 @@ pub trait Kernel: Sync {
         None
     }
 
+    /// Whether leaves may come in pieces of whole rows, first to last: `gather` then adds to the sums of
+    /// the pieces before, and `emit` does not care. A piece ends at a multiple of 8 elements, or of a row,
+    /// or with its leaf.
+    fn takes_pieces(&self) -> bool {
+        false
+    }
+
     /// Adds what a leaf holds. `sums` arrive zeroed and are the leaf's own; `counts` are shared by
     /// many leaves and must only be added to.
-    fn gather(&self, _leaf: &Leaf<'_>, _sums: &mut [f64], _counts: &mut [u64]) {}
+    fn gather(&self, _leaf: &Leaf<'_>, _sums: &mut [f64], _counts: &mut [u64], _scratch: &mut Scratch) {}
 
     /// Ends a pass. `sums` holds `Pass::sums` values a leaf, leaf after leaf.
     ///
@@ -225,7 +239,7 @@ pub trait Kernel: Sync {
     }
 
     /// Computes the leaf's result, before rounding to the output dtype.
-    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]);
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch);
 }
 
 #[cfg(test)]

@@ -2,9 +2,9 @@
 
 use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, Value, flag,
+    MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, Scratch, Value, flag,
 };
-use crate::kernels::reduce::{over_leaves, products_from};
+use crate::kernels::reduce::{LANES, over_lanes, products_from};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
 
@@ -121,21 +121,25 @@ struct Whole {
 
 impl Kernel for Whole {
     fn next_pass(&self) -> Option<Pass> {
-        self.ratio.is_none().then_some(Pass { sums: n_sums(self.n), counts: 0 })
+        self.ratio.is_none().then_some(Pass { sums: n_sums(self.n) * LANES, counts: 0 })
     }
 
-    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64]) {
+    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64], _scratch: &mut Scratch) {
         products_from(leaf.inputs[0], &leaf.inputs[1..], sums);
     }
 
     fn absorb(&mut self, sums: &[f64], _counts: &[u64]) -> Result<(), String> {
         let width = n_sums(self.n);
-        let totals: Vec<f64> = (0..width).map(|which| over_leaves(sums, width, which)).collect();
+        let totals: Vec<f64> = (0..width).map(|which| over_lanes(sums, width, which)).collect();
         self.ratio = Some(ratio(&totals, self.n));
         Ok(())
     }
 
-    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+    fn takes_pieces(&self) -> bool {
+        true
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let ratio = self.ratio.expect("the pass came first");
         blend(leaf.inputs[0], &leaf.inputs[1..], ratio, out);
     }
@@ -144,13 +148,19 @@ impl Kernel for Whole {
 struct EachRow;
 
 impl Kernel for EachRow {
-    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+    fn takes_pieces(&self) -> bool {
+        true
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let n = leaf.inputs.len() - 1;
-        let mut sums = vec![0.0; n_sums(n)];
+        let mut lanes = vec![0.0; n_sums(n) * LANES];
         for (row, out) in out.chunks_mut(leaf.row_len).enumerate() {
             let range = row * leaf.row_len..(row + 1) * leaf.row_len;
             let rows: Vec<&[f32]> = leaf.inputs.iter().map(|input| &input[range.clone()]).collect();
-            products_from(rows[0], &rows[1..], &mut sums);
+            lanes.fill(0.0);
+            products_from(rows[0], &rows[1..], &mut lanes);
+            let sums: Vec<f64> = (0..n_sums(n)).map(|which| over_lanes(&lanes, n_sums(n), which)).collect();
             blend(rows[0], &rows[1..], ratio(&sums, n), out);
         }
     }

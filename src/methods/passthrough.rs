@@ -2,7 +2,7 @@
 
 use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Reduced, Scope, number,
+    MissingRule, Operation, ParamSpec, Reduced, Scope, Scratch, number,
 };
 use crate::manifest::{Sink, SinkExt};
 
@@ -63,7 +63,11 @@ impl Operation for Scale {
 }
 
 impl Kernel for Scale {
-    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+    fn takes_pieces(&self) -> bool {
+        true
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let scale = self.0 as f32;
         for (r, x) in out.iter_mut().zip(leaf.inputs[0]) {
             *r = x * scale;

@@ -2,9 +2,9 @@
 
 use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, number,
+    MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, Scratch, number,
 };
-use crate::kernels::reduce::{over_leaves, products};
+use crate::kernels::reduce::{LANES, over_lanes, products};
 use crate::kernels::simd::vectorized;
 use crate::manifest::{Sink, SinkExt};
 
@@ -87,19 +87,19 @@ struct Blend {
 
 impl Kernel for Blend {
     fn next_pass(&self) -> Option<Pass> {
-        self.factors.is_none().then_some(Pass { sums: 3, counts: 0 })
+        self.factors.is_none().then_some(Pass { sums: 3 * LANES, counts: 0 })
     }
 
-    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64]) {
+    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64], _scratch: &mut Scratch) {
         products(leaf.inputs, sums);
     }
 
     fn absorb(&mut self, sums: &[f64], _counts: &[u64]) -> Result<(), String> {
         let norm = |which| {
-            let norm = over_leaves(sums, 3, which).sqrt();
+            let norm = over_lanes(sums, 3, which).sqrt();
             if norm <= ZERO_NORM { 1.0 } else { norm }
         };
-        let cosine = (over_leaves(sums, 3, 1) / (norm(0) * norm(2))).clamp(-1.0, 1.0);
+        let cosine = (over_lanes(sums, 3, 1) / (norm(0) * norm(2))).clamp(-1.0, 1.0);
         let factors = if cosine.abs() > PARALLEL {
             [1.0 - self.t, self.t]
         } else {
@@ -110,7 +110,11 @@ impl Kernel for Blend {
         Ok(())
     }
 
-    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+    fn takes_pieces(&self) -> bool {
+        true
+    }
+
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let [of_base, of_other] = self.factors.expect("the pass came first");
         blend(leaf.inputs[0], leaf.inputs[1], of_base, of_other, out);
     }

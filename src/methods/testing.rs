@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ArgumentError, Arguments, Cut, InputArguments, Leaf, Method, Operation, Reduced, Scope, Value, Values,
+    ArgumentError, Arguments, Cut, InputArguments, Kernel, Leaf, Method, Operation, Reduced, Scope, Scratch,
+    Value, Values,
 };
 use crate::kernels::philox::Stream;
 
@@ -141,24 +142,33 @@ impl Case {
             let (rows, start, row_step) = (range.len() / row_len, range.start as u64, row_len as u64);
             Leaf { index, inputs, rows, row_len, start, row_step, col_step: 1 }
         }
+        // Leaves in pieces of whole rows where the kernel takes them, as builds hand them over.
+        let pieces = |kernel: &dyn Kernel, range: &std::ops::Range<usize>| -> Vec<std::ops::Range<usize>> {
+            let piece = if kernel.takes_pieces() { row_len.max(8).next_multiple_of(row_len) } else { n };
+            range.clone().step_by(piece).map(|start| start..(start + piece).min(range.end)).collect()
+        };
+        let mut scratch = Scratch::default();
         while let Some(pass) = kernel.next_pass() {
             let mut sums = vec![0.0; leaves.len() * pass.sums];
             let mut counts = vec![0; pass.counts];
             // Backwards, since the order must not matter.
             for (index, range) in leaves.iter().enumerate().rev() {
                 let own = &mut sums[index * pass.sums..(index + 1) * pass.sums];
-                kernel.gather(
-                    &leaf(index, range, &slices(range), operation.cut(), row_len),
-                    own,
-                    &mut counts,
-                );
+                for piece in pieces(&*kernel, range) {
+                    let inputs = slices(&piece);
+                    let leaf = leaf(index, &piece, &inputs, operation.cut(), row_len);
+                    kernel.gather(&leaf, own, &mut counts, &mut scratch);
+                }
             }
             kernel.absorb(&sums, &counts).unwrap();
         }
         let mut out = vec![f32::NAN; n];
         for (index, range) in leaves.iter().enumerate() {
-            let inputs = slices(range);
-            kernel.emit(&leaf(index, range, &inputs, operation.cut(), row_len), &mut out[range.clone()]);
+            for piece in pieces(&*kernel, range) {
+                let inputs = slices(&piece);
+                let leaf = leaf(index, &piece, &inputs, operation.cut(), row_len);
+                kernel.emit(&leaf, &mut out[piece.clone()], &mut scratch);
+            }
         }
         out
     }

@@ -5,7 +5,7 @@ use super::{Divisor, TaskVectors};
 use crate::kernels::reduce::{l1, over_leaves};
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
 use crate::kernels::simd::vectorized;
-use crate::methods::{Kernel, Leaf, Pass};
+use crate::methods::{Kernel, Leaf, Pass, Scratch};
 
 /// Sums below this leave a difference as it is instead of scaling it back.
 const LEAST_L1: f64 = 1e-7;
@@ -75,22 +75,24 @@ impl<'a> TaskKernel<'a> {
         }
     }
 
-    fn gather_totals(&self, leaf: &Leaf<'_>, sums: &mut [f64]) {
-        let (mut delta, mut drawing) = (Vec::new(), Drawing::default());
+    fn gather_totals(&self, leaf: &Leaf<'_>, sums: &mut [f64], scratch: &mut Scratch) {
+        let Scratch { vectors, drawing } = scratch;
+        vectors.resize_with(vectors.len().max(1), Vec::new);
+        let delta = &mut vectors[0];
         for (i, vector) in self.operation.vectors.iter().enumerate() {
             if vector.sparsifier == Sparsifier::Everything {
                 continue;
             }
-            difference(leaf, i, &mut delta);
+            difference(leaf, i, delta);
             let [whole, kept, equal @ ..] = &mut sums[i * SUMS..(i + 1) * SUMS] else {
                 unreachable!("every vector has its sums")
             };
-            *whole = l1(&delta);
+            *whole = l1(delta);
             match &self.selections[i] {
-                Some(selection) => *kept = selection.count_equal(&delta, equal),
+                Some(selection) => *kept = selection.count_equal(delta, equal),
                 None => {
-                    self.sparsify(i, leaf, &mut drawing, &mut delta);
-                    *kept = l1(&delta);
+                    self.sparsify(i, leaf, drawing, delta);
+                    *kept = l1(delta);
                 }
             }
         }
@@ -121,23 +123,25 @@ impl<'a> TaskKernel<'a> {
         scale(values, factor, weight);
     }
 
-    fn elect(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
-        let mut drawing = Drawing::default();
+    fn elect(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
         let vectors = &self.operation.vectors;
-        let mut weighted = vec![Vec::new(); vectors.len()];
+        let Scratch { vectors: weighted, drawing } = scratch;
+        weighted.resize_with(weighted.len().max(vectors.len()), Vec::new);
+        let weighted = &mut weighted[..vectors.len()];
         for (i, values) in weighted.iter_mut().enumerate() {
-            self.weighted(i, leaf, &mut drawing, values);
+            self.weighted(i, leaf, drawing, values);
         }
         let weights: Vec<f32> = vectors.iter().map(|vector| vector.weight as f32).collect();
-        elected(&weighted, &weights, self.operation.divisor == Divisor::Elected, out);
+        elected(weighted, &weights, self.operation.divisor == Divisor::Elected, out);
     }
 
-    fn add_up(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
-        let (mut drawing, mut values) = (Drawing::default(), Vec::new());
+    fn add_up(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        let Scratch { vectors, drawing } = scratch;
+        vectors.resize_with(vectors.len().max(1), Vec::new);
         out.fill(0.0);
         for i in 0..self.operation.vectors.len() {
-            self.weighted(i, leaf, &mut drawing, &mut values);
-            add(out, &values);
+            self.weighted(i, leaf, drawing, &mut vectors[0]);
+            add(out, &vectors[0]);
         }
         if let Divisor::Fixed(total) = self.operation.divisor {
             divide(out, total as f32);
@@ -155,18 +159,24 @@ impl Kernel for TaskKernel<'_> {
         }
     }
 
-    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], counts: &mut [u64]) {
+    fn takes_pieces(&self) -> bool {
+        // Ranks in a tensor are told by leaves, and so are sums of kept magnitudes.
+        self.phase == Phase::Emit && self.selections.iter().all(Option::is_none)
+    }
+
+    fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], counts: &mut [u64], scratch: &mut Scratch) {
         if self.phase == Phase::Totals {
-            return self.gather_totals(leaf, sums);
+            return self.gather_totals(leaf, sums, scratch);
         }
-        let mut delta = Vec::new();
+        scratch.vectors.resize_with(scratch.vectors.len().max(1), Vec::new);
+        let delta = &mut scratch.vectors[0];
         for (n, i, selection) in self.selected() {
-            difference(leaf, i, &mut delta);
+            difference(leaf, i, delta);
             let counts = &mut counts[n * BINS..(n + 1) * BINS];
             if self.phase == Phase::CountHigh {
-                Selection::count_high(&delta, counts);
+                Selection::count_high(delta, counts);
             } else {
-                selection.count_low(&delta, counts);
+                selection.count_low(delta, counts);
             }
         }
     }
@@ -196,11 +206,11 @@ impl Kernel for TaskKernel<'_> {
         Ok(())
     }
 
-    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32]) {
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
         if self.operation.election {
-            self.elect(leaf, out);
+            self.elect(leaf, out, scratch);
         } else {
-            self.add_up(leaf, out);
+            self.add_up(leaf, out, scratch);
         }
         add_to_base(leaf.inputs[0], self.operation.lambda as f32, out);
     }

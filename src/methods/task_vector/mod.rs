@@ -20,6 +20,7 @@ use super::{
 use crate::kernels::philox::Stream;
 use crate::manifest::{Sink, SinkExt};
 use kernel::TaskKernel;
+pub(super) use sparsify::Drawing;
 use sparsify::Sparsifier;
 
 /// How the differences of a family member are made sparse.

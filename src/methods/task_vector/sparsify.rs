@@ -83,7 +83,7 @@ impl Sparsifier {
 
 /// Buffers for drawing and ranking, used again from row to row.
 #[derive(Default)]
-pub(super) struct Drawing {
+pub struct Drawing {
     draws: Vec<u32>,
     thinner: Thinner,
 }
