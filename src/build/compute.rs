@@ -66,8 +66,9 @@ struct Buffers {
     scratch: Scratch,
 }
 
-/// Elements that a piece of a leaf has at least: so few that all inputs stay in a core's nearest cache.
-const PIECE: usize = 1 << 10;
+/// Elements that a piece of a leaf has at least. So few that everything about it stays in a core's nearest
+/// cache, beside what is fetched ahead for the next ones.
+const PIECE: usize = 1 << 8;
 
 impl Computation<'_> {
     /// Computes the whole result.
@@ -146,8 +147,10 @@ impl Computation<'_> {
                 self.fetch(span, buffers)?;
                 for piece in geometry.pieces(span, least_piece(kernel)) {
                     self.load(span, piece, buffers)?;
-                    let inputs: Vec<&[f32]> = buffers.inputs.iter().map(Vec::as_slice).collect();
-                    kernel.gather(&leaf(index, piece, &inputs), own, &mut partial.1, &mut buffers.scratch);
+                    let Buffers { inputs, scratch, .. } = &mut *buffers;
+                    with_slices(inputs, |inputs| {
+                        kernel.gather(&leaf(index, piece, inputs), own, &mut partial.1, scratch);
+                    });
                 }
             }
             partial.0.push((number, sums));
@@ -289,20 +292,18 @@ impl Computation<'_> {
             self.load(span, piece, buffers)?;
             let Buffers { inputs, out, scratch, .. } = &mut *buffers;
             out.resize(piece.len(), 0.0);
-            {
-                let inputs: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-                kernel.emit(&leaf(index, piece, &inputs), out, scratch);
-            }
+            with_slices(inputs, |inputs| kernel.emit(&leaf(index, piece, inputs), out, scratch));
             if piece.col_step != 1 {
                 *out = transposed(out, piece.rows, piece.row_len);
             }
             let end = done + piece.len() * size;
-            convert::encode(self.output.dtype, out, &mut encoded[done..end]);
+            let encoded = &mut encoded[done..end];
+            convert::encode(self.output.dtype, out, encoded);
+            if !convert::is_finite(self.output.dtype, encoded) {
+                let problem = format!("the result is infinite or not a number as {}", self.output.dtype);
+                return Err(Failure::Undefined(problem));
+            }
             done = end;
-        }
-        if !convert::is_finite(self.output.dtype, encoded) {
-            let problem = format!("the result is infinite or not a number as {}", self.output.dtype);
-            return Err(Failure::Undefined(problem));
         }
         Ok(())
     }
@@ -345,6 +346,18 @@ impl Computation<'_> {
             }
         }
         Ok(())
+    }
+}
+
+/// Lends vectors as slices; a handful of them without allocating, since pieces are short.
+fn with_slices(vectors: &[Vec<f32>], work: impl FnOnce(&[&[f32]])) {
+    const HANDFUL: usize = 8;
+    let mut few: [&[f32]; HANDFUL] = [&[]; HANDFUL];
+    if vectors.len() <= HANDFUL {
+        few.iter_mut().zip(vectors).for_each(|(slice, vector)| *slice = vector);
+        work(&few[..vectors.len()]);
+    } else {
+        work(&vectors.iter().map(Vec::as_slice).collect::<Vec<_>>());
     }
 }
 

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use super::simd::vectorized;
+
 /// Bins of either histogram.
 pub const BINS: usize = 1 << 16;
 
@@ -31,7 +33,8 @@ enum Bound {
     End,
     /// The magnitude of the last element before it has these upper bits; so many more are to be found there.
     Coarse { high: u32, wanted: u64 },
-    /// All elements above `magnitude` and the first `wanted` that equal it.
+    /// All elements above `magnitude` and the first `wanted` that equal it. `before_leaf` has as many equal
+    /// ones as come before each leaf, and at last all of them.
     Exact { magnitude: u32, wanted: u64, before_leaf: Vec<u64> },
 }
 
@@ -52,11 +55,21 @@ impl Selection {
         Self { ranks, bounds }
     }
 
-    /// First pass: counts upper bits into `BINS` bins.
+    /// First pass: counts upper bits into `BINS` bins. Runs of equal ones, zeros above all, count at once,
+    /// since counting in one place twice in a row waits.
     pub fn count_high(values: &[f32], counts: &mut [u64]) {
+        let counts = &mut counts[..BINS];
+        let (mut last, mut run) = (0, 0);
         for value in values {
-            counts[(magnitude(*value) >> LOW_BITS) as usize] += 1;
+            let bin = (magnitude(*value) >> LOW_BITS) as usize;
+            if bin == last {
+                run += 1;
+            } else {
+                counts[last] += run;
+                (last, run) = (bin, 1);
+            }
         }
+        counts[last] += run;
     }
 
     pub fn absorb_high(&mut self, counts: &[u64]) {
@@ -92,27 +105,36 @@ impl Selection {
         }
     }
 
-    /// Third pass: counts elements equal to the bounds, and adds up the magnitudes strictly between them.
-    pub fn count_equal(&self, values: &[f32], equal: &mut [f64]) -> f64 {
-        let bits_of = |bound: &Bound| match bound {
-            Bound::Start => u32::MAX,
-            // Below every magnitude; wrapped so that zero itself lies above.
-            Bound::End => 0,
-            Bound::Exact { magnitude, .. } => *magnitude,
-            Bound::Coarse { .. } => unreachable!("bounds are exact by the third pass"),
-        };
-        let [upper, lower] = [bits_of(&self.bounds[0]), bits_of(&self.bounds[1])];
+    /// Third pass: counts elements equal to the bounds.
+    pub fn count_equal(&self, values: &[f32], equal: &mut [f64]) {
+        let [upper, lower] = self.edges();
+        let counts = equal_to(values, upper, lower);
+        equal.iter_mut().zip(counts).for_each(|(equal, count)| *equal += f64::from(count));
+    }
+
+    /// Third pass, too: adds up the magnitudes strictly between the bounds.
+    pub fn add_between(&self, values: &[f32]) -> f64 {
+        let [upper, lower] = self.edges();
         let to_the_end = self.bounds[1] == Bound::End;
         let mut between = 0.0;
         for value in values {
             let bits = magnitude(*value);
-            equal[0] += f64::from(u8::from(bits == upper));
-            equal[1] += f64::from(u8::from(bits == lower));
             if bits < upper && (bits > lower || to_the_end) {
                 between += f64::from(value.abs());
             }
         }
         between
+    }
+
+    /// The magnitudes at the bounds.
+    fn edges(&self) -> [u32; 2] {
+        self.bounds.each_ref().map(|bound| match bound {
+            Bound::Start => u32::MAX,
+            // Below every magnitude; wrapped so that zero itself lies above.
+            Bound::End => 0,
+            Bound::Exact { magnitude, .. } => *magnitude,
+            Bound::Coarse { .. } => unreachable!("bounds are exact by the third pass"),
+        })
     }
 
     /// Ends the third pass. `equal` yields each leaf's two counts. Returns the sum of the magnitudes that
@@ -127,6 +149,7 @@ impl Selection {
                     before_leaf.push(total);
                     total += counts[which] as u64;
                 }
+                before_leaf.push(total);
                 let value = f64::from(f32::from_bits(*magnitude));
                 // The upper bound keeps the equal elements behind it, the lower one those before it.
                 let count = if which == 0 { total - *wanted } else { *wanted };
@@ -145,6 +168,10 @@ impl Selection {
     /// Zeroes the elements of a leaf that are not wanted.
     pub fn apply(&self, leaf: usize, values: &mut [f32]) {
         let mut sides = self.bounds.each_ref().map(|bound| Side::new(bound, leaf));
+        // Mostly all elements of a leaf that equal a bound lie on the same side of it.
+        if let [Some(start), Some(end)] = sides.each_ref().map(Side::least) {
+            return keep_between(values, start, end);
+        }
         for value in values {
             let bits = magnitude(*value);
             let [before_start, before_end] = [sides[0].is_before(bits), sides[1].is_before(bits)];
@@ -155,11 +182,34 @@ impl Selection {
     }
 }
 
+vectorized! {
+    /// Counts the elements equal to either magnitude.
+    fn equal_to(values: &[f32], upper: u32, lower: u32) -> [u32; 2] {
+        let mut counts = [0; 2];
+        for value in values {
+            let bits = magnitude(*value);
+            counts[0] += u32::from(bits == upper);
+            counts[1] += u32::from(bits == lower);
+        }
+        counts
+    }
+
+    /// Zeroes all elements but those from the magnitude `end` up to, but not with, the magnitude `start`.
+    fn keep_between(values: &mut [f32], start: u32, end: u32) {
+        for value in values {
+            let bits = magnitude(*value);
+            *value = if (bits >= end) & (bits < start) { *value } else { 0.0 };
+        }
+    }
+}
+
 /// One bound on its way through a leaf.
 struct Side {
     magnitude: u32,
     /// Elements equal to the bound that still come before it.
     left: u64,
+    /// How many of those are in this leaf.
+    in_leaf: u64,
     /// The answer where there is no magnitude to compare with.
     always: Option<bool>,
 }
@@ -167,12 +217,26 @@ struct Side {
 impl Side {
     fn new(bound: &Bound, leaf: usize) -> Self {
         match bound {
-            Bound::Start => Self { magnitude: 0, left: 0, always: Some(false) },
-            Bound::End => Self { magnitude: 0, left: 0, always: Some(true) },
-            Bound::Exact { magnitude, wanted, before_leaf } => {
-                Self { magnitude: *magnitude, left: wanted.saturating_sub(before_leaf[leaf]), always: None }
-            }
+            Bound::Start => Self { magnitude: 0, left: 0, in_leaf: 0, always: Some(false) },
+            Bound::End => Self { magnitude: 0, left: 0, in_leaf: 0, always: Some(true) },
+            Bound::Exact { magnitude, wanted, before_leaf } => Self {
+                magnitude: *magnitude,
+                left: wanted.saturating_sub(before_leaf[leaf]),
+                in_leaf: before_leaf[leaf + 1] - before_leaf[leaf],
+                always: None,
+            },
             Bound::Coarse { .. } => unreachable!("bounds are exact once all passes are done"),
+        }
+    }
+
+    /// The least magnitude before the bound, if the magnitude alone decides in this leaf.
+    fn least(&self) -> Option<u32> {
+        match self.always {
+            Some(true) => Some(0),
+            Some(false) => Some(u32::MAX),
+            None if self.in_leaf <= self.left => Some(self.magnitude),
+            None if self.left == 0 => Some(self.magnitude + 1),
+            None => None,
         }
     }
 
@@ -217,7 +281,8 @@ mod tests {
         let (mut between, mut equal) = (0.0, Vec::new());
         for values in values.chunks(leaf) {
             let mut counts = [0.0; LEAF_COUNTS];
-            between += selection.count_equal(values, &mut counts);
+            selection.count_equal(values, &mut counts);
+            between += selection.add_between(values);
             equal.push(counts);
         }
         let sum = between + selection.absorb_equal(equal.into_iter());

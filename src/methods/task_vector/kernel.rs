@@ -87,9 +87,15 @@ impl<'a> TaskKernel<'a> {
             let [whole, kept, equal @ ..] = &mut sums[i * SUMS..(i + 1) * SUMS] else {
                 unreachable!("every vector has its sums")
             };
+            if let Some(selection) = &self.selections[i] {
+                selection.count_equal(delta, equal);
+            }
+            if !self.operation.rescale {
+                continue;
+            }
             *whole = l1(delta);
             match &self.selections[i] {
-                Some(selection) => *kept = selection.count_equal(delta, equal),
+                Some(selection) => *kept = selection.add_between(delta),
                 None => {
                     self.sparsify(i, leaf, drawing, delta);
                     *kept = l1(delta);
@@ -139,9 +145,13 @@ impl<'a> TaskKernel<'a> {
         let Scratch { vectors, drawing } = scratch;
         vectors.resize_with(vectors.len().max(1), Vec::new);
         out.fill(0.0);
-        for i in 0..self.operation.vectors.len() {
-            self.weighted(i, leaf, drawing, &mut vectors[0]);
-            add(out, &vectors[0]);
+        for (i, vector) in self.operation.vectors.iter().enumerate() {
+            if vector.sparsifier == Sparsifier::Everything {
+                add_difference(leaf.inputs[i + 1], leaf.inputs[0], vector.weight as f32, out);
+            } else {
+                self.weighted(i, leaf, drawing, &mut vectors[0]);
+                add(out, &vectors[0]);
+            }
         }
         if let Divisor::Fixed(total) = self.operation.divisor {
             divide(out, total as f32);
@@ -229,6 +239,12 @@ vectorized! {
     fn subtract(x: &[f32], base: &[f32], out: &mut [f32]) {
         for (d, (x, b)) in out.iter_mut().zip(x.iter().zip(base)) {
             *d = x - b;
+        }
+    }
+
+    fn add_difference(x: &[f32], base: &[f32], weight: f32, out: &mut [f32]) {
+        for (sum, (x, b)) in out.iter_mut().zip(x.iter().zip(base)) {
+            *sum += (x - b) * weight;
         }
     }
 
