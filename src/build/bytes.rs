@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use rayon::prelude::*;
+
 use crate::digest::Digest;
 use crate::mapping::Mapping;
 use crate::model::ModelError;
@@ -113,6 +115,29 @@ impl Bytes {
         for start in (0..self.n_bytes()).step_by(READ_BYTES) {
             let end = (start + READ_BYTES).min(self.n_bytes());
             visit(start as u64, self.range(start..end, &mut scratch)?)?;
+        }
+        Ok(())
+    }
+
+    /// Hands the bytes over in order, in blocks large enough for all threads, which share in reading them.
+    pub fn large_blocks<E: From<ModelError>>(
+        &self,
+        mut visit: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        const LARGE: usize = 16 * READ_BYTES;
+        let mut block = vec![0; LARGE.min(self.n_bytes())];
+        for start in (0..self.n_bytes()).step_by(LARGE) {
+            let block = &mut block[..LARGE.min(self.n_bytes() - start)];
+            let read = |(i, piece): (usize, &mut [u8])| -> Result<(), ModelError> {
+                let at = start + i * READ_BYTES;
+                if let Self::Source { shard, offset, .. } = self {
+                    return shard.read_at(offset + at as u64, piece);
+                }
+                piece.copy_from_slice(self.range(at..at + piece.len(), &mut Vec::new())?);
+                Ok(())
+            };
+            block.par_chunks_mut(READ_BYTES).enumerate().try_for_each(read)?;
+            visit(block)?;
         }
         Ok(())
     }

@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use rayon::prelude::*;
+
+use super::bytes::READ_BYTES;
 use super::committer::Delivered;
 use super::compute::{Computation, Failure, Target};
 use super::status::source_range;
@@ -146,14 +149,22 @@ impl<'b, 'a> Cone<'b, 'a> {
         let dtype = source.spec.dtype;
         let mut hasher = blake3::Hasher::new();
         let mut finite = true;
-        bytes.blocks(|_, block| {
-            self.build.check_interrupted()?;
-            hasher.update(block);
-            if dtype.is_float() {
-                finite &= convert::is_finite(dtype, block);
-            }
-            Ok::<(), BuildError>(())
-        })?;
+        if self.parallel {
+            bytes.large_blocks(|block| {
+                self.build.check_interrupted()?;
+                let pieces = block.par_chunks(READ_BYTES);
+                finite &= pieces.all(|piece| !dtype.is_float() || convert::is_finite(dtype, piece));
+                hasher.update_rayon(block);
+                Ok::<(), BuildError>(())
+            })?;
+        } else {
+            bytes.blocks(|_, block| {
+                self.build.check_interrupted()?;
+                finite &= !dtype.is_float() || convert::is_finite(dtype, block);
+                hasher.update(block);
+                Ok::<(), BuildError>(())
+            })?;
+        }
         context.events.event(Event::Hashed {
             model: &context.checkpoints[source.model.0].dir.to_string_lossy(),
             tensor: &source.tensor,

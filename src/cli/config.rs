@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::args::{RecipeArgs, size};
 use super::error::CliError;
+use crate::kernels::simd::{self, Level};
 use crate::model::locate::Places;
 use crate::workspace::Workspace;
 
@@ -140,4 +141,20 @@ pub fn recipe_path(given: Option<&Path>) -> Result<PathBuf, CliError> {
             Err(CliError::Usage(format!("recipes/ holds several recipes; name one:\n{}", names.join("\n"))))
         }
     }
+}
+
+/// Holds loops to the vectors that `LAMARCK_SIMD` names, for comparing them; the best there are otherwise.
+pub fn limit_vectors() -> Result<(), CliError> {
+    let Some(name) = env::var_os("LAMARCK_SIMD").filter(|value| !value.is_empty()) else { return Ok(()) };
+    let level = match name.to_str() {
+        Some("baseline") => Level::Baseline,
+        Some("avx2") => Level::Avx2,
+        Some("avx512") => Level::Avx512,
+        _ => {
+            let name = name.to_string_lossy();
+            return Err(CliError::Usage(format!("LAMARCK_SIMD is baseline, avx2 or avx512, not `{name}`")));
+        }
+    };
+    simd::limit(level);
+    Ok(())
 }

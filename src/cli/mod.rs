@@ -36,18 +36,7 @@ pub fn main() -> ExitCode {
         }
     };
     let ui = Ui::new(&args);
-    let result = match &args.command {
-        Command::Build(command) => commands::build::run(command, &ui),
-        Command::Plan(command) => commands::plan::run(command, &ui),
-        Command::Explain(command) => commands::explain::run(command, &ui),
-        Command::Check(command) => commands::check::run(command, &ui),
-        Command::Graph(command) => commands::graph::run(command, &ui),
-        Command::Inspect(command) => commands::inspect::run(command, &ui),
-        Command::Log(command) => commands::log::run(command, &ui),
-        Command::Verify(command) => commands::verify::run(command, &ui),
-        Command::Cache(command) => commands::cache::run(command, &ui),
-        Command::Methods(command) => commands::methods::run(command, &ui),
-    };
+    let result = config::limit_vectors().and_then(|()| run(&args, &ui));
     match result {
         Ok(code) => code,
         Err(CliError::Pipe) => ExitCode::SUCCESS,
@@ -55,5 +44,20 @@ pub fn main() -> ExitCode {
             ui.error(&error);
             ExitCode::from(error.code())
         }
+    }
+}
+
+fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
+    match &args.command {
+        Command::Build(command) => commands::build::run(command, ui),
+        Command::Plan(command) => commands::plan::run(command, ui),
+        Command::Explain(command) => commands::explain::run(command, ui),
+        Command::Check(command) => commands::check::run(command, ui),
+        Command::Graph(command) => commands::graph::run(command, ui),
+        Command::Inspect(command) => commands::inspect::run(command, ui),
+        Command::Log(command) => commands::log::run(command, ui),
+        Command::Verify(command) => commands::verify::run(command, ui),
+        Command::Cache(command) => commands::cache::run(command, ui),
+        Command::Methods(command) => commands::methods::run(command, ui),
     }
 }

@@ -69,6 +69,29 @@ fn build_ends_with_what_a_tuner_wants_to_know() {
 }
 
 #[test]
+fn a_trace_tells_what_every_thread_did() {
+    let space = built();
+    space.replace("recipe.yaml", "weight: 0.90", "weight: 0.85");
+    space.ok(&["build", "recipe.yaml", "--trace", "trace.json"]);
+    let events = space.json("trace.json");
+    let events = events.as_array().expect("a trace is a list of events");
+    let named = |name: &str| events.iter().filter(|event| event["name"] == name).collect::<Vec<_>>();
+    assert_eq!(named("ties").len(), 9);
+    assert!(named("ties").iter().all(|event| event["ph"] == "X" && event["dur"].as_f64() > Some(0.0)));
+    let of: Vec<&str> = named("slerp").iter().filter_map(|event| event["args"]["of"].as_str()).collect();
+    assert!(of.contains(&"blend: model.layers.1.mlp.up_proj.weight"), "{of:?}");
+    let threads: Vec<&str> =
+        named("thread_name").iter().filter_map(|event| event["args"]["name"].as_str()).collect();
+    assert!(threads.contains(&"writer") && threads.contains(&"committer"), "{threads:?}");
+    let error = space.fails(4, &["build", "recipe.yaml", "--trace", "nowhere/trace.json"]);
+    assert!(error.contains("nowhere/trace.json"), "{error}");
+    let mut command = space.command(&["check", "recipe.yaml"]);
+    let output = command.env("LAMARCK_SIMD", "mmx").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("avx512"));
+}
+
+#[test]
 fn plan_says_what_would_run_and_runs_nothing() {
     let space = built();
     assert_eq!(
