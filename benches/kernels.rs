@@ -4,6 +4,8 @@
 //! Everything runs on all cores, in turn, in one process. A method's bytes are those of its inputs, once for
 //! every pass over them, and of its result; a copy's are those that it reads and those that it writes.
 
+#![allow(clippy::print_stdout)]
+
 use std::time::{Duration, Instant};
 
 use lamarck::build::Bytes;

@@ -5,6 +5,8 @@
 //! with `--large` also a cold build of sparse ancestors of 14 billion parameters without intermediates, which
 //! takes minutes and 30 GB of disk.
 
+#![allow(clippy::print_stdout)]
+
 mod ancestors;
 
 use std::fs;

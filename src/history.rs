@@ -67,7 +67,7 @@ pub fn last_of(snapshot: &Snapshot<'_>, recipe: &str, stages: &[&str]) -> Result
 
 /// Adds a record and returns its number.
 pub fn add(index: &Index, record: &Record) -> Result<u64, StoreError> {
-    index.add_build(&serde_json::to_vec(record).expect("a record serialises"))
+    index.add_build(&serde_json::to_vec(record).expect("a record serialises"), &record.recipe, record.time)
 }
 
 /// A note of use is not renewed before it is this many seconds old.

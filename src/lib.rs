@@ -15,7 +15,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`digest`], [`identity`], [`tensor`], [`manifest`] | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
-//! | [`disk`] | the steps at which a disk can fail us |
+//! | [`disk`] | the steps at which a disk can fail us; writing past the page cache |
 //! | [`mapping`] | read-only maps of files (unsafe code) |
 //! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
 //! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
@@ -40,7 +40,7 @@
 //! | `cache/v1/lock` | [`store::lock`]: held shared by builds, alone by what removes blobs |
 //! | `cache/v1/tmp/` | [`store::session`]: files in the making, a folder for each process |
 //! | `merges/NAME/` | [`output`]: shards, config.json, tokenizer, card, recipe, `lamarck.lock.json`, which marks the folder as ours |
-//! | `merges/.lamarck-NAME-*` | [`output`]: the next version of that folder, until the two trade places |
+//! | `merges/.lamarck-NAME-*` | [`output`]: the next version of that folder, until the two trade places; final results are written straight into it |
 //!
 //! # Invariants
 //!
@@ -54,6 +54,16 @@
 //! - The plan does no I/O; the store knows no tensors; methods know no files; only the command line
 //!   prints.
 //! - An intermediate is written, but never read back in the build that made it.
+//!
+//! # The way of a tensor
+//!
+//! Threads take cones (all that one output tensor hangs together with) one after the other, and a large one
+//! together. Sources are read once, hashed, and stay in memory while the cone needs them; what is too large
+//! for that is read again in blocks. Arithmetic runs on pieces of a few hundred elements, from decoding to
+//! encoding, in a core's nearest cache; its loops are compiled for several widths of vectors, and give the same
+//! bits at each. A writer thread hands results to the disk past the page cache: intermediates into blobs,
+//! final ones into their shards. A committer syncs many blobs at a time, names them and commits their keys.
+//! `lamarck build --trace FILE` shows all of this on a time line.
 
 pub mod build;
 pub mod cli;

@@ -1,5 +1,7 @@
 //! Runs one operation over one tensor: reads blocks, feeds leaves, rounds and writes the result.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::geometry::{Geometry, LeafSpan};
@@ -9,7 +11,6 @@ use crate::methods::{Kernel, Leaf, Operation, Pass, Scratch};
 use crate::store::Store;
 use crate::store::blob::Content;
 use crate::tensor::{Dtype, TensorSpec};
-use std::sync::Arc;
 
 /// Where the result of a computation is made.
 pub enum Target<'a> {
@@ -36,13 +37,13 @@ pub struct Computation<'a> {
 /// A result's bytes, to be read on, and what the store is to keep of it: nothing of what is in a region.
 pub type Computed = (Bytes, Option<Content>);
 
-/// Takes bytes with their offset.
-type Write<'a> = &'a (dyn Fn(u64, &[u8]) -> Result<(), BuildError> + Sync);
-
 fn in_memory(bytes: Vec<u8>) -> Computed {
     let bytes = Arc::new(bytes);
     (Bytes::Memory(Arc::clone(&bytes)), Some(Content::Bytes(bytes)))
 }
+
+/// Takes bytes with their offset.
+type Write<'a> = &'a (dyn Fn(u64, &[u8]) -> Result<(), BuildError> + Sync);
 
 /// Why a computation has no result.
 pub enum Failure {

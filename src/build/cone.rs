@@ -18,20 +18,25 @@ use crate::plan::{Action, Node, NodeId, Source, Task, key};
 use crate::store::blob::{Found, Lookup};
 use crate::store::index::{ActionRow, RangeContent};
 
-/// Results up to this size are made in memory; larger ones in a temporary file that is then mapped.
+/// Results up to this size are made in memory; larger ones in the file that is to hold them, which is then
+/// mapped.
 const IN_MEMORY: u64 = 16 << 20;
 
 pub struct Cone<'b, 'a> {
     build: &'b Build<'a>,
     nodes: &'b [NodeId],
     parallel: bool,
+    /// The cone that this thread will probably take next.
+    next: &'b [NodeId],
+    /// Whether the disk was told which sources are read.
+    announced: bool,
     /// Results that later nodes of the cone may still read.
     warm: HashMap<NodeId, Bytes>,
 }
 
 impl<'b, 'a> Cone<'b, 'a> {
-    pub fn new(build: &'b Build<'a>, nodes: &'b [NodeId], parallel: bool) -> Self {
-        Self { build, nodes, parallel, warm: HashMap::new() }
+    pub fn new(build: &'b Build<'a>, nodes: &'b [NodeId], next: &'b [NodeId], parallel: bool) -> Self {
+        Self { build, nodes, parallel, next, announced: false, warm: HashMap::new() }
     }
 
     /// Finds the digest of every node.
@@ -112,6 +117,7 @@ impl<'b, 'a> Cone<'b, 'a> {
             Some(content) => content,
             None => {
                 let started = now();
+                self.announce();
                 // What is read to be hashed is at hand for computing; large tensors are read again, block
                 // by block.
                 let bytes = self.bytes(node)?;
@@ -141,6 +147,22 @@ impl<'b, 'a> Cone<'b, 'a> {
             return Err(BuildError::NotFinite { path: shard.path.clone(), tensor: source.tensor.clone() });
         }
         Ok(Settled { digest: content.digest, key: None, outcome: Outcome::Reused })
+    }
+
+    /// Has the disk begin to read the sources of this cone and of the next one. A source that no build has
+    /// read is rarely alone.
+    fn announce(&mut self) {
+        if self.announced || self.parallel {
+            return;
+        }
+        self.announced = true;
+        for node in self.nodes.iter().chain(self.next) {
+            if let Node::Source(source) = &self.build.context.plan.graph[*node]
+                && let Bytes::Source { shard, offset, n_bytes } = self.build.source_bytes(source)
+            {
+                shard.will_read(offset, n_bytes as u64);
+            }
+        }
     }
 
     /// Hashes a source's bytes, and looks for NaN and infinity.

@@ -151,9 +151,12 @@ impl<'a> Build<'a> {
         // the others run side by side, each on one thread. So memory is bounded either way.
         let (large, small): (Vec<_>, Vec<_>) = self.cones.iter().partition(|nodes| self.is_large(nodes));
         for nodes in large {
-            Cone::new(self, nodes, true).settle()?;
+            Cone::new(self, nodes, &[], true).settle()?;
         }
-        small.into_par_iter().try_for_each(|nodes| Cone::new(self, nodes, false).settle())?;
+        small.par_iter().enumerate().try_for_each(|(i, nodes)| {
+            let next = small.get(i + 1).map_or(&[][..], |next| next);
+            Cone::new(self, nodes, next, false).settle()
+        })?;
         // Whoever asks for bytes from here on finds them in the store.
         spanned(self.context.events, "wait for commits", "", || self.committer.flush())
     }
@@ -167,7 +170,7 @@ impl<'a> Build<'a> {
             return Ok(self.source_bytes(source));
         }
         let nodes = &self.cones[self.cone_of[&node]];
-        Cone::new(self, nodes, self.is_large(nodes)).bytes(node)
+        Cone::new(self, nodes, &[], self.is_large(nodes)).bytes(node)
     }
 
     /// How a node was settled.

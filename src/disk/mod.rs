@@ -24,11 +24,12 @@ pub fn step(_what: &'static str, _path: &Path) -> io::Result<()> {
 #[cfg(test)]
 pub use faults::step;
 
-/// Tells the system that a file will be read from start to end at once. Only a hint.
+/// Tells the system that a range of a file will be read soon, so that the disk can begin. Only a hint.
 #[cfg(target_os = "linux")]
-pub fn will_read(file: &File) {
-    let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::WillNeed);
+pub fn will_read(file: &File, offset: u64, n_bytes: u64) {
+    let n_bytes = std::num::NonZeroU64::new(n_bytes);
+    let _ = rustix::fs::fadvise(file, offset, n_bytes, rustix::fs::Advice::WillNeed);
 }
 
 #[cfg(not(target_os = "linux"))]
-pub fn will_read(_file: &File) {}
+pub fn will_read(_file: &File, _offset: u64, _n_bytes: u64) {}

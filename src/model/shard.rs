@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::ModelError;
 use super::header::{self, Entry};
+use crate::disk;
 use crate::identity::Identity;
 
 /// An open shard.
@@ -48,6 +49,11 @@ impl Shard {
             std::io::ErrorKind::UnexpectedEof => ModelError::Changed { path: self.path.clone() },
             _ => ModelError::Io { path: self.path.clone(), source: error },
         })
+    }
+
+    /// Has the disk begin to read a range.
+    pub fn will_read(&self, offset: u64, n_bytes: u64) {
+        disk::will_read(&self.file, offset, n_bytes);
     }
 
     /// Fails if the path no longer names the file, in the state, that was opened.

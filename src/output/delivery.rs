@@ -33,6 +33,8 @@ struct Incoming {
     dir: PathBuf,
     shards: Vec<ShardPlan>,
     staging: Option<Staging>,
+    /// Whether it is being finished: what is computed from then on is not expected any more.
+    closed: bool,
     /// Of every shard, the handles that its regions are written through.
     files: Vec<Option<[Arc<File>; 2]>>,
 }
@@ -54,7 +56,13 @@ impl Delivery {
                 }
             }
             let files = shards.iter().map(|_| None).collect();
-            outputs.push(Mutex::new(Incoming { dir: dir.clone(), shards, staging: None, files }));
+            outputs.push(Mutex::new(Incoming {
+                dir: dir.clone(),
+                shards,
+                staging: None,
+                closed: false,
+                files,
+            }));
         }
         // What is wanted in two places goes through the store.
         places.retain(|node, _| !shared.contains(node));
@@ -69,6 +77,7 @@ impl Delivery {
     /// Ends the delivery for one output: its new version, if any of it came.
     pub(super) fn staging(&self, output: usize) -> Option<Staging> {
         let mut incoming = self.outputs.get(output)?.lock().expect("no thread panics with it");
+        incoming.closed = true;
         incoming.files.fill(None);
         incoming.staging.take()
     }
@@ -80,7 +89,10 @@ impl Outlet for Delivery {
             return Ok(None);
         };
         let mut incoming = self.outputs[output].lock().expect("no thread panics with it");
-        let Incoming { dir, shards, staging, files } = &mut *incoming;
+        if incoming.closed {
+            return Ok(None);
+        }
+        let Incoming { dir, shards, staging, files, .. } = &mut *incoming;
         let staging = match staging {
             Some(staging) => staging,
             None => staging.insert(Staging::start(dir).map_err(flatten)?),

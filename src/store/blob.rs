@@ -127,7 +127,7 @@ pub(super) fn read(
         if !in_memory {
             return Ok(Found::Mapped(Mapping::of_store_file(&file)?));
         }
-        disk::will_read(&file);
+        disk::will_read(&file, 0, n_bytes);
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)?;
         Ok(Found::Memory(bytes))

@@ -172,10 +172,11 @@ impl Index {
         })
     }
 
-    /// Adds a build's record and returns its number.
-    pub fn add_build(&self, record: &[u8]) -> Result<u64, StoreError> {
+    /// Adds a build's record and returns its number; notes that `name` was used at `time`.
+    pub fn add_build(&self, record: &[u8], name: &str, time: u64) -> Result<u64, StoreError> {
         let mut number = 0;
         self.write(|transaction| {
+            put_used(transaction, name, time)?;
             let mut builds = transaction.open_table(BUILDS.definition())?;
             number =
                 builds.last()?.and_then(|(last, _)| build_number(last.value())).map_or(1, |last| last + 1);
@@ -188,11 +189,7 @@ impl Index {
 
     /// Notes that something was used at a time.
     pub fn set_used(&self, name: &str, time: u64) -> Result<(), StoreError> {
-        self.write(|transaction| {
-            let row = rows::seal(USED.0, name.as_bytes(), &time.to_le_bytes());
-            transaction.open_table(USED.definition())?.insert(name.as_bytes(), &row[..])?;
-            Ok(())
-        })
+        self.write(|transaction| put_used(transaction, name, time))
     }
 
     pub(super) fn usage(&self) -> Result<Usage, StoreError> {
@@ -247,6 +244,12 @@ impl Index {
         };
         guarded(run).map_err(|error| failed(&self.path, error))
     }
+}
+
+fn put_used(transaction: &redb::WriteTransaction, name: &str, time: u64) -> Result<(), redb::Error> {
+    let row = rows::seal(USED.0, name.as_bytes(), &time.to_le_bytes());
+    transaction.open_table(USED.definition())?.insert(name.as_bytes(), &row[..])?;
+    Ok(())
 }
 
 /// Rows of one transaction, written table by table in the order of their keys, which redb is fastest at.
@@ -445,8 +448,9 @@ mod tests {
         let space = tempfile::tempdir().unwrap();
         let index = Index::open(&space.path().join("index.redb")).unwrap();
         assert_eq!(index.snapshot().unwrap().builds().unwrap(), []);
-        assert_eq!(index.add_build(b"one").unwrap(), 1);
-        assert_eq!(index.add_build(b"two").unwrap(), 2);
+        assert_eq!(index.add_build(b"one", "recipe", 7).unwrap(), 1);
+        assert_eq!(index.add_build(b"two", "recipe", 8).unwrap(), 2);
         assert_eq!(index.snapshot().unwrap().builds().unwrap(), [(2, b"two".to_vec()), (1, b"one".to_vec())]);
+        assert_eq!(index.snapshot().unwrap().used("recipe").unwrap(), Some(8));
     }
 }
