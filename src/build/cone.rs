@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
+use super::ahead::announce;
 use super::bytes::READ_BYTES;
 use super::committer::Delivered;
 use super::compute::{Computation, Failure, Target};
@@ -28,7 +29,7 @@ pub struct Cone<'b, 'a> {
     parallel: bool,
     /// The cone that this thread will probably take next.
     next: &'b [NodeId],
-    /// Whether the disk was told which sources are read.
+    /// Whether the disk was told what that one reads.
     announced: bool,
     /// Results that later nodes of the cone may still read.
     warm: HashMap<NodeId, Bytes>,
@@ -117,7 +118,7 @@ impl<'b, 'a> Cone<'b, 'a> {
             Some(content) => content,
             None => {
                 let started = now();
-                self.announce();
+                self.announce_next()?;
                 // What is read to be hashed is at hand for computing; large tensors are read again, block
                 // by block.
                 let bytes = self.bytes(node)?;
@@ -149,20 +150,14 @@ impl<'b, 'a> Cone<'b, 'a> {
         Ok(Settled { digest: content.digest, key: None, outcome: Outcome::Reused })
     }
 
-    /// Has the disk begin to read the sources of this cone and of the next one. A source that no build has
-    /// read is rarely alone.
-    fn announce(&mut self) {
+    /// Has the disk begin to read what the next cone needs, as soon as this one turns out to need anything:
+    /// where nothing changed, nothing is read.
+    fn announce_next(&mut self) -> Result<(), BuildError> {
         if self.announced || self.parallel {
-            return;
+            return Ok(());
         }
         self.announced = true;
-        for node in self.nodes.iter().chain(self.next) {
-            if let Node::Source(source) = &self.build.context.plan.graph[*node]
-                && let Bytes::Source { shard, offset, n_bytes } = self.build.source_bytes(source)
-            {
-                shard.will_read(offset, n_bytes as u64);
-            }
-        }
+        announce(self.build, self.next)
     }
 
     /// Hashes a source's bytes, and looks for NaN and infinity.
@@ -212,7 +207,8 @@ impl<'b, 'a> Cone<'b, 'a> {
 
     /// Runs an action whose inputs are settled, hands its result to the committer and keeps it warm.
     fn run(&mut self, node: NodeId, action: &Action) -> Result<Digest, BuildError> {
-        let context = &self.build.context;
+        let build = self.build;
+        let context = &build.context;
         let plan = context.plan;
         let input_nodes = plan.inputs(node);
         let settled: Vec<Settled> = input_nodes.iter().map(|input| self.build.settled(*input)).collect();
@@ -221,6 +217,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         let cached = context.recipe.stage(action.stage).cache;
         let undefined =
             |problem| BuildError::Arithmetic { stage: stage.clone(), tensor: action.tensor.clone(), problem };
+        self.announce_next()?;
         let (mut region, mut held) = (None, false);
         let (digest, bytes, content) = match &action.task {
             Task::Identical { inputs } => {

@@ -4,6 +4,7 @@
 //! with, and that hang together with nothing else. Cones share nothing, so they run side by side;
 //! within a cone actions run in order, each while what it reads is still warm.
 
+mod ahead;
 mod bytes;
 mod committer;
 pub mod compute;

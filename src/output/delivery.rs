@@ -11,6 +11,7 @@ use super::sharding::{self, ShardPlan};
 use super::shards::create;
 use super::staging::Staging;
 use crate::build::{BuildError, Outlet, Region};
+use crate::disk;
 use crate::plan::{NodeId, Plan, StagePlan};
 
 /// The new versions of all output directories of a build.
@@ -95,7 +96,10 @@ impl Outlet for Delivery {
         let Incoming { dir, shards, staging, files, .. } = &mut *incoming;
         let staging = match staging {
             Some(staging) => staging,
-            None => staging.insert(Staging::start(dir).map_err(flatten)?),
+            None => {
+                announce_old(dir, shards);
+                staging.insert(Staging::start(dir).map_err(flatten)?)
+            }
         };
         let path = staging.path(&shards[shard].file);
         let [file, direct] = match &files[shard] {
@@ -107,6 +111,18 @@ impl Outlet for Delivery {
         };
         Ok(Some(Region { path, file, direct, offset, n_bytes }))
     }
+}
+
+/// Has the disk begin to read the shards that will be replaced: what only they hold is kept.
+fn announce_old(dir: &Path, shards: &[ShardPlan]) {
+    let files: Vec<File> = shards.iter().filter_map(|shard| File::open(dir.join(&shard.file)).ok()).collect();
+    // Even telling takes a while. Nobody needs to wait for it, nor to know how it went.
+    std::thread::spawn(move || {
+        for file in files {
+            let n_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+            disk::will_read(&file, 0, n_bytes);
+        }
+    });
 }
 
 fn open(shard: &ShardPlan, path: &Path) -> io::Result<[Arc<File>; 2]> {
