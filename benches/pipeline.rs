@@ -36,8 +36,8 @@ struct Args {
 
 fn main() -> io::Result<()> {
     let args = Args::parse();
-    growing(&args.work)?;
     small_steps(&args.work)?;
+    growing(&args.work)?;
     if args.large {
         let shape = Shape::SPARSE_14B;
         let bench = Bench::new(&args.work, "14b", &shape)?;
@@ -52,7 +52,7 @@ fn main() -> io::Result<()> {
 
 /// Cold builds of models that double in size, on all threads and on one.
 fn growing(work: &Path) -> io::Result<()> {
-    println!("cold builds, medians of {ROUNDS}\n");
+    println!("\ncold builds, medians of {ROUNDS}\n");
     println!(
         "{:>12} {:>9} {:>9} {:>14} {:>10} {:>12}",
         "parameters", "seconds", "CPU s", "ns a parameter", "RssAnon MB", "one thread"
@@ -101,7 +101,7 @@ fn small_steps(work: &Path) -> io::Result<()> {
         for number in 0..ROUNDS {
             bench.edit(number)?;
             if number == 0 {
-                println!("\n{name}");
+                println!("{name}");
                 println!("  plan of an edit:    {}", step("plan", &[])?);
                 println!("  explain an edit:    {}", step("explain", &[])?);
             }

@@ -27,8 +27,10 @@ pub use faults::step;
 /// Tells the system that a range of a file will be read soon, so that the disk can begin. Only a hint.
 #[cfg(target_os = "linux")]
 pub fn will_read(file: &File, offset: u64, n_bytes: u64) {
-    let n_bytes = std::num::NonZeroU64::new(n_bytes);
-    let _ = rustix::fs::fadvise(file, offset, n_bytes, rustix::fs::Advice::WillNeed);
+    // No length at all would mean all of the file.
+    if let Some(n_bytes) = std::num::NonZeroU64::new(n_bytes) {
+        let _ = rustix::fs::fadvise(file, offset, Some(n_bytes), rustix::fs::Advice::WillNeed);
+    }
 }
 
 #[cfg(not(target_os = "linux"))]

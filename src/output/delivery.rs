@@ -113,14 +113,19 @@ impl Outlet for Delivery {
     }
 }
 
+/// Of an old version, so many bytes are read ahead; more would drive other things out of memory.
+const AHEAD: u64 = 1 << 30;
+
 /// Has the disk begin to read the shards that will be replaced: what only they hold is kept.
 fn announce_old(dir: &Path, shards: &[ShardPlan]) {
     let files: Vec<File> = shards.iter().filter_map(|shard| File::open(dir.join(&shard.file)).ok()).collect();
     // Even telling takes a while. Nobody needs to wait for it, nor to know how it went.
     std::thread::spawn(move || {
+        let mut left = AHEAD;
         for file in files {
-            let n_bytes = file.metadata().map_or(0, |metadata| metadata.len());
+            let n_bytes = file.metadata().map_or(0, |metadata| metadata.len()).min(left);
             disk::will_read(&file, 0, n_bytes);
+            left -= n_bytes;
         }
     });
 }
