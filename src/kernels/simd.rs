@@ -1,6 +1,6 @@
 //! The widest vectors of the processor at hand, without compiling for it.
 //!
-//! [`vectorized`] compiles a function once for each [`Level`] and calls the best one that the processor
+//! `vectorized!` compiles a function once for each [`Level`] and calls the best one that the processor
 //! has. All give the same bits: the loops are plain IEEE arithmetic in a fixed order, and wider vectors
 //! only do more of it at a time; compilers fuse or reorder nothing unless told to.
 
