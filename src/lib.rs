@@ -40,13 +40,15 @@
 //! | `cache/v1/lock` | [`store::lock`]: held shared by builds, alone by what removes blobs |
 //! | `cache/v1/tmp/` | [`store::session`]: files in the making, a folder for each process |
 //! | `merges/NAME/` | [`output`]: shards, config.json, tokenizer, card, recipe, `lamarck.lock.json`, which marks the folder as ours |
-//! | `merges/.lamarck-NAME-*` | [`output`]: the next version of that folder, until the two trade places; final results are written straight into it |
+//! | `merges/.lamarck-NAME-*` | [`output::workbench`]: the next version of that folder, with a lock and a journal, until it is in place; final results are written straight into it |
 //!
 //! # Invariants
 //!
 //! - A build never gives stale or corrupt bytes. Keys hold input digests; blobs and rows of the index are
 //!   checked when read; a key is committed after the bytes it names are durable.
-//! - An output folder is the old model, whole, or the new one.
+//! - An output folder is the old model, whole, or the new one; where it cannot be replaced in one step, a mixture
+//!   of the two never loads, and is finished by the next build.
+//! - Only regular files that lamarck wrote, and that are as it wrote them, are replaced or removed.
 //! - No tensor is held twice: a result that a source or an output holds has no blob.
 //! - The same sources, recipe and seed give the same bytes with any number of threads and any memory
 //!   limit: draws are counted, not drawn in order, and sums follow a tree fixed by the tensor's shape.

@@ -283,7 +283,7 @@ impl<'a> Build<'a> {
         Some(shard)
     }
 
-    fn check_interrupted(&self) -> Result<(), BuildError> {
+    pub fn check_interrupted(&self) -> Result<(), BuildError> {
         if self.context.interrupted.load(Ordering::Relaxed) { Err(BuildError::Interrupted) } else { Ok(()) }
     }
 }

@@ -80,6 +80,12 @@ impl CliError {
             Self::Workspace(WorkspaceError::Output(OutputError::Occupied { .. })) => {
                 Some("choose another folder with --out, or move the files away".to_owned())
             }
+            Self::Workspace(WorkspaceError::Output(OutputError::InTheWay { .. })) => {
+                Some("move it away, or choose another folder with --out".to_owned())
+            }
+            Self::Workspace(WorkspaceError::Output(
+                OutputError::IsSource { .. } | OutputError::InCache { .. },
+            )) => Some("choose another folder with --out".to_owned()),
             Self::Workspace(error) if error.damage().is_some() => {
                 Some("the next build puts it aside and starts a new one".to_owned())
             }

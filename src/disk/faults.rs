@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use super::*;
 
 /// What goes wrong below a folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Fault {
     /// Nothing; steps are only counted.
     None,
@@ -20,6 +20,9 @@ pub enum Fault {
     /// As before; besides, what was not synced by then is lost: files written come back empty. A name
     /// that was not synced may have reached the disk or not.
     PowerCut { at: usize, keeps_names: bool },
+    /// Just before the step of this number somebody else does something below the folder; then everything goes
+    /// on, or the process dies.
+    Meanwhile { at: usize, act: fn(&Path), dies: bool },
 }
 
 struct Armed {
@@ -34,12 +37,17 @@ struct Armed {
 
 static ARMED: Mutex<Option<Armed>> = Mutex::new(None);
 
+/// Tests that arm faults take turns.
+static TURN: Mutex<()> = Mutex::new(());
+
 /// Arms a fault below a folder until the returned function is called, which gives the steps taken.
 pub fn arm(root: &Path, fault: Fault) -> impl FnOnce() -> Vec<&'static str> {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (root, steps, renamed) = (root.to_owned(), Vec::new(), Vec::new());
     let armed = Armed { root, fault, steps, dirty: HashSet::new(), renamed };
     *ARMED.lock().expect("no test panics with it") = Some(armed);
-    || {
+    move || {
+        let _turn = turn;
         let armed = ARMED.lock().expect("no test panics with it").take().expect("it was armed");
         if let Fault::PowerCut { keeps_names, .. } = armed.fault {
             armed.lose_what_was_not_synced(keeps_names);
@@ -55,6 +63,13 @@ pub fn step(what: &'static str, path: &Path) -> io::Result<()> {
     armed.steps.push(what);
     match armed.fault {
         Fault::Once(at, kind) if at == number => return Err(kind.into()),
+        Fault::Meanwhile { at, act, .. } if at == number => act(&armed.root),
+        _ => {}
+    }
+    match armed.fault {
+        Fault::Meanwhile { at, dies: true, .. } if number >= at => {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         Fault::From(at) | Fault::PowerCut { at, .. } if number >= at => {
             return Err(io::ErrorKind::BrokenPipe.into());
         }

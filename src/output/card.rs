@@ -1,11 +1,21 @@
 //! The model card: README.md with the metadata that the Hugging Face hub reads.
+//!
+//! What is generated stands between marks, in the front matter and in the text. Everything outside of them is
+//! its author's, and all of the card where the marks are gone.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::path::Path;
 
 use crate::model::locate::is_hub_id;
 use crate::plan::Model;
 use crate::recipe::{Recipe, StageId};
+
+/// Around what is generated of the front matter, which is YAML.
+const FRONT: [&str; 2] = ["# lamarck begin", "# lamarck end"];
+
+/// Around what is generated of the text.
+const TEXT: [&str; 2] = ["<!-- lamarck begin: written anew by every build -->", "<!-- lamarck end -->"];
 
 /// What a card is made of.
 pub struct Card<'a> {
@@ -23,7 +33,7 @@ impl Card<'_> {
     /// The card's text.
     pub fn text(&self) -> String {
         let stage = self.recipe.stage(self.target);
-        let mut text = String::from("---\n");
+        let mut text = format!("---\n{}\n", FRONT[0]);
         let hub: Vec<&str> = self
             .models
             .iter()
@@ -40,7 +50,8 @@ impl Card<'_> {
         if let Some(license) = self.license {
             writeln!(text, "license: {license}").expect("writing to a string");
         }
-        text.push_str("tags:\n- merge\n- mergekit\n- lamarck\n---\n");
+        text.push_str("tags:\n- merge\n- mergekit\n- lamarck\n");
+        writeln!(text, "{}\n---\n{}", FRONT[1], TEXT[0]).expect("writing to a string");
         writeln!(text, "# {}\n", stage.name).expect("writing to a string");
         text.push_str("A merge of language models, built with lamarck.\n\n## Stages\n\n");
         for id in self.stages {
@@ -58,7 +69,7 @@ impl Card<'_> {
         if let Some(seed) = self.recipe.seed {
             write!(text, " --seed {seed}").expect("writing to a string");
         }
-        text.push_str("\n```\n");
+        writeln!(text, "\n```\n{}", TEXT[1]).expect("writing to a string");
         text
     }
 
@@ -83,6 +94,37 @@ impl Card<'_> {
     }
 }
 
+/// The generated parts of a card.
+pub(super) fn generated(card: &str) -> String {
+    sections(card).map(|section| section.map_or("", |section| &card[section])).concat()
+}
+
+/// A card with its generated parts from a fresh one, where it has them.
+pub(super) fn renewed(card: &str, fresh: &str) -> String {
+    let mut renewed = card.to_owned();
+    // From the end, since a replacement moves what follows it.
+    for (old, new) in sections(card).into_iter().zip(sections(fresh)).rev() {
+        if let (Some(old), Some(new)) = (old, new) {
+            renewed.replace_range(old, &fresh[new]);
+        }
+    }
+    renewed
+}
+
+/// Where the generated parts of the front matter and of the text are, marks included.
+fn sections(card: &str) -> [Option<Range<usize>>; 2] {
+    let front = card.strip_prefix("---\n").and_then(|rest| rest.find("\n---\n")).map_or(0, |end| end + 5);
+    let between = |text: &str, [begin, end]: [&str; 2]| {
+        let begin =
+            text.starts_with(begin).then_some(0).or_else(|| Some(text.find(&format!("\n{begin}\n"))? + 1))?;
+        // The recipe may hold anything, so the last one counts.
+        let end = text.rfind(&format!("\n{end}\n"))? + 1 + end.len();
+        (begin < end).then_some(begin..end)
+    };
+    let text = between(&card[front..], TEXT).map(|found| found.start + front..found.end + front);
+    [between(&card[..front], FRONT), text]
+}
+
 /// The address in a method's reference.
 fn link(reference: &str) -> &str {
     reference.split([' ', ';']).find(|word| word.starts_with("https://")).unwrap_or(reference)
@@ -99,6 +141,22 @@ pub fn license_of(dir: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_the_author_wrote_stays() {
+        let card = |front: &str, text: &str| {
+            format!("---\n{}\n{front}\n{}\n---\n{}\n{text}\n{}\n", FRONT[0], FRONT[1], TEXT[0], TEXT[1])
+        };
+        let fresh = card("new: 1", "new");
+        assert_eq!(renewed(&card("old: 1", "old"), &fresh), fresh);
+        let edited = |card: &str| card.replacen("---\n", "---\nmine: 2\n", 1) + "my words\n";
+        assert_eq!(renewed(&edited(&card("old: 1", "old")), &fresh), edited(&fresh));
+        assert_eq!(generated(&edited(&fresh)), generated(&fresh));
+        assert_ne!(generated(&card("new: 1", "mine")), generated(&fresh));
+        for mine in ["", "# mine\n", "---\nmine: 1\n---\n"] {
+            assert_eq!(renewed(mine, &fresh), mine);
+        }
+    }
 
     #[test]
     fn licences_are_read_from_front_matter_alone() {

@@ -29,10 +29,8 @@ const DONOR_FILES: [&str; 4] = [
     "video_preprocessor_config.json",
 ];
 
-/// Whether a file is one that outputs copy from other checkpoints.
-pub(super) fn is_copied(name: &str) -> bool {
-    TOKENIZER_FILES.contains(&name) || DONOR_FILES.contains(&name)
-}
+/// All files that outputs may copy from other checkpoints.
+pub(super) const NAMES: [&[&str]; 2] = [&TOKENIZER_FILES, &DONOR_FILES];
 
 /// Every file to be copied, with its bytes.
 pub(super) fn files(output: &Output<'_>) -> Result<Vec<(String, Vec<u8>)>, OutputError> {

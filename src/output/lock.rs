@@ -18,8 +18,8 @@ use crate::tensor::TensorSpec;
 pub(super) const FORMAT: u64 = 1;
 
 /// The file's content.
-#[derive(Serialize)]
-struct Lock<'a> {
+#[derive(Clone, Serialize)]
+pub struct Lock<'a> {
     format: u64,
     lamarck: &'static str,
     /// The command line's part in what was built.
@@ -27,12 +27,14 @@ struct Lock<'a> {
     seed: Option<u64>,
     stage: &'a str,
     stages: Value,
+    /// Every other file by its digest; a shard by its header's, since its tensors are listed.
+    files: BTreeMap<String, String>,
     /// By model reference.
     sources: BTreeMap<String, Source<'a>>,
     tensors: BTreeMap<&'a str, Box<RawValue>>,
 }
 
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Source<'a> {
     /// The commit, where the model came from a Hugging Face cache; else the revision that the recipe names.
     revision: Option<&'a str>,
@@ -47,8 +49,23 @@ struct Tensor<'a> {
     blake3: String,
 }
 
-/// The lock of one target, as text: one line a tensor, so that two locks can be compared by `diff`.
-pub fn text(recipe: &Recipe, models: &[Model], plan: &Plan, target: StageId, build: &Build<'_>) -> String {
+impl Lock<'_> {
+    /// The lock with the files that it stands beside, as text: one line a tensor, so that two locks can be
+    /// compared by `diff`.
+    pub(super) fn text(mut self, files: BTreeMap<String, String>) -> String {
+        self.files = files;
+        serde_json::to_string_pretty(&self).expect("a lock serialises") + "\n"
+    }
+}
+
+/// The lock of one target.
+pub fn of<'a>(
+    recipe: &'a Recipe,
+    models: &'a [Model],
+    plan: &'a Plan,
+    target: StageId,
+    build: &Build<'_>,
+) -> Lock<'a> {
     let stage = plan.stage(target);
     let line = |spec: &TensorSpec, node: NodeId| {
         let blake3 = build.settled(node).digest.to_string();
@@ -66,19 +83,19 @@ pub fn text(recipe: &Recipe, models: &[Model], plan: &Plan, target: StageId, bui
             entry.tensors.insert(&source.tensor, line(&source.spec, node));
         }
     }
-    let lock = Lock {
+    Lock {
         format: FORMAT,
         lamarck: env!("CARGO_PKG_VERSION"),
         set: recipe.sets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         seed: recipe.seed,
         stage: &recipe.stage(target).name,
         stages: stages(recipe, plan, target),
+        files: BTreeMap::new(),
         sources,
         tensors: (stage.nodes.iter())
             .map(|(name, node)| (name.as_str(), line(&stage.tensors[name], *node)))
             .collect(),
-    };
-    serde_json::to_string_pretty(&lock).expect("a lock serialises") + "\n"
+    }
 }
 
 /// The target and every stage that it needs, with all parameters.

@@ -21,6 +21,9 @@ pub struct Locked {
     pub stage: String,
     /// Every stage with its resolved parameters, as the lock's writer describes them.
     pub stages: Value,
+    /// Every other file by its digest; a shard by its header's.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
     pub sources: BTreeMap<String, LockedSource>,
     pub tensors: BTreeMap<String, LockedTensor>,
 }

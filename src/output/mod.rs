@@ -8,20 +8,28 @@ pub mod delivery;
 mod extras;
 pub mod lock;
 pub mod locked;
+mod ownership;
+mod publish;
 pub mod sharding;
 mod shards;
 mod staging;
+pub mod workbench;
 
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use delivery::Delivery;
+use ownership::Owned;
 use staging::Staging;
 
 use crate::build::{Build, BuildError, spanned};
+use crate::digest::Digest;
+use crate::identity::Identity;
 use crate::model::ModelError;
+use crate::model::checkpoint::Checkpoint;
 use crate::plan::StagePlan;
 use crate::store::{Store, StoreError};
 
@@ -30,6 +38,12 @@ pub const LOCK_FILE: &str = "lamarck.lock.json";
 
 /// The recipe as built.
 pub const RECIPE_FILE: &str = "recipe.yaml";
+
+const CARD_FILE: &str = "README.md";
+const CONFIG_FILE: &str = "config.json";
+
+pub use ownership::Aside;
+pub use publish::{is_half_published, recover};
 
 /// Why an output directory could not be written. What was there is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +58,12 @@ pub enum OutputError {
     Lock { path: PathBuf, problem: String },
     #[error("{} holds files that lamarck did not write; it was left as it is", path.display())]
     Occupied { path: PathBuf },
+    #[error("{} is neither a file nor a link, and a file of the model has its name", path.display())]
+    InTheWay { path: PathBuf },
+    #[error("{} is also read by this build, as the model {}", path.display(), model.display())]
+    IsSource { path: PathBuf, model: PathBuf },
+    #[error("{} lies in the cache {}", path.display(), cache.display())]
+    InCache { path: PathBuf, cache: PathBuf },
 }
 
 /// The first differences, and how many more there are.
@@ -55,7 +75,7 @@ fn shorten(differences: &[String]) -> String {
 }
 
 impl OutputError {
-    fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
+    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }
@@ -84,76 +104,134 @@ pub struct Output<'a> {
     /// Files with their whole text: the model card, the recipe, the lock.
     pub card: String,
     pub recipe: String,
-    pub lock: String,
+    pub lock: lock::Lock<'a>,
     /// Whether nothing that the store remembers of the directory is trusted.
     pub rehash: bool,
 }
 
 /// What writing came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     pub shards: usize,
     pub shards_written: usize,
     pub bytes_written: u64,
     /// Whether anything in the directory changed.
     pub changed: bool,
+    /// Files of somebody else's that made room for others of their names.
+    pub aside: Vec<Aside>,
 }
 
-/// Refuses a directory that holds something other than an earlier output.
+/// Refuses a directory that cannot become an output: one that holds other things and no earlier output, or in
+/// which a folder, pipe, socket or device has the name of a file to be written.
 ///
 /// # Errors
-/// If the directory is neither missing, nor empty, nor an earlier output of lamarck.
-pub fn check_free(dir: &Path) -> Result<(), OutputError> {
+/// [`OutputError::Occupied`], [`OutputError::InTheWay`], or if the directory cannot be read.
+pub fn check_free(dir: &Path, stage: &StagePlan, shard_bytes: u64) -> Result<(), OutputError> {
     let occupied = || OutputError::Occupied { path: dir.to_owned() };
+    let shards = sharding::cut(&stage.tensors, shard_bytes);
+    let mut names: Vec<&str> = shards.iter().map(|shard| shard.file.as_str()).collect();
+    names.extend(extras::NAMES.iter().flat_map(|names| names.iter().copied()));
+    names.extend([sharding::INDEX, sharding::SINGLE, CONFIG_FILE, CARD_FILE, RECIPE_FILE, LOCK_FILE]);
+    for path in names.into_iter().map(|name| dir.join(name)) {
+        match fs::symlink_metadata(&path).map(|metadata| metadata.file_type()) {
+            Ok(kind) if !kind.is_file() && !kind.is_symlink() => {
+                return Err(OutputError::InTheWay { path });
+            }
+            _ => {}
+        }
+    }
     match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(occupied()),
         Err(error) => Err(OutputError::io("read", dir)(error)),
         Ok(mut entries) => {
-            let only_ours = entries.all(|entry| entry.is_ok_and(|entry| staging::is_ours(&entry.path())));
+            let only_ours = entries.all(|entry| entry.is_ok_and(|entry| workbench::is_one(&entry.path())));
             if only_ours || dir.join(LOCK_FILE).is_file() { Ok(()) } else { Err(occupied()) }
         }
+    }
+}
+
+/// Refuses to write a directory that a build reads models from, however its path is spelled.
+///
+/// # Errors
+/// [`OutputError::IsSource`].
+pub fn check_not_read<'a>(
+    dir: &Path,
+    mut sources: impl Iterator<Item = &'a Checkpoint>,
+) -> Result<(), OutputError> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    let Some(target) = identity(dir) else { return Ok(()) };
+    let is_target = |path: &Path| identity(path) == Some(target);
+    let is_read = |source: &Checkpoint| {
+        // The files may be links that lead here from elsewhere.
+        let mut files = source.shards.iter().filter_map(|shard| fs::canonicalize(&shard.path).ok());
+        is_target(&source.dir) || files.any(|file| file.parent().is_some_and(is_target))
+    };
+    match sources.find(|source| is_read(source)) {
+        Some(source) => Err(OutputError::IsSource { path: dir.to_owned(), model: source.dir.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to write into a cache.
+///
+/// # Errors
+/// [`OutputError::InCache`].
+pub fn check_outside(dir: &Path, cache: &Path) -> Result<(), OutputError> {
+    let Ok(cache) = fs::canonicalize(cache) else { return Ok(()) };
+    // Of what is not there yet, the part that is tells where it will be.
+    let place = dir.ancestors().find_map(|part| {
+        fs::canonicalize(if part.as_os_str().is_empty() { Path::new(".") } else { part }).ok()
+    });
+    match place {
+        Some(place) if place.starts_with(&cache) => Err(OutputError::InCache { path: dir.to_owned(), cache }),
+        _ => Ok(()),
     }
 }
 
 impl Output<'_> {
     /// Brings the directory up to date with a settled build; `number` is the output's among the build's.
     pub fn write(
-        &self,
+        self,
         number: usize,
         delivery: &Delivery,
         build: &Build<'_>,
         store: &Store,
     ) -> Result<Written, OutputError> {
         let staging = delivery.staging(number);
-        check_free(self.dir)?;
+        check_free(self.dir, self.stage, self.shard_bytes)?;
         let shards = sharding::cut(&self.stage.tensors, self.shard_bytes);
-        let current = if self.rehash {
-            vec![None; shards.len()]
-        } else {
-            shards::up_to_date(self, &shards, build, store)?
-        };
-        let files = self.files(&shards)?;
-        let unchanged: Vec<bool> = files.iter().map(|(name, bytes)| self.holds(name, bytes)).collect();
-        let others = self.others(&shards, &files)?;
-        let mut written = Written { shards: shards.len(), ..Written::default() };
-        let is_current = current.iter().all(Option::is_some) && unchanged.iter().all(|same| *same);
-        if is_current && others.stale == 0 {
-            store.hand_over(shards::delivered(self, build), Vec::new(), Vec::new())?;
-            return Ok(written);
+        if !self.rehash && self.compare(&shards, build, store)?.is_current() {
+            store.hand_over(shards::delivered(&self, build), Vec::new(), Vec::new())?;
+            return Ok(Written { shards: shards.len(), ..Written::default() });
         }
-        shards::rescue(self, &shards, &current, build, store)?;
+        let _turn = workbench::take_turn(staging::parent_of(self.dir), &|| build.check_interrupted())?;
+        self.replace(staging, &shards, build, store)
+    }
+
+    /// Writes a new version and puts it in the old one's place.
+    fn replace(
+        self,
+        staging: Option<Staging>,
+        shards: &[sharding::ShardPlan],
+        build: &Build<'_>,
+        store: &Store,
+    ) -> Result<Written, OutputError> {
+        let mut written = Written { shards: shards.len(), changed: true, ..Written::default() };
+        let Comparison { mut current, files, unchanged, .. } = self.compare(shards, build, store)?;
+        let owned = Owned::of(self.dir, &store.index().snapshot()?)?;
+        if self.rehash {
+            current.fill(None);
+        }
+        shards::rescue(&self, shards, &current, build, store)?;
         let staging = match staging {
             Some(staging) => staging,
             None => Staging::start(self.dir)?,
         };
-        let keep = |name: &OsStr| staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)));
-        for name in &others.theirs {
-            keep(name)?;
-        }
+        let keep = |name: &str| staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)));
         for ((name, bytes), same) in files.iter().zip(unchanged) {
             if same {
-                keep(OsStr::new(name))?;
+                keep(name)?;
             } else {
                 staging.write(name, bytes).map_err(OutputError::io("write", &self.dir.join(name)))?;
             }
@@ -164,7 +242,7 @@ impl Output<'_> {
                 Some(identity) => {
                     // What came for it anyway is the same.
                     let _ = fs::remove_file(staging.path(&shard.file));
-                    keep(OsStr::new(&shard.file))?;
+                    keep(&shard.file)?;
                     identity
                 }
                 None => {
@@ -172,18 +250,32 @@ impl Output<'_> {
                     written.bytes_written += shard.n_bytes;
                     let path = staging.path(&shard.file);
                     spanned(build.events(), "fill and sync shard", &shard.file, || {
-                        shards::write(self, shard, &path, build)
+                        shards::write(&self, shard, &path, build)
                     })?
                 }
             });
         }
-        written.changed = true;
         shards::let_stamps_age(&identities);
-        let dir = spanned(build.events(), "put output in place", "", || staging.publish())?;
+        let (dir, aside) = spanned(build.events(), "put output in place", "", || staging.publish(&owned))?;
+        written.aside = aside;
         spanned(build.events(), "remember output", "", || {
-            shards::remember(self, &dir, &shards, &identities, build, store)
+            shards::remember(&self, &dir, shards, &identities, build, store)
         })?;
         Ok(written)
+    }
+
+    /// Compares what is in the directory with what should be.
+    fn compare(
+        &self,
+        shards: &[sharding::ShardPlan],
+        build: &Build<'_>,
+        store: &Store,
+    ) -> Result<Comparison, OutputError> {
+        let current = shards::up_to_date(self, shards, build, store)?;
+        let files = self.files(shards)?;
+        let unchanged = files.iter().map(|(name, bytes)| self.holds(name, bytes)).collect();
+        let is_shadowed = shards.len() > 1 && self.dir.join(sharding::SINGLE).exists();
+        Ok(Comparison { current, files, unchanged, is_shadowed })
     }
 
     /// Every file but the shards, with its bytes.
@@ -193,55 +285,58 @@ impl Output<'_> {
             files.push((sharding::INDEX.to_owned(), index.into_bytes()));
         }
         let config = serde_json::to_string_pretty(&self.stage.config).expect("JSON values serialise");
-        files.push(("config.json".to_owned(), (config + "\n").into_bytes()));
-        files.push(("README.md".to_owned(), self.card.clone().into_bytes()));
+        files.push((CONFIG_FILE.to_owned(), (config + "\n").into_bytes()));
         files.push((RECIPE_FILE.to_owned(), self.recipe.clone().into_bytes()));
-        files.push((LOCK_FILE.to_owned(), self.lock.clone().into_bytes()));
+        files.push((CARD_FILE.to_owned(), self.card.clone().into_bytes()));
+        let mut listed: BTreeMap<String, String> = files
+            .iter()
+            .map(|(name, bytes)| (name.clone(), ownership::digest_of(name, bytes).to_string()))
+            .collect();
+        listed.extend(shards.iter().map(|shard| (shard.file.clone(), Digest::of(&shard.header).to_string())));
+        if let Some(card) = files.iter_mut().find(|(name, _)| name == CARD_FILE) {
+            card.1 = self.card_beside(self.present(CARD_FILE));
+        }
+        files.push((LOCK_FILE.to_owned(), self.lock.clone().text(listed).into_bytes()));
         Ok(files)
     }
 
-    fn holds(&self, name: &str, bytes: &[u8]) -> bool {
-        fs::read(self.dir.join(name)).is_ok_and(|present| present == bytes)
+    /// The card, with what its author has written around the one that is there.
+    fn card_beside(&self, present: Option<Vec<u8>>) -> Vec<u8> {
+        match present.map(String::from_utf8) {
+            Some(Ok(present)) => card::renewed(&present, &self.card).into_bytes(),
+            Some(Err(no_text)) => no_text.into_bytes(),
+            None => self.card.clone().into_bytes(),
+        }
     }
 
-    /// Files of the directory that are not among those to be written.
-    fn others(
-        &self,
-        shards: &[sharding::ShardPlan],
-        files: &[(String, Vec<u8>)],
-    ) -> Result<Others, OutputError> {
-        let mut others = Others::default();
-        let entries = match fs::read_dir(self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(others),
-            Err(error) => return Err(OutputError::io("read", self.dir)(error)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(OutputError::io("read", self.dir))?;
-            let name = entry.file_name();
-            let text = name.to_string_lossy();
-            let is_new =
-                shards.iter().any(|shard| shard.file == text) || files.iter().any(|(file, _)| *file == text);
-            if is_new || entry.path().is_dir() {
-                continue;
-            }
-            // Loaders would prefer an old index to a new single file.
-            let is_shard = text.starts_with("model") && text.ends_with(".safetensors");
-            if is_shard || text == sharding::INDEX || extras::is_copied(&text) {
-                others.stale += 1;
-            } else {
-                others.theirs.push(name);
-            }
-        }
-        Ok(others)
+    fn holds(&self, name: &str, bytes: &[u8]) -> bool {
+        self.present(name).is_some_and(|present| present == bytes)
+    }
+
+    /// A file of the directory that can be read and is neither a link nor a pipe.
+    fn present(&self, name: &str) -> Option<Vec<u8>> {
+        let path = self.dir.join(name);
+        ownership::regular(&path)?;
+        fs::read(path).ok()
     }
 }
 
-/// Files that an output directory has besides its own.
-#[derive(Default)]
-struct Others {
-    /// What an earlier output had and this one has not.
-    stale: usize,
-    /// What somebody else put there.
-    theirs: Vec<OsString>,
+/// What is in a directory, beside what should be.
+struct Comparison {
+    /// The identity of every shard that is as it should be.
+    current: Vec<Option<Identity>>,
+    /// Every other file with its bytes, and whether they are there.
+    files: Vec<(String, Vec<u8>)>,
+    unchanged: Vec<bool>,
+    /// Whether loaders would take something else for the model.
+    is_shadowed: bool,
+}
+
+impl Comparison {
+    /// Whether nothing is to be done. An unchanged lock lists the same files, so none of them is left over.
+    fn is_current(&self) -> bool {
+        !self.is_shadowed
+            && self.current.iter().all(Option::is_some)
+            && self.unchanged.iter().all(|unchanged| *unchanged)
+    }
 }

@@ -13,6 +13,9 @@ use crate::tensor::TensorSpec;
 /// The file that says which shard holds which tensor.
 pub const INDEX: &str = "model.safetensors.index.json";
 
+/// The file that holds a model of one shard.
+pub const SINGLE: &str = "model.safetensors";
+
 const PAGE: usize = 4096;
 
 /// One shard to be written.
@@ -61,11 +64,7 @@ pub fn index(shards: &[ShardPlan]) -> Option<String> {
 }
 
 fn file_name(number: usize, of: usize) -> String {
-    if of == 1 {
-        "model.safetensors".to_owned()
-    } else {
-        format!("model-{:05}-of-{of:05}.safetensors", number + 1)
-    }
+    if of == 1 { SINGLE.to_owned() } else { format!("model-{:05}-of-{of:05}.safetensors", number + 1) }
 }
 
 fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardPlan {

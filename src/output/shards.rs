@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
+use super::ownership::regular;
 use super::sharding::ShardPlan;
 use super::{Output, OutputError};
 use crate::build::{Build, Bytes};
@@ -64,6 +65,7 @@ fn identity_if_up_to_date(
 
 /// The file's identity, if it can be read and starts with this header. Anything else means writing anew.
 fn identity_if_header_is(path: &Path, header: &[u8]) -> Option<Identity> {
+    regular(path)?;
     let mut file = File::open(path).ok()?;
     let identity = Identity::of(&file.metadata().ok()?);
     let mut found = vec![0; header.len()];
@@ -237,7 +239,8 @@ pub(super) fn rescue(
         let is_kept = |(shard, current): (&ShardPlan, &Option<Identity>)| {
             current.is_some() && path.file_name().is_some_and(|name| name == shard.file.as_str())
         };
-        let is_shard = path.extension().is_some_and(|extension| extension == "safetensors");
+        let is_shard =
+            path.extension().is_some_and(|extension| extension == "safetensors") && regular(&path).is_some();
         if !is_shard || shards.iter().zip(current).any(is_kept) {
             continue;
         }

@@ -37,6 +37,9 @@ use crate::disk::DirectWriter;
 pub const STORE_VERSION: &str = "v1";
 
 /// The index's file.
+/// Marks a folder as a cache for backup programs.
+const TAG_FILE: &str = "CACHEDIR.TAG";
+
 const INDEX: &str = "index.redb";
 
 /// Why the store cannot go on.
@@ -125,8 +128,11 @@ impl Store {
         lock: fn(&Path, Wait<'_>) -> Result<StoreLock, StoreError>,
     ) -> Result<Self, StoreError> {
         let root = cache.join(STORE_VERSION);
+        let is_new = !cache.exists();
         fs::create_dir_all(root.join("blobs")).map_err(StoreError::io("create", &root))?;
-        mark_as_cache(cache)?;
+        // A folder that was there before is its user's, who may keep other things in it.
+        let is_marked = cache.join(TAG_FILE).exists();
+        mark_as_cache(if is_new || is_marked { cache } else { &root })?;
         let lock = lock(&root, wait)?;
         let session = Session::start(&root.join("tmp"))?;
         let index = Index::open(&root.join(INDEX))?;
@@ -277,7 +283,7 @@ fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {
 /// Tells backup programs and git to pass over the cache.
 fn mark_as_cache(cache: &Path) -> Result<(), StoreError> {
     const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache made by lamarck; it can be deleted.\n";
-    for (name, text) in [("CACHEDIR.TAG", TAG), (".gitignore", "*\n")] {
+    for (name, text) in [(TAG_FILE, TAG), (".gitignore", "*\n")] {
         let path = cache.join(name);
         if !path.exists() {
             fs::write(&path, text).map_err(StoreError::io("write", &path))?;

@@ -13,7 +13,7 @@ use crate::history::{self, OutputRecord, Record};
 use crate::output::card::{Card, license_of};
 use crate::output::delivery::Delivery;
 use crate::output::locked::{Locked, differences};
-use crate::output::{Output, OutputError, Written, check_free, lock};
+use crate::output::{self, Output, OutputError, Written, lock};
 use crate::recipe::Recipe;
 use crate::store::lock::Wait;
 use crate::store::{Store, StoreError};
@@ -87,8 +87,11 @@ impl Workspace {
         let Planned { plan, models, checkpoints } = planned;
         let dirs: Vec<PathBuf> =
             plan.targets.iter().map(|target| self.output_dir(recipe, *target, out)).collect();
-        for dir in &dirs {
-            check_free(dir)?;
+        for (target, dir) in plan.targets.iter().zip(&dirs) {
+            output::recover(dir).map_err(OutputError::io("finish what was begun in", dir))?;
+            output::check_free(dir, plan.stage(*target), self.shard_bytes)?;
+            output::check_not_read(dir, checkpoints.iter().map(AsRef::as_ref))?;
+            output::check_outside(dir, &self.cache)?;
         }
         let locks: Vec<Locked> = if locked {
             dirs.iter().map(|dir| Locked::read(dir)).collect::<Result<_, _>>()?
@@ -209,7 +212,7 @@ impl Workspace {
             tokenizer: &checkpoints[stage.tokenizer.0].dir,
             card: card.text(),
             recipe: recipe.text.to_string(),
-            lock: lock::text(recipe, models, plan, target, build),
+            lock: lock::of(recipe, models, plan, target, build),
             rehash,
         };
         let written = output.write(number, delivery, build, store)?;

@@ -14,7 +14,7 @@ use crate::model::locate::Places;
 use crate::store::Store;
 
 /// A decoder of one layer whose values depend on `seed`.
-fn write_model(dir: &Path, seed: u16) {
+pub(super) fn write_model(dir: &Path, seed: u16) {
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join("config.json"), r#"{"num_hidden_layers": 1}"#).unwrap();
     // More than are synced one by one.
@@ -38,7 +38,7 @@ fn recipe(t: &str) -> String {
     )
 }
 
-fn build(root: &Path, models: &Path, t: &str) -> Result<Report, WorkspaceError> {
+pub(super) fn build(root: &Path, models: &Path, t: &str) -> Result<Report, WorkspaceError> {
     let workspace = Workspace {
         cache: root.join("cache"),
         merges: root.join("merges"),
@@ -69,7 +69,7 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     entries.map(|entry| entry.unwrap().path()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();

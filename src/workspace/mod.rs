@@ -6,6 +6,8 @@
 mod building;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod guests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;

@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod determinism;
 mod eviction;
+mod guests;
 mod harness;
 mod history;
 mod hostile;

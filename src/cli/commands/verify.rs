@@ -13,25 +13,41 @@ use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::progress::Progress;
-use crate::cli::ui::Ui;
+use crate::cli::ui::{Ui, plural};
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
-use crate::output::RECIPE_FILE;
 use crate::output::locked::{Locked, LockedTensor};
+use crate::output::workbench::Workbench;
+use crate::output::{RECIPE_FILE, is_half_published};
 use crate::workspace::{Request, WorkspaceError};
 
 pub fn run(args: &VerifyOutputArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    if is_half_published(&args.dir) {
+        let problem =
+            "an update of it was cut short, so its files are of two versions; build it again".to_owned();
+        return tell(args, &[problem], None, ui);
+    }
     let locked = Locked::read(&args.dir).map_err(WorkspaceError::from)?;
     let mut problems = damage(&args.dir, &locked).map_err(WorkspaceError::from)?;
-    let n_tensors = locked.tensors.len();
     if problems.is_empty() && args.rebuild {
         problems = rebuild(args, &locked, ui)?;
     }
+    tell(args, &problems, Some(&locked), ui)
+}
+
+/// Prints what was found; `locked` is the lock that the directory was held to.
+fn tell(
+    args: &VerifyOutputArgs,
+    problems: &[String],
+    locked: Option<&Locked>,
+    ui: &Ui,
+) -> Result<ExitCode, CliError> {
     let is_proven = problems.is_empty();
+    let n_tensors = locked.map_or(0, |locked| locked.tensors.len());
     if ui.json {
         ui.print_json(&json!({
-            "path": args.dir,
-            "stage": locked.stage,
+            "path": args.dir.to_string_lossy(),
+            "stage": locked.map(|locked| &locked.stage),
             "tensors": n_tensors,
             "rebuilt": args.rebuild,
             "problems": problems,
@@ -40,8 +56,9 @@ pub fn run(args: &VerifyOutputArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         let how = if args.rebuild { "and come out the same when built again" } else { "by the lock file" };
         ui.print(&format!("{}: all {n_tensors} tensors are as they should be, {how}\n", args.dir.display()))?;
     } else {
-        let mut text = format!("{}: {} problems\n", args.dir.display(), problems.len());
-        for problem in &problems {
+        let mut text =
+            format!("{}: {} problem{}\n", args.dir.display(), problems.len(), plural(problems.len()));
+        for problem in problems {
             text.push_str(&format!("  {problem}\n"));
         }
         ui.print(&text)?;
@@ -102,9 +119,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Locked, ui: &Ui) -> Result<Vec<Stri
     let Ready { mut workspace, recipe, planned } = prepare(&recipe_args, Flags::from(&recipe_args), ui)?;
     // On the disk that the model is on, which has room for one.
     let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let scratch = tempfile::Builder::new()
-        .prefix(".lamarck-verify-")
-        .tempdir_in(parent)
+    let scratch = Workbench::scratch(parent)
         .map_err(|source| CliError::Config { path: parent.display().to_string(), source })?;
     workspace.cache = scratch.path().join("cache");
     workspace.cache_limit = None;
@@ -124,8 +139,12 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Locked, ui: &Ui) -> Result<Vec<Stri
         interrupted: &signals.interrupted,
     });
     progress.finish();
-    report.map_err(|error| signals.explain(error))?;
-    let again = Locked::read(&out).map_err(WorkspaceError::from)?;
+    let again = report
+        .map_err(|error| signals.explain(error))
+        .and_then(|_| Ok(Locked::read(&out).map_err(WorkspaceError::from)?));
+    // Whatever stays is removed by the next one.
+    let _ = scratch.throw_away();
+    let again = again?;
     let names =
         locked.tensors.keys().chain(again.tensors.keys().filter(|name| !locked.tensors.contains_key(*name)));
     Ok(names

@@ -1,0 +1,184 @@
+//! Which files of an output directory lamarck wrote, and is free to replace or remove: those that its lock
+//! file lists and that are, byte for byte, as they were written. Everything else is somebody else's.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::locked::Locked;
+use super::{CARD_FILE, LOCK_FILE, OutputError, card};
+use crate::build::Bytes;
+use crate::digest::Digest;
+use crate::disk;
+use crate::model::shard::Shard;
+use crate::store::StoreError;
+use crate::store::index::{FileRange, Snapshot};
+
+/// Lamarck's own files in a directory, each as it was when it was found to be lamarck's.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owned(BTreeMap<String, Stamp>);
+
+/// What tells one state of a file from another, but for links being made to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+        }
+    }
+}
+
+impl Owned {
+    /// Looks a directory over. Shards that the store remembers are not read.
+    ///
+    /// # Errors
+    /// If the index cannot be read. A file that cannot be read is taken for somebody else's.
+    pub fn of(dir: &Path, snapshot: &Snapshot<'_>) -> Result<Self, OutputError> {
+        let mut owned = Self::default();
+        let Ok(locked) = Locked::read(dir) else { return Ok(owned) };
+        owned.note(dir, LOCK_FILE);
+        for (name, written) in &locked.files {
+            // The lock is a file, too: a name that leads elsewhere is none of an output's.
+            if Path::new(name).components().count() != 1 {
+                continue;
+            }
+            let path = dir.join(name);
+            let Some(before) = regular(&path) else { continue };
+            let is_as_written = if name.ends_with(".safetensors") {
+                is_shard_as_written(&path, written, &locked, snapshot)?
+            } else {
+                fs::read(&path).is_ok_and(|bytes| digest_of(name, &bytes).to_string() == *written)
+            };
+            if is_as_written {
+                owned.0.insert(name.clone(), Stamp::of(&before));
+            }
+        }
+        Ok(owned)
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Whether a file in `dir` is lamarck's still: it has not changed since it was looked at.
+    pub fn holds(&self, dir: &Path, name: &str) -> bool {
+        let stamp = regular(&dir.join(name)).map(|metadata| Stamp::of(&metadata));
+        stamp.is_some() && self.0.get(name).copied() == stamp
+    }
+
+    fn note(&mut self, dir: &Path, name: &str) {
+        if let Some(metadata) = regular(&dir.join(name)) {
+            self.0.insert(name.to_owned(), Stamp::of(&metadata));
+        }
+    }
+
+    /// Takes files for lamarck's without a look.
+    #[cfg(test)]
+    pub fn assume(dir: &Path, names: &[&str]) -> Self {
+        let mut owned = Self::default();
+        names.iter().for_each(|name| owned.note(dir, name));
+        owned
+    }
+}
+
+/// A file that made room for one of lamarck's of the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aside {
+    pub name: String,
+    pub kept_as: PathBuf,
+}
+
+/// Moves whatever stands at `path` to the first free name that says whose it is.
+pub(super) fn set_aside(path: &Path) -> io::Result<Aside> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let kept_as = rename_to_free(path, path)?;
+    Ok(Aside { name, kept_as })
+}
+
+/// Renames `from` to the first of `to.yours`, `to.yours2`, ... that is free.
+pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<PathBuf> {
+    for number in 1_u32.. {
+        let mut name = to.as_os_str().to_owned();
+        name.push(".yours");
+        if number > 1 {
+            name.push(number.to_string());
+        }
+        let free = PathBuf::from(name);
+        match rename_if_free(from, &free) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            result => return result.map(|()| free),
+        }
+    }
+    unreachable!("some number is free")
+}
+
+/// Renames, but never onto something.
+pub(super) fn rename_if_free(from: &Path, to: &Path) -> io::Result<()> {
+    disk::step("rename", to)?;
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if fs::symlink_metadata(to).is_err() => {
+            fs::rename(from, to)
+        }
+        result => Ok(result?),
+    }
+}
+
+/// A file's metadata, if it is a regular one: nothing else is opened, since that could take for ever.
+pub(super) fn regular(path: &Path) -> Option<Metadata> {
+    fs::symlink_metadata(path).ok().filter(Metadata::is_file)
+}
+
+/// The digest by which a lock file lists a file, a shard aside. Of the card it covers the generated parts.
+pub(super) fn digest_of(name: &str, bytes: &[u8]) -> Digest {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if name == CARD_FILE => Digest::of(card::generated(text).as_bytes()),
+        _ => Digest::of(bytes),
+    }
+}
+
+/// Whether a shard has the header that the lock lists and its tensors are the lock's, by the store's memory
+/// or by reading them.
+fn is_shard_as_written(
+    path: &Path,
+    header: &str,
+    locked: &Locked,
+    snapshot: &Snapshot<'_>,
+) -> Result<bool, OutputError> {
+    let Ok(shard) = Shard::open(path).map(Arc::new) else { return Ok(false) };
+    let start = shard.tensors.values().map(|entry| entry.offset).min().unwrap_or(shard.identity.size);
+    let mut found = vec![0; usize::try_from(start).unwrap_or(0)];
+    if shard.read_at(0, &mut found).is_err() || Digest::of(&found).to_string() != *header {
+        return Ok(false);
+    }
+    for (tensor, entry) in &shard.tensors {
+        let wanted = locked.tensors.get(tensor).and_then(|tensor| Digest::from_hex(&tensor.blake3));
+        let (identity, n_bytes) = (shard.identity, entry.spec.n_bytes() as u64);
+        let range = FileRange { identity, offset: entry.offset, n_bytes };
+        let remembered = snapshot.remembered(&range).map_err(|error: StoreError| OutputError::from(error))?;
+        let digest = match remembered {
+            Some(content) => Some(content.digest),
+            None => Bytes::source(Arc::clone(&shard), tensor).digest().ok(),
+        };
+        if wanted.is_none() || digest != wanted {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
