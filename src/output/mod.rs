@@ -205,7 +205,8 @@ impl Output<'_> {
             store.hand_over(shards::delivered(&self, build), Vec::new(), Vec::new())?;
             return Ok(Written { shards: shards.len(), ..Written::default() });
         }
-        let _turn = workbench::take_turn(staging::parent_of(self.dir), &|| build.check_interrupted())?;
+        let dir = fs::canonicalize(self.dir).unwrap_or_else(|_| self.dir.to_owned());
+        let _turn = workbench::take_turn(staging::parent_of(&dir), &|| build.check_interrupted())?;
         self.replace(staging, &shards, build, store)
     }
 

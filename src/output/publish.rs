@@ -54,8 +54,11 @@ enum Way {
 /// Puts the version on the bench in the target's place.
 pub(super) fn publish(target: &Path, bench: Workbench, owned: &Owned) -> io::Result<Vec<Aside>> {
     let model = bench.path().join(MODEL);
-    sync_folder(&model).inspect_err(|_| drop(remove_files(&model)))?;
-    disk::step("exchange", target)?;
+    if let Err(error) = sync_folder(&model).and_then(|()| disk::step("exchange", target)) {
+        // Whatever cannot be removed now is removed by the next build.
+        let _ = give_up(bench);
+        return Err(error);
+    }
     let is_inside = bench.path().parent() == Some(target);
     let mut aside = Vec::new();
     if !target.exists() && fs::rename(&model, target).is_ok() {

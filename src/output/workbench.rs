@@ -116,8 +116,10 @@ pub(super) fn left_behind(parent: &Path, name: Option<&OsStr>) -> io::Result<Vec
 }
 
 fn abandoned(parent: &Path, is_one: impl Fn(&OsStr) -> bool) -> io::Result<Vec<Workbench>> {
+    use io::ErrorKind::{NotADirectory, NotFound, PermissionDenied};
     let entries = match fs::read_dir(parent) {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+        // What cannot be looked through has not been written to, either.
+        Err(error) if matches!(error.kind(), NotFound | NotADirectory | PermissionDenied) => {
             return Ok(Vec::new());
         }
         entries => entries?,
