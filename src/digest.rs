@@ -1,6 +1,8 @@
-//! Digests and action keys: 32-byte BLAKE3 values that cannot be mixed up.
+//! Digests and action keys: 32-byte BLAKE3 values that cannot be mixed up; checksums for reading again.
 
 use std::fmt;
+
+use twox_hash::XxHash3_128;
 
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident) => {
@@ -65,6 +67,33 @@ impl Digest {
             hasher.update_rayon(bytes);
         }
         hasher.finalize().into()
+    }
+}
+
+/// A fast checksum (XXH3) of every block of some bytes, taken in the pass that hashed them.
+///
+/// Bytes that are read again to compute with them are held to these: a block that differs is not what the
+/// digest names. They guard against accidents alone, at a fraction of the cost of a digest, and name nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checksums(pub Vec<u128>);
+
+impl Checksums {
+    /// Bytes that share a checksum; only the last block may have fewer.
+    pub const BLOCK: usize = 1 << 17;
+
+    /// The checksum of one block.
+    pub fn of(block: &[u8]) -> u128 {
+        XxHash3_128::oneshot(block)
+    }
+
+    /// Whether there is one for each block of so many bytes.
+    pub fn cover(&self, n_bytes: usize) -> bool {
+        self.0.len() == n_bytes.div_ceil(Self::BLOCK)
+    }
+
+    /// Whether `bytes`, which begin with block number `first`, are what they were.
+    pub fn agree(&self, first: usize, bytes: &[u8]) -> bool {
+        bytes.chunks(Self::BLOCK).zip(&self.0[first..]).all(|(block, sum)| Self::of(block) == *sum)
     }
 }
 

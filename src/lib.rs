@@ -46,6 +46,8 @@
 //!
 //! - A build never gives stale or corrupt bytes. Keys hold input digests; blobs and rows of the index are
 //!   checked when read; a key is committed after the bytes it names are durable.
+//! - What is computed with is checked in the pass that reads it, by its digest or by checksums taken when it
+//!   was hashed; a difference is an error or makes the result anew.
 //! - An output folder is the old model, whole, or the new one; where it cannot be replaced in one step, a mixture
 //!   of the two never loads, and is finished by the next build.
 //! - Only regular files that lamarck wrote, and that are as it wrote them, are replaced or removed.
@@ -61,7 +63,7 @@
 //!
 //! Threads take cones (all that one output tensor hangs together with) one after the other, and a large one
 //! together. Sources are read once, hashed, and stay in memory while the cone needs them; what is too large
-//! for that is read again in blocks. Arithmetic runs on pieces of a few hundred elements, from decoding to
+//! for that is read again in blocks, each held to its checksum. Arithmetic runs on pieces of a few hundred elements, from decoding to
 //! encoding, in a core's nearest cache; its loops are compiled for several widths of vectors, and give the same
 //! bits at each. A writer thread hands results to the disk past the page cache: intermediates into blobs,
 //! final ones into their shards. A committer syncs many blobs at a time, names them and commits their keys.

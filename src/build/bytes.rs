@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use crate::digest::Digest;
+use crate::digest::{Checksums, Digest};
 use crate::mapping::Mapping;
 use crate::model::ModelError;
 use crate::model::shard::Shard;
 
-/// Bytes that are read and hashed in one go.
-pub const READ_BYTES: usize = 1 << 20;
+/// Bytes that are read and hashed in one go: whole blocks of checksums.
+pub const READ_BYTES: usize = 8 * Checksums::BLOCK;
 
 /// A tensor's bytes: in memory, in a mapped file of the store, or still in a checkpoint.
 #[derive(Clone, Debug)]
@@ -25,6 +25,8 @@ pub enum Bytes {
     },
     /// One after the other.
     Joined(Arc<Vec<Bytes>>),
+    /// Still in checkpoints, and hashed before: whole blocks are read again, and each must be what it was.
+    Checked(Arc<Bytes>, Arc<Checksums>),
 }
 
 impl Bytes {
@@ -40,6 +42,7 @@ impl Bytes {
             Self::Mapped(mapping) => mapping.len(),
             Self::Source { n_bytes, .. } => *n_bytes,
             Self::Joined(parts) => parts.iter().map(Self::n_bytes).sum(),
+            Self::Checked(bytes, _) => bytes.n_bytes(),
         }
     }
 
@@ -48,42 +51,53 @@ impl Bytes {
         match self {
             Self::Memory(bytes) => Some(bytes),
             Self::Mapped(mapping) => Some(mapping),
-            Self::Source { .. } | Self::Joined(_) => None,
+            Self::Source { .. } | Self::Joined(_) | Self::Checked(..) => None,
         }
-    }
-
-    /// Copies a range of them into a buffer.
-    pub fn read_into(&self, start: usize, n_bytes: usize, out: &mut Vec<u8>) -> Result<(), ModelError> {
-        let mut scratch = std::mem::take(out);
-        let copied = self.range(start..start + n_bytes, &mut scratch)?.len();
-        debug_assert_eq!(copied, n_bytes);
-        *out = scratch;
-        Ok(())
     }
 
     /// How many of them take memory.
     pub fn in_memory(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::Mapped(_) | Self::Source { .. } | Self::Joined(_) => 0,
+            Self::Mapped(_) | Self::Source { .. } | Self::Joined(_) | Self::Checked(..) => 0,
         }
     }
 
-    /// The same bytes, in memory.
+    /// The same bytes, in memory unless they are joined.
     pub fn into_memory(self) -> Result<Self, ModelError> {
         match self {
-            Self::Source { shard, offset, n_bytes } => {
-                // Zeroed a step at a time, so that the cache has it when it is read into.
-                const STEP: usize = 1 << 17;
+            Self::Source { .. } | Self::Checked(..) => {
+                let n_bytes = self.n_bytes();
                 let mut bytes = Vec::with_capacity(n_bytes);
                 while bytes.len() < n_bytes {
                     let at = bytes.len();
-                    bytes.resize(n_bytes.min(at + STEP), 0);
-                    shard.read_at(offset + at as u64, &mut bytes[at..])?;
+                    // Zeroed and checked a step at a time, so that the cache has it when it is read into.
+                    bytes.resize(n_bytes.min(at + Checksums::BLOCK), 0);
+                    self.fill(at, &mut bytes[at..])?;
                 }
                 Ok(Self::Memory(Arc::new(bytes)))
             }
             other => Ok(other),
+        }
+    }
+
+    /// The same bytes, after they were hashed and their checksums taken: what must be read again from a
+    /// checkpoint is held to them.
+    pub fn checked(self, checksums: Arc<Checksums>) -> Self {
+        debug_assert!(checksums.cover(self.n_bytes()));
+        match self {
+            Self::Memory(_) | Self::Mapped(_) => self,
+            Self::Source { .. } => Self::Checked(Arc::new(self), checksums),
+            Self::Joined(parts) => {
+                // These checksums stand for those of the parts.
+                let bare = |part: &Self| match part {
+                    Self::Checked(bytes, _) => (**bytes).clone(),
+                    part => part.clone(),
+                };
+                let parts = Self::Joined(Arc::new(parts.iter().map(bare).collect()));
+                if parts.shard().is_some() { Self::Checked(Arc::new(parts), checksums) } else { parts }
+            }
+            Self::Checked(bytes, _) => Self::Checked(bytes, checksums),
         }
     }
 
@@ -93,6 +107,25 @@ impl Bytes {
             Self::Memory(_) | Self::Mapped(_) => None,
             Self::Source { shard, .. } => Some(shard),
             Self::Joined(parts) => parts.iter().find_map(Self::shard),
+            Self::Checked(bytes, _) => bytes.shard(),
+        }
+    }
+
+    /// Notes that the byte at an offset is not what was hashed, and makes the error that says so.
+    pub fn differs(&self, at: usize) -> ModelError {
+        match self {
+            Self::Memory(_) | Self::Mapped(_) => unreachable!("only checkpoints are read again"),
+            Self::Source { shard, offset, .. } => shard.differs(offset + at as u64),
+            Self::Joined(parts) => {
+                let mut end = 0;
+                let mut in_files = parts.iter().filter(|part| {
+                    end += part.n_bytes();
+                    end > at && part.shard().is_some()
+                });
+                // What is in memory does not change, so the first part in a file is meant.
+                in_files.next().map(|part| part.differs(0)).expect("some part is in a file")
+            }
+            Self::Checked(bytes, _) => bytes.differs(at),
         }
     }
 
@@ -111,10 +144,10 @@ impl Bytes {
         &self,
         mut visit: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut scratch = Vec::new();
+        let mut window = Window::default();
         for start in (0..self.n_bytes()).step_by(READ_BYTES) {
             let end = (start + READ_BYTES).min(self.n_bytes());
-            visit(start as u64, self.range(start..end, &mut scratch)?)?;
+            visit(start as u64, window.range(self, start..end)?)?;
         }
         Ok(())
     }
@@ -128,48 +161,163 @@ impl Bytes {
         let mut block = vec![0; LARGE.min(self.n_bytes())];
         for start in (0..self.n_bytes()).step_by(LARGE) {
             let block = &mut block[..LARGE.min(self.n_bytes() - start)];
-            let read = |(i, piece): (usize, &mut [u8])| -> Result<(), ModelError> {
-                let at = start + i * READ_BYTES;
-                if let Self::Source { shard, offset, .. } = self {
-                    return shard.read_at(offset + at as u64, piece);
-                }
-                piece.copy_from_slice(self.range(at..at + piece.len(), &mut Vec::new())?);
-                Ok(())
-            };
-            block.par_chunks_mut(READ_BYTES).enumerate().try_for_each(read)?;
+            let pieces = block.par_chunks_mut(READ_BYTES).enumerate();
+            pieces.try_for_each(|(i, piece)| self.fill(start + i * READ_BYTES, piece))?;
             visit(block)?;
         }
         Ok(())
     }
 
-    /// A range of the bytes; `scratch` is used where they must be read from a file.
-    pub fn range<'s>(
-        &'s self,
-        range: Range<usize>,
-        scratch: &'s mut Vec<u8>,
-    ) -> Result<&'s [u8], ModelError> {
+    /// Copies the bytes from `start` on; of what is checked, whole blocks.
+    fn fill(&self, start: usize, out: &mut [u8]) -> Result<(), ModelError> {
         match self {
-            Self::Memory(bytes) => Ok(&bytes[range]),
-            Self::Mapped(mapping) => Ok(&mapping[range]),
-            Self::Source { shard, offset, n_bytes } => {
-                debug_assert!(range.end <= *n_bytes);
-                scratch.resize(range.len(), 0);
-                shard.read_at(offset + range.start as u64, scratch)?;
-                Ok(scratch)
+            Self::Memory(_) | Self::Mapped(_) => {
+                let all = self.at_hand().unwrap_or_default();
+                out.copy_from_slice(&all[start..start + out.len()]);
             }
+            Self::Source { shard, offset, .. } => shard.read_at(offset + start as u64, out)?,
             Self::Joined(parts) => {
-                scratch.clear();
-                let (mut start, mut own) = (0, Vec::new());
+                let (range, mut from) = (start..start + out.len(), 0);
                 for part in parts.iter() {
-                    let end = start + part.n_bytes();
-                    if start < range.end && range.start < end {
-                        let within = range.start.max(start) - start..range.end.min(end) - start;
-                        scratch.extend_from_slice(part.range(within, &mut own)?);
+                    let to = from + part.n_bytes();
+                    let shared = range.start.max(from)..range.end.min(to);
+                    if !shared.is_empty() {
+                        let out = &mut out[shared.start - start..shared.end - start];
+                        let mut window = Window::default();
+                        out.copy_from_slice(window.range(part, shared.start - from..shared.end - from)?);
                     }
-                    start = end;
+                    from = to;
                 }
-                Ok(scratch)
+            }
+            Self::Checked(bytes, checksums) => {
+                debug_assert!(start.is_multiple_of(Checksums::BLOCK));
+                for (i, block) in out.chunks_mut(Checksums::BLOCK).enumerate() {
+                    let at = start + i * Checksums::BLOCK;
+                    bytes.fill(at, block)?;
+                    if !checksums.agree(at / Checksums::BLOCK, block) {
+                        return Err(bytes.differs(at));
+                    }
+                }
             }
         }
+        Ok(())
+    }
+}
+
+/// What one reader has read of some bytes, kept as it moves on: where blocks are checked, neighbouring ranges
+/// share one. Always used with the same bytes.
+#[derive(Default)]
+pub struct Window {
+    start: usize,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// A range of the bytes, read unless it is at hand.
+    pub fn range<'w>(&'w mut self, bytes: &'w Bytes, range: Range<usize>) -> Result<&'w [u8], ModelError> {
+        if let Some(all) = bytes.at_hand() {
+            return Ok(&all[range]);
+        }
+        let end = self.start + self.bytes.len();
+        if range.start < self.start || range.end > end {
+            let wanted = match bytes {
+                Bytes::Checked(..) => {
+                    let start = range.start - range.start % Checksums::BLOCK;
+                    start..range.end.next_multiple_of(Checksums::BLOCK).min(bytes.n_bytes())
+                }
+                _ => range.clone(),
+            };
+            let known = if (self.start..end).contains(&wanted.start) {
+                wanted.start - self.start
+            } else {
+                end - self.start
+            };
+            self.bytes.drain(..known);
+            self.start = wanted.start;
+            let kept = self.bytes.len();
+            self.bytes.resize(wanted.len(), 0);
+            if let Err(error) = bytes.fill(wanted.start + kept, &mut self.bytes[kept..]) {
+                self.bytes.clear();
+                return Err(error);
+            }
+        }
+        Ok(&self.bytes[range.start - self.start..][..range.len()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+
+    const ROOM: usize = 3 * Checksums::BLOCK + 1000;
+
+    /// A shard with tensors `a` and `b`, and the offset of `a`'s first byte.
+    fn shard(dir: &Path) -> (PathBuf, Arc<Shard>, u64) {
+        let header = format!(
+            r#"{{"a":{{"dtype":"U8","shape":[{ROOM}],"data_offsets":[0,{ROOM}]}},"b":{{"dtype":"U8","shape":[{ROOM}],"data_offsets":[{ROOM},{}]}}}}"#,
+            2 * ROOM
+        );
+        let data = (0..2 * ROOM).map(|i| (i / 7 * 31) as u8);
+        let mut file = (header.len() as u64).to_le_bytes().to_vec();
+        file.extend(header.bytes().chain(data));
+        let path = dir.join("model.safetensors");
+        std::fs::write(&path, file).unwrap();
+        let shard = Arc::new(Shard::open(&path).unwrap());
+        (path, shard, 8 + header.len() as u64)
+    }
+
+    fn hashed(bytes: Bytes) -> Bytes {
+        let mut sums = Vec::new();
+        let take = |_, block: &[u8]| {
+            sums.extend(block.chunks(Checksums::BLOCK).map(Checksums::of));
+            Ok::<_, ModelError>(())
+        };
+        bytes.blocks(take).unwrap();
+        bytes.checked(Arc::new(Checksums(sums)))
+    }
+
+    #[test]
+    fn windows_show_what_is_there() {
+        let space = tempfile::tempdir().unwrap();
+        let (path, shard, data) = shard(space.path());
+        let parts = ["a", "b"].map(|name| hashed(Bytes::source(Arc::clone(&shard), name)));
+        let file = std::fs::read(path).unwrap();
+        let all = &file[data as usize..];
+        let joined = hashed(Bytes::Joined(Arc::new(parts.to_vec())));
+        assert!(matches!(joined, Bytes::Checked(..)));
+        for (bytes, expected) in [(&parts[1], &all[ROOM..]), (&joined, all)] {
+            let mut window = Window::default();
+            for step in [1000, 70_000, Checksums::BLOCK, 300_000] {
+                for start in (0..expected.len()).step_by(step) {
+                    let range = start..(start + step).min(expected.len());
+                    assert!(*window.range(bytes, range.clone()).unwrap() == expected[range]);
+                }
+            }
+            assert!(bytes.clone().into_memory().unwrap().digest().unwrap() == Digest::of(expected));
+        }
+    }
+
+    #[test]
+    fn a_block_that_changed_since_it_was_hashed_is_not_shown() {
+        let space = tempfile::tempdir().unwrap();
+        let (path, shard, data) = shard(space.path());
+        let parts = ["a", "b"].map(|name| hashed(Bytes::source(Arc::clone(&shard), name)));
+        let joined = hashed(Bytes::Joined(Arc::new(parts.to_vec())));
+        let at = ROOM - 1;
+        File::options().write(true).open(path).unwrap().write_all_at(&[99], data + at as u64).unwrap();
+        for bytes in [&parts[0], &joined] {
+            let mut window = Window::default();
+            assert!(window.range(bytes, 0..Checksums::BLOCK).is_ok());
+            let error = window.range(bytes, at - 9..at).unwrap_err().to_string();
+            assert!(error.contains("tensor `a` changed since it was hashed"), "{error}");
+            assert!(window.range(bytes, at - 9..at).is_err(), "nothing of it is kept");
+            assert!(bytes.large_blocks(|_| Ok::<_, ModelError>(())).is_err());
+        }
+        assert!(parts[0].clone().into_memory().is_err() && parts[1].clone().into_memory().is_ok());
+        assert!(shard.is_suspect());
     }
 }

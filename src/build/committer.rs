@@ -14,7 +14,7 @@ use super::{BuildError, Bytes, Events, Region, spanned};
 use crate::disk::DirectWriter;
 use crate::plan::NodeId;
 use crate::store::blob::Content;
-use crate::store::index::{ActionRow, MemoRow, Place};
+use crate::store::index::{ActionRow, ChecksumsRow, MemoRow, Place};
 use crate::store::{Finished, Kept, Store};
 
 /// A commit is not made larger once it holds this many bytes.
@@ -35,6 +35,7 @@ enum Job {
     /// A finished action whose result goes to a place outside the store.
     Delivery(NodeId, Bytes, Delivered),
     Memo(MemoRow),
+    Checksums(ChecksumsRow),
     /// Answered once everything sent before is committed.
     Flush(Sender<()>),
 }
@@ -53,6 +54,7 @@ pub type Deliveries = Arc<Mutex<HashMap<NodeId, Delivered>>>;
 enum Written {
     Action(Finished),
     Memo(MemoRow),
+    Checksums(ChecksumsRow),
     Flush(Sender<()>),
 }
 
@@ -172,6 +174,11 @@ impl Committer {
         self.send(Job::Memo(row))
     }
 
+    /// Hands over the checksums of bytes that were hashed.
+    pub fn note_checksums(&self, row: ChecksumsRow) -> Result<(), BuildError> {
+        self.send(Job::Checksums(row))
+    }
+
     /// Waits until everything handed over so far is committed.
     ///
     /// # Errors
@@ -216,6 +223,7 @@ fn write(
     for job in receiver {
         let next = match job {
             Job::Memo(row) => Written::Memo(row),
+            Job::Checksums(row) => Written::Checksums(row),
             Job::Flush(done) => Written::Flush(done),
             Job::Delivery(node, bytes, delivered) => {
                 if let Bytes::Memory(bytes) = &bytes {
@@ -254,7 +262,8 @@ fn commit(
     events: &dyn Events,
 ) -> Result<(), BuildError> {
     while let Ok(first) = receiver.recv() {
-        let (mut actions, mut memo, mut flushed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut actions, mut memo, mut checksums) = (Vec::new(), Vec::new(), Vec::new());
+        let mut flushed = Vec::new();
         let started = Instant::now();
         let mut total = 0;
         let mut next = Some(first);
@@ -265,6 +274,7 @@ fn commit(
                     actions.push(finished);
                 }
                 Written::Memo(row) => memo.push(row),
+                Written::Checksums(row) => checksums.push(row),
                 Written::Flush(done) => flushed.push(done),
             }
             // Nobody may wait for a batch that waits for them.
@@ -273,7 +283,7 @@ fn commit(
             next = if is_full || !flushed.is_empty() { None } else { receiver.recv_timeout(left).ok() };
         }
         check()?;
-        spanned(events, "sync and commit", "", || store.commit(actions, memo))?;
+        spanned(events, "sync and commit", "", || store.commit(actions, memo, checksums))?;
         for done in flushed {
             // Nobody waits any more where the build has failed meanwhile.
             let _ = done.send(());
@@ -298,5 +308,5 @@ pub fn give_back(deliveries: &Deliveries, store: &Store) -> Result<(), BuildErro
             finished.push(Finished { row: row.clone(), kept: Kept::Blob(blob) });
         }
     }
-    Ok(store.commit(finished, Vec::new())?)
+    Ok(store.commit(finished, Vec::new(), Vec::new())?)
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::bytes::Window;
 use super::geometry::{Geometry, LeafSpan};
 use super::{BuildError, Bytes, Region};
 use crate::kernels::convert;
@@ -61,7 +62,7 @@ impl<E: Into<BuildError>> From<E> for Failure {
 /// Buffers that one thread uses again and again.
 struct Buffers {
     /// Of every input that is still in a file, a leaf as stored.
-    raw: Vec<Vec<u8>>,
+    raw: Vec<Window>,
     inputs: Vec<Vec<f32>>,
     out: Vec<f32>,
     scratch: Scratch,
@@ -125,8 +126,8 @@ impl Computation<'_> {
 
     fn buffers(&self) -> Buffers {
         let n = self.inputs.len();
-        let (raw, inputs) = (vec![Vec::new(); n], vec![Vec::new(); n]);
-        Buffers { raw, inputs, out: Vec::new(), scratch: Scratch::default() }
+        let raw = (0..n).map(|_| Window::default()).collect();
+        Buffers { raw, inputs: vec![Vec::new(); n], out: Vec::new(), scratch: Scratch::default() }
     }
 
     /// One pass over all leaves: their sums in leaf order, and the counts of all.
@@ -147,7 +148,7 @@ impl Computation<'_> {
                 let own = &mut sums[nth * pass.sums..(nth + 1) * pass.sums];
                 self.fetch(span, buffers)?;
                 for piece in geometry.pieces(span, least_piece(kernel)) {
-                    self.load(span, piece, buffers)?;
+                    self.load(piece, buffers)?;
                     let Buffers { inputs, scratch, .. } = &mut *buffers;
                     with_slices(inputs, |inputs| {
                         kernel.gather(&leaf(index, piece, inputs), own, &mut partial.1, scratch);
@@ -290,7 +291,7 @@ impl Computation<'_> {
         let size = self.output.dtype.size();
         let mut done = 0;
         for piece in geometry.pieces(span, least_piece(kernel)) {
-            self.load(span, piece, buffers)?;
+            self.load(piece, buffers)?;
             let Buffers { inputs, out, scratch, .. } = &mut *buffers;
             out.resize(piece.len(), 0.0);
             with_slices(inputs, |inputs| kernel.emit(&leaf(index, piece, inputs), out, scratch));
@@ -312,31 +313,28 @@ impl Computation<'_> {
     /// Reads a leaf of those inputs that are still in files.
     fn fetch(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
         for ((bytes, dtype), raw) in self.inputs.iter().zip(&mut buffers.raw) {
-            if span.col_step == 1 && bytes.at_hand().is_none() {
+            if span.col_step == 1 {
                 let size = dtype.size();
-                bytes.read_into(span.start * size, span.len() * size, raw)?;
+                raw.range(bytes, span.start * size..(span.start + span.len()) * size)?;
             }
         }
         Ok(())
     }
 
     /// Decodes a piece of a fetched leaf of every input, rounded to the type that the recipe computes in.
-    fn load(&self, leaf: LeafSpan, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
+    fn load(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
         let Buffers { raw, inputs, .. } = buffers;
         for (((bytes, dtype), raw), values) in self.inputs.iter().zip(raw).zip(inputs) {
             let size = dtype.size();
             values.resize(span.len(), 0.0);
             if span.col_step == 1 {
-                let stored = match bytes.at_hand() {
-                    Some(all) => &all[span.start * size..][..span.len() * size],
-                    None => &raw[(span.start - leaf.start) * size..][..span.len() * size],
-                };
+                let stored = raw.range(bytes, span.start * size..(span.start + span.len()) * size)?;
                 convert::decode(*dtype, stored, values);
             } else {
                 let mut column_values = vec![0.0; span.rows];
                 for (column, run) in span.columns().enumerate() {
-                    let bytes = bytes.range(run.start * size..run.end * size, raw)?;
-                    convert::decode(*dtype, bytes, &mut column_values);
+                    let stored = raw.range(bytes, run.start * size..run.end * size)?;
+                    convert::decode(*dtype, stored, &mut column_values);
                     for (row, value) in column_values.iter().enumerate() {
                         values[row * span.row_len + column] = *value;
                     }

@@ -13,11 +13,12 @@ use super::committer::Delivered;
 use super::compute::{Computation, Failure, Target};
 use super::status::source_range;
 use super::{Build, BuildError, Bytes, Event, Outcome, Settled, spanned};
-use crate::digest::Digest;
+use crate::digest::{Checksums, Digest};
 use crate::kernels::convert;
 use crate::plan::{Action, Node, NodeId, Source, Task, key};
 use crate::store::blob::{Found, Lookup};
 use crate::store::index::{ActionRow, RangeContent};
+use crate::tensor::Dtype;
 
 /// Results up to this size are made in memory; larger ones in the file that is to hold them, which is then
 /// mapped.
@@ -68,11 +69,8 @@ impl<'b, 'a> Cone<'b, 'a> {
             return Ok(bytes.clone());
         }
         let action = match &context.plan.graph[node] {
-            Node::Source(source) if self.parallel => return Ok(self.build.source_bytes(source)),
             Node::Source(source) => {
-                let bytes = spanned(context.events, "read source", &source.tensor, || {
-                    self.build.source_bytes(source).into_memory()
-                })?;
+                let bytes = self.read_again(source, self.build.settled(node).digest)?;
                 self.warm.insert(node, bytes.clone());
                 return Ok(bytes);
             }
@@ -93,8 +91,7 @@ impl<'b, 'a> Cone<'b, 'a> {
             Lookup::Damaged => context.events.event(Event::Damaged { digest }),
             Lookup::Missing => {}
         }
-        if let Some(bytes) = self.build.bytes_elsewhere(&digest)? {
-            let bytes = if in_memory { bytes.into_memory()? } else { bytes };
+        if let Some(bytes) = self.bytes_elsewhere(&digest)? {
             self.warm.insert(node, bytes.clone());
             return Ok(bytes);
         }
@@ -106,6 +103,53 @@ impl<'b, 'a> Cone<'b, 'a> {
             });
         }
         Ok(self.warm[&node].clone())
+    }
+
+    /// Reads bytes of a checkpoint: all of them into memory, unless the cone is too large for that.
+    fn read(&self, bytes: Bytes, tensor: &str) -> Result<Bytes, BuildError> {
+        if self.parallel {
+            return Ok(bytes);
+        }
+        Ok(spanned(self.build.context.events, "read source", tensor, || bytes.into_memory())?)
+    }
+
+    /// The bytes of a source whose digest is known. They may have changed without a trace since they were
+    /// hashed, so they are held to their checksums as they are read, or to the digest where there are none.
+    fn read_again(&self, source: &Source, digest: Digest) -> Result<Bytes, BuildError> {
+        let bytes = self.build.source_bytes(source);
+        let checksums = self.build.snapshot.checksums(&digest)?;
+        if let Some(checksums) = checksums.filter(|checksums| checksums.cover(bytes.n_bytes())) {
+            return self.read(bytes.checked(Arc::new(checksums)), &source.tensor);
+        }
+        let bytes = self.read(bytes, &source.tensor)?;
+        let examined = self.examine(&bytes, None)?;
+        if examined.digest != digest {
+            return Err(self.build.source_bytes(source).differs(0).into());
+        }
+        self.build.committer.note_checksums((digest, Arc::clone(&examined.checksums)))?;
+        Ok(bytes.checked(examined.checksums))
+    }
+
+    /// A digest's bytes from a source or a finished output, if some still holds them.
+    fn bytes_elsewhere(&self, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
+        let Some(place) = self.build.place_elsewhere(digest)? else { return Ok(None) };
+        let read = || {
+            let bytes = self.read(place.clone(), &digest.short())?;
+            let examined = self.examine(&bytes, None)?;
+            if examined.digest != *digest {
+                return Err(BuildError::Model(place.differs(0)));
+            }
+            Ok(bytes.checked(examined.checksums))
+        };
+        match read() {
+            Ok(bytes) => Ok(Some(bytes)),
+            // What cannot be had from there is made again.
+            Err(BuildError::Model(_)) => {
+                self.build.context.events.event(Event::Damaged { digest: *digest });
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     fn settle_source(&mut self, node: NodeId, source: &Source) -> Result<Settled, BuildError> {
@@ -120,11 +164,19 @@ impl<'b, 'a> Cone<'b, 'a> {
                 let started = now();
                 self.announce_next()?;
                 // What is read to be hashed is at hand for computing; large tensors are read again, block
-                // by block.
-                let bytes = self.bytes(node)?;
-                let events = self.build.context.events;
-                let content =
-                    spanned(events, "hash source", &source.tensor, || self.examine(source, &bytes))?;
+                // by block, and each block is checked.
+                let bytes = self.read(self.build.source_bytes(source), &source.tensor)?;
+                let examine = || self.examine(&bytes, Some(source.spec.dtype));
+                let Examined { digest, finite, checksums } =
+                    spanned(context.events, "hash source", &source.tensor, examine)?;
+                context.events.event(Event::Hashed {
+                    model: &checkpoint.dir.to_string_lossy(),
+                    tensor: &source.tensor,
+                    bytes: bytes.n_bytes() as u64,
+                });
+                self.warm.insert(node, bytes.checked(Arc::clone(&checksums)));
+                self.build.committer.note_checksums((digest, checksums))?;
+                let content = RangeContent { digest, finite };
                 if range.identity.is_settled(started) {
                     self.build.committer.remember((range, content))?;
                 }
@@ -160,34 +212,33 @@ impl<'b, 'a> Cone<'b, 'a> {
         announce(self.build, self.next)
     }
 
-    /// Hashes a source's bytes, and looks for NaN and infinity.
-    fn examine(&self, source: &Source, bytes: &Bytes) -> Result<RangeContent, BuildError> {
-        let context = &self.build.context;
-        let dtype = source.spec.dtype;
+    /// Hashes bytes and takes their checksums in one pass, and looks for NaN and infinity if they are of a
+    /// type that has them.
+    fn examine(&self, bytes: &Bytes, dtype: Option<Dtype>) -> Result<Examined, BuildError> {
+        let float = dtype.filter(|dtype| dtype.is_float());
+        let is_finite = |piece: &[u8]| float.is_none_or(|dtype| convert::is_finite(dtype, piece));
         let mut hasher = blake3::Hasher::new();
         let mut finite = true;
+        let mut checksums = Checksums::default();
         if self.parallel {
             bytes.large_blocks(|block| {
                 self.build.check_interrupted()?;
-                let pieces = block.par_chunks(READ_BYTES);
-                finite &= pieces.all(|piece| !dtype.is_float() || convert::is_finite(dtype, piece));
+                finite &= block.par_chunks(READ_BYTES).all(is_finite);
+                checksums.0.par_extend(block.par_chunks(Checksums::BLOCK).map(Checksums::of));
                 hasher.update_rayon(block);
                 Ok::<(), BuildError>(())
             })?;
         } else {
             bytes.blocks(|_, block| {
                 self.build.check_interrupted()?;
-                finite &= !dtype.is_float() || convert::is_finite(dtype, block);
+                finite &= is_finite(block);
+                checksums.0.extend(block.chunks(Checksums::BLOCK).map(Checksums::of));
                 hasher.update(block);
                 Ok::<(), BuildError>(())
             })?;
         }
-        context.events.event(Event::Hashed {
-            model: &context.checkpoints[source.model.0].dir.to_string_lossy(),
-            tensor: &source.tensor,
-            bytes: bytes.n_bytes() as u64,
-        });
-        Ok(RangeContent { digest: hasher.finalize().into(), finite })
+        let checksums = Arc::new(checksums);
+        Ok(Examined { digest: hasher.finalize().into(), finite, checksums })
     }
 
     fn settle_action(&mut self, node: NodeId, action: &Action) -> Result<Settled, BuildError> {
@@ -234,7 +285,8 @@ impl<'b, 'a> Cone<'b, 'a> {
             Task::Join { .. } => {
                 let parts = input_nodes.iter().map(|input| self.bytes(*input)).collect::<Result<_, _>>()?;
                 let bytes = Bytes::Joined(Arc::new(parts));
-                (bytes.digest()?, bytes, None)
+                let Examined { digest, checksums, .. } = self.examine(&bytes, None)?;
+                (digest, bytes.checked(checksums), None)
             }
             Task::Compute { method, operation, compute, .. } => {
                 let mut inputs = Vec::with_capacity(input_nodes.len());
@@ -268,7 +320,9 @@ impl<'b, 'a> Cone<'b, 'a> {
                 let digest = spanned(context.events, "hash result", &action.tensor, || match &bytes {
                     Bytes::Memory(bytes) => Digest::of(bytes),
                     Bytes::Mapped(mapping) => Digest::of(mapping),
-                    Bytes::Source { .. } | Bytes::Joined(_) => unreachable!("a result is not a source"),
+                    Bytes::Source { .. } | Bytes::Joined(_) | Bytes::Checked(..) => {
+                        unreachable!("a result is not a source")
+                    }
                 });
                 (digest, bytes, content)
             }
@@ -299,6 +353,13 @@ impl<'b, 'a> Cone<'b, 'a> {
     fn stage_name(&self, action: &Action) -> String {
         self.build.context.recipe.stage(action.stage).name.clone()
     }
+}
+
+/// What one pass over some bytes tells of them.
+struct Examined {
+    digest: Digest,
+    finite: bool,
+    checksums: Arc<Checksums>,
 }
 
 fn digests(settled: &[Settled]) -> Vec<Digest> {

@@ -29,6 +29,7 @@ pub use event::{Event, Events, spanned};
 pub use outlet::{Outlet, Region};
 
 use crate::digest::{ActionKey, Digest};
+use crate::identity::Identity;
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::shard::Shard;
@@ -250,9 +251,9 @@ impl<'a> Build<'a> {
         self.sources.lock().expect("no thread panics with it").get(digest).cloned()
     }
 
-    /// A digest's bytes from a source or a finished output, if some still holds them: whole files are
-    /// told by their identity, and the bytes by their digest.
-    fn bytes_elsewhere(&self, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
+    /// Where a source or a finished output holds a digest's bytes, if the file is still in the state in which
+    /// it did. Whoever reads them must check them.
+    fn place_elsewhere(&self, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
         let place = match self.source_place(digest) {
             Some(place) => Some(place),
             None => self.snapshot.place(digest)?,
@@ -261,15 +262,15 @@ impl<'a> Build<'a> {
         let Some(shard) = self.open(&path).filter(|shard| shard.identity == range.identity) else {
             return Ok(None);
         };
-        let bytes = Bytes::Source { shard, offset: range.offset, n_bytes: range.n_bytes as usize };
-        match bytes.digest() {
-            Ok(found) if found == *digest => Ok(Some(bytes)),
-            Ok(_) => {
-                self.context.events.event(Event::Damaged { digest: *digest });
-                Ok(None)
-            }
-            Err(_) => Ok(None),
-        }
+        Ok(Some(Bytes::Source { shard, offset: range.offset, n_bytes: range.n_bytes as usize }))
+    }
+
+    /// Files that were found to hold other bytes than the index remembers of them.
+    fn suspects(&self) -> Vec<Identity> {
+        let opened = self.opened.lock().expect("no thread panics with it");
+        let sources = self.context.checkpoints.iter().flat_map(|checkpoint| &checkpoint.shards);
+        let shards = sources.chain(opened.values());
+        shards.filter(|shard| shard.is_suspect()).map(|shard| shard.identity).collect()
     }
 
     /// A shard outside the recipe's models; `None` if it cannot be read.
@@ -305,15 +306,25 @@ pub fn with_build<T, E: From<BuildError>>(
     std::thread::scope(|scope| {
         let (committer, workers) = Committer::start(scope, store, memory / 4, &sources_unchanged, events);
         let delivered = committer.everything_delivered();
-        let result = Build::new(context, committer).map_err(E::from).and_then(|build| body(&build));
+        let mut suspects = Vec::new();
+        let result = Build::new(context, committer).map_err(E::from).and_then(|build| {
+            let result = body(&build);
+            suspects = build.suspects();
+            result
+        });
         let committed = workers.join();
+        // The next build must read these anew. Only now, since what this one remembered of them is in the
+        // index by now.
+        let forgotten = suspects.iter().try_for_each(|file| store.forget(file)).map_err(BuildError::from);
         if (committed.is_err() || result.is_err()) && sources_unchanged().is_ok() {
             // There is an error to tell of already.
             let _ = committer::give_back(&delivered, store);
         }
         // A failure to commit is the cause of what went wrong after it.
         committed.map_err(E::from)?;
-        result
+        let done = result?;
+        forgotten.map_err(E::from)?;
+        Ok(done)
     })
 }
 

@@ -23,6 +23,10 @@ pub enum ModelError {
     Tensor { path: PathBuf, tensor: String, problem: String },
     #[error("{} changed while it was being read; nothing read from it was kept, build again", path.display())]
     Changed { path: PathBuf },
+    #[error(
+        "{}: tensor `{tensor}` changed since it was hashed; nothing computed from it was kept, build again", path.display()
+    )]
+    Differs { path: PathBuf, tensor: String },
 }
 
 impl ModelError {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ModelError;
 use super::header::{self, Entry};
@@ -19,6 +20,8 @@ pub struct Shard {
     pub identity: Identity,
     pub tensors: BTreeMap<String, Entry>,
     file: File,
+    /// Whether bytes were found to be others than when they were hashed.
+    suspect: AtomicBool,
 }
 
 impl Shard {
@@ -40,7 +43,7 @@ impl Shard {
         let mut json = vec![0; length];
         file.read_exact_at(&mut json, first.len() as u64).map_err(ModelError::io(path))?;
         let tensors = header::parse(&json, identity.size).map_err(problem)?;
-        Ok(Self { path: path.to_owned(), identity, tensors, file })
+        Ok(Self { path: path.to_owned(), identity, tensors, file, suspect: AtomicBool::new(false) })
     }
 
     /// Reads bytes at an offset from the start of the file.
@@ -49,6 +52,22 @@ impl Shard {
             std::io::ErrorKind::UnexpectedEof => ModelError::Changed { path: self.path.clone() },
             _ => ModelError::Io { path: self.path.clone(), source: error },
         })
+    }
+
+    /// Notes that the tensor at an offset was read again and holds other bytes than those that were hashed,
+    /// and makes the error that says so.
+    pub fn differs(&self, offset: u64) -> ModelError {
+        self.suspect.store(true, Ordering::Relaxed);
+        let holds =
+            |entry: &Entry| (entry.offset..entry.offset + entry.spec.n_bytes() as u64).contains(&offset);
+        let tensor = self.tensors.iter().find(|(_, entry)| holds(entry));
+        let tensor = tensor.map_or_else(String::new, |(name, _)| name.clone());
+        ModelError::Differs { path: self.path.clone(), tensor }
+    }
+
+    /// Whether something in the file was found to differ, so that nothing remembered of it can be trusted.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect.load(Ordering::Relaxed)
     }
 
     /// Has the disk begin to read a range.

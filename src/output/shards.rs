@@ -21,7 +21,6 @@ use crate::build::{Build, Bytes};
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
 use crate::identity::Identity;
-use crate::model::ModelError;
 use crate::model::shard::Shard;
 use crate::store::Store;
 use crate::store::blob::SealedBlob;
@@ -107,11 +106,13 @@ pub(super) fn write(
         let bytes = build.bytes(node)?;
         let mut write = |at, block: &[u8]| writer.write_all_at(file, block, offset + at).map_err(failed);
         // The store has checked what is its own; a source must still be what was hashed.
-        let Some(shard) = bytes.shard() else { return bytes.blocks(write) };
+        if bytes.shard().is_none() {
+            return bytes.blocks(write);
+        }
         if copy_checked(&bytes, build.settled(node).digest, &mut write)? {
             return Ok(());
         }
-        Err(ModelError::Changed { path: shard.path.clone() }.into())
+        Err(bytes.differs(0).into())
     })?;
     let file = File::open(path).map_err(failed)?;
     disk::step("sync", path).and_then(|()| file.sync_all()).map_err(failed)?;

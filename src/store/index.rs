@@ -6,8 +6,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use redb::{
     Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
@@ -17,7 +17,7 @@ use redb::{
 use super::guard::guarded;
 use super::rows;
 use super::{StoreError, Usage};
-use crate::digest::{ActionKey, Digest};
+use crate::digest::{ActionKey, Checksums, Digest};
 use crate::disk;
 use crate::identity::Identity;
 
@@ -35,6 +35,8 @@ const MEMO: Table = Table("memo");
 const BUILDS: Table = Table("builds");
 /// Digest -> a place outside the store that holds its bytes.
 const PLACES: Table = Table("places");
+/// Digest -> checksums of the blocks of the bytes that it names.
+const CHECKSUMS: Table = Table("checksums");
 /// A name -> a time at which whatever has the name was used.
 const USED: Table = Table("used");
 
@@ -74,6 +76,9 @@ pub struct RangeContent {
 
 /// A row of the memo.
 pub type MemoRow = (FileRange, RangeContent);
+
+/// A digest, and the checksums of the bytes that it names.
+pub type ChecksumsRow = (Digest, Arc<Checksums>);
 
 /// Bytes outside the store: a range of a file in one state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,8 +157,9 @@ impl Index {
         actions: &[ActionRow],
         memo: &[MemoRow],
         places: &[PlaceRow],
+        checksums: &[ChecksumsRow],
     ) -> Result<(), StoreError> {
-        if actions.is_empty() && memo.is_empty() && places.is_empty() {
+        if actions.is_empty() && memo.is_empty() && places.is_empty() && checksums.is_empty() {
             return Ok(());
         }
         self.write(|transaction| {
@@ -168,7 +174,19 @@ impl Index {
             for (digest, place) in places {
                 put.row(PLACES, &digest.0, &rows::place(place));
             }
+            for (digest, checksums) in checksums {
+                put.row(CHECKSUMS, &digest.0, &rows::checksums(checksums));
+            }
             put.finish(transaction)
+        })
+    }
+
+    /// Forgets what every range of a file held, whatever state it was in.
+    pub(super) fn forget(&self, file: &Identity) -> Result<(), StoreError> {
+        let (first, last) = rows::range_keys_of(file);
+        self.write(|transaction| {
+            let mut memo = transaction.open_table(MEMO.definition())?;
+            Ok(memo.retain_in(&first[..]..=&last[..], |_, _| false)?)
         })
     }
 
@@ -210,7 +228,7 @@ impl Index {
     pub(super) fn check(&self, repair: bool) -> Result<usize, StoreError> {
         let mut damaged: Vec<(Table, Vec<u8>)> = Vec::new();
         let snapshot = self.snapshot()?;
-        for table in [ACTIONS, MANIFESTS, MEMO, PLACES, BUILDS, USED] {
+        for table in [ACTIONS, MANIFESTS, MEMO, PLACES, CHECKSUMS, BUILDS, USED] {
             snapshot.rows(table, |key, payload| {
                 if payload.is_none() {
                     damaged.push((table, key.to_vec()));
@@ -264,7 +282,7 @@ impl Writer {
     }
 
     fn finish(self, transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
-        for table in [ACTIONS, MANIFESTS, MEMO, PLACES] {
+        for table in [ACTIONS, MANIFESTS, MEMO, PLACES, CHECKSUMS] {
             let mut open = transaction.open_table(table.definition())?;
             for ((_, key), row) in self.rows.iter().filter(|((name, _), _)| *name == table.0) {
                 open.insert(&key[..], &row[..])?;
@@ -279,10 +297,10 @@ pub struct Snapshot<'a> {
     index: &'a Index,
     transaction: ReadTransaction,
     /// The tables that are looked into again and again.
-    opened: [OnceLock<Option<OpenTable>>; 3],
+    opened: [OnceLock<Option<OpenTable>>; OPENED.len()],
 }
 
-const OPENED: [Table; 3] = [ACTIONS, MEMO, PLACES];
+const OPENED: [Table; 4] = [ACTIONS, MEMO, PLACES, CHECKSUMS];
 
 type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
@@ -305,6 +323,11 @@ impl Snapshot<'_> {
     /// A place outside the store that held a digest's bytes when it was last looked at.
     pub fn place(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
         self.get(PLACES, &digest.0, rows::read_place)
+    }
+
+    /// The checksums of a digest's bytes, if they were ever taken.
+    pub fn checksums(&self, digest: &Digest) -> Result<Option<Checksums>, StoreError> {
+        self.get(CHECKSUMS, &digest.0, rows::read_checksums)
     }
 
     /// When something was last noted to be used.
@@ -432,7 +455,9 @@ mod tests {
             manifest: "a = 1\n".to_owned(),
         };
         let content = RangeContent { digest: Digest([3; 32]), finite: true };
-        index.commit(std::slice::from_ref(&row), &[(range(4), content)], &[]).unwrap();
+        let sums = Checksums(vec![1, u128::MAX]);
+        let summed = (row.digest, Arc::new(sums.clone()));
+        index.commit(std::slice::from_ref(&row), &[(range(4), content)], &[], &[summed]).unwrap();
         // A second handle, as another process would have it.
         let reader = Index::open_for_reading(&path).unwrap();
         let snapshot = reader.snapshot().unwrap();
@@ -441,6 +466,12 @@ mod tests {
         assert_eq!(snapshot.action(&ActionKey([9; 32])).unwrap(), None);
         assert_eq!(snapshot.remembered(&range(4)).unwrap(), Some(content));
         assert_eq!(snapshot.remembered(&range(6)).unwrap(), None);
+        assert_eq!(snapshot.checksums(&row.digest).unwrap(), Some(sums));
+        assert_eq!(snapshot.checksums(&content.digest).unwrap(), None);
+        index.forget(&Identity { inode: 3, ..range(4).identity }).unwrap();
+        assert_eq!(index.snapshot().unwrap().remembered(&range(4)).unwrap(), Some(content));
+        index.forget(&range(9).identity).unwrap();
+        assert_eq!(index.snapshot().unwrap().remembered(&range(4)).unwrap(), None);
     }
 
     #[test]

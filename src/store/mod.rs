@@ -26,12 +26,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use blob::{BlobFile, Content, SealedBlob};
-use index::{ActionRow, Index, MemoRow, Place, PlaceRow};
+use index::{ActionRow, ChecksumsRow, Index, MemoRow, Place, PlaceRow};
 use lock::{StoreLock, Wait};
 use session::Session;
 
 use crate::digest::Digest;
 use crate::disk::DirectWriter;
+use crate::identity::Identity;
 
 /// The version of everything below the cache directory; other versions' folders are left alone.
 pub const STORE_VERSION: &str = "v1";
@@ -211,7 +212,12 @@ impl Store {
     ///
     /// # Errors
     /// Also if the store is read-only and there are results to keep.
-    pub fn commit(&self, finished: Vec<Finished>, memo: Vec<MemoRow>) -> Result<(), StoreError> {
+    pub fn commit(
+        &self,
+        finished: Vec<Finished>,
+        memo: Vec<MemoRow>,
+        checksums: Vec<ChecksumsRow>,
+    ) -> Result<(), StoreError> {
         if self.is_read_only() {
             return if finished.is_empty() { Ok(()) } else { self.session().map(|_| ()) };
         }
@@ -228,7 +234,12 @@ impl Store {
             rows.push(row);
         }
         blob::publish(&self.root, staged)?;
-        self.index.commit(&rows, &memo, &places)
+        self.index.commit(&rows, &memo, &places, &checksums)
+    }
+
+    /// Forgets what a file held, as it may not hold that any more though its stamps say so.
+    pub fn forget(&self, file: &Identity) -> Result<(), StoreError> {
+        if self.is_read_only() { Ok(()) } else { self.index.forget(file) }
     }
 
     /// Makes blobs of finished files.
@@ -248,7 +259,7 @@ impl Store {
         if self.is_read_only() {
             return Ok(());
         }
-        self.index.commit(&rows, &memo, &places)?;
+        self.index.commit(&rows, &memo, &places, &[])?;
         for (digest, _) in &places {
             sweep::remove(&self.blob_path(digest))?;
         }

@@ -6,6 +6,7 @@
 //! check   = the first 8 bytes of BLAKE3(table name, 0, key, payload)
 //! action  = digest (32) size (8)
 //! range   = size (8) modified (8) changed (8) digest (32) finite (1)
+//! sums    = checksum of a block (16), as often as there are blocks
 //! place   = device, inode, size, offset, length, modified, changed (8 each) path
 //! ```
 //!
@@ -16,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use super::index::{FileRange, Place, RangeContent};
-use crate::digest::Digest;
+use crate::digest::{Checksums, Digest};
 use crate::identity::Identity;
 
 const CHECK: usize = 8;
@@ -51,9 +52,16 @@ pub(super) fn read_action(payload: &[u8]) -> Option<(Digest, u64)> {
 
 /// Ranges are found by where they are; the file's stamps are in the row, so that a new state of the
 /// file replaces the old one.
-pub(super) fn range_key(range: &FileRange) -> Vec<u8> {
+pub(super) fn range_key(range: &FileRange) -> [u8; 32] {
     let Identity { device, inode, .. } = range.identity;
-    [device, inode, range.offset, range.n_bytes].iter().flat_map(|number| number.to_be_bytes()).collect()
+    let numbers = [device, inode, range.offset, range.n_bytes].map(u64::to_be_bytes);
+    *numbers.as_flattened().first_chunk().expect("four numbers have 32 bytes")
+}
+
+/// The first and the last key that a range of a file may have.
+pub(super) fn range_keys_of(file: &Identity) -> ([u8; 32], [u8; 32]) {
+    let key = |offset, n_bytes| range_key(&FileRange { identity: *file, offset, n_bytes });
+    (key(0, 0), key(u64::MAX, u64::MAX))
 }
 
 pub(super) fn range(identity: &Identity, content: &RangeContent) -> Vec<u8> {
@@ -79,6 +87,15 @@ pub(super) fn read_range(payload: &[u8], now: &Identity) -> Option<RangeContent>
         _ => return None,
     };
     (stamps[..] == expected).then_some(RangeContent { digest: Digest(*digest), finite })
+}
+
+pub(super) fn checksums(Checksums(sums): &Checksums) -> Vec<u8> {
+    sums.iter().flat_map(|sum| sum.to_le_bytes()).collect()
+}
+
+pub(super) fn read_checksums(payload: &[u8]) -> Option<Checksums> {
+    let (sums, rest) = payload.as_chunks::<16>();
+    rest.is_empty().then(|| Checksums(sums.iter().map(|sum| u128::from_le_bytes(*sum)).collect()))
 }
 
 pub(super) fn place(place: &Place) -> Vec<u8> {
