@@ -33,7 +33,7 @@ impl Shard {
         if !metadata.is_file() {
             return Err(problem("is not a regular file".to_owned()));
         }
-        let identity = Identity::of(&metadata);
+        let identity = Identity::of(&file).map_err(ModelError::io(path))?;
         let mut first = [0; header::LENGTH_BYTES];
         if identity.size < first.len() as u64 {
             return Err(problem(format!("has {} bytes, too few for a safetensors file", identity.size)));
@@ -78,7 +78,7 @@ impl Shard {
     /// Fails if the path no longer names the file, in the state, that was opened.
     pub fn check_unchanged(&self) -> Result<(), ModelError> {
         let metadata = std::fs::metadata(&self.path).map_err(ModelError::io(&self.path))?;
-        if Identity::of(&metadata) == self.identity {
+        if self.identity.fits(&metadata) {
             Ok(())
         } else {
             Err(ModelError::Changed { path: self.path.clone() })

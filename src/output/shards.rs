@@ -66,7 +66,7 @@ fn identity_if_up_to_date(
 fn identity_if_header_is(path: &Path, header: &[u8]) -> Option<Identity> {
     regular(path)?;
     let mut file = File::open(path).ok()?;
-    let identity = Identity::of(&file.metadata().ok()?);
+    let identity = Identity::of(&file).ok()?;
     let mut found = vec![0; header.len()];
     file.read_exact(&mut found).ok()?;
     (found == header).then_some(identity)
@@ -116,7 +116,7 @@ pub(super) fn write(
     })?;
     let file = File::open(path).map_err(failed)?;
     disk::step("sync", path).and_then(|()| file.sync_all()).map_err(failed)?;
-    Ok(Identity::of(&file.metadata().map_err(failed)?))
+    Identity::of(&file).map_err(failed)
 }
 
 /// Hands bytes over block by block, each with its offset; says whether they were what the digest names.
@@ -172,9 +172,10 @@ pub(super) fn remember(
     let (mut memo, mut places) = (Vec::new(), Vec::new());
     for (shard, before) in shards.iter().zip(before) {
         let path = dir.join(&shard.file);
-        let identity = Identity::of(&fs::metadata(&path).map_err(OutputError::io("read", &path))?);
-        let untouched = (identity.inode, identity.modified, identity.size)
-            == (before.inode, before.modified, before.size);
+        let file = File::open(&path).map_err(OutputError::io("read", &path))?;
+        let identity = Identity::of(&file).map_err(OutputError::io("read", &path))?;
+        let state = |file: &Identity| (file.inode, file.modified, file.size, file.probe);
+        let untouched = state(&identity) == state(before);
         // A stamp of whole seconds comes from a file system whose step is longer than was waited for.
         let has_fine_stamps = identity.modified % 1_000_000_000 != 0;
         if !untouched || !has_fine_stamps {

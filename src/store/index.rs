@@ -439,7 +439,7 @@ mod tests {
     use super::*;
 
     fn range(modified: i64) -> FileRange {
-        let identity = Identity { device: 1, inode: 2, size: 30, modified, changed: 5 };
+        let identity = Identity { device: 1, inode: 2, size: 30, modified, changed: 5, born: 6, probe: 7 };
         FileRange { identity, offset: 8, n_bytes: 4 }
     }
 
@@ -466,6 +466,9 @@ mod tests {
         assert_eq!(snapshot.action(&ActionKey([9; 32])).unwrap(), None);
         assert_eq!(snapshot.remembered(&range(4)).unwrap(), Some(content));
         assert_eq!(snapshot.remembered(&range(6)).unwrap(), None);
+        let mut probed = range(4);
+        probed.identity.probe += 1;
+        assert_eq!(snapshot.remembered(&probed).unwrap(), None);
         assert_eq!(snapshot.checksums(&row.digest).unwrap(), Some(sums));
         assert_eq!(snapshot.checksums(&content.digest).unwrap(), None);
         index.forget(&Identity { inode: 3, ..range(4).identity }).unwrap();

@@ -5,12 +5,13 @@
 //! row     = check (8 bytes) payload
 //! check   = the first 8 bytes of BLAKE3(table name, 0, key, payload)
 //! action  = digest (32) size (8)
-//! range   = size (8) modified (8) changed (8) digest (32) finite (1)
+//! range   = size, modified, changed, born (8 each) probe (16) digest (32) finite (1)
 //! sums    = checksum of a block (16), as often as there are blocks
-//! place   = device, inode, size, offset, length, modified, changed (8 each) path
+//! place   = device, inode, size, offset, length, modified, changed, born (8 each) probe (16) path
 //! ```
 //!
-//! Numbers are little-endian, but big-endian in keys, so that they sort.
+//! Numbers are little-endian, but big-endian in keys, so that they sort. Rows written before files were probed
+//! end before the digest or the path does, and count as missing.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -65,28 +66,27 @@ pub(super) fn range_keys_of(file: &Identity) -> ([u8; 32], [u8; 32]) {
 }
 
 pub(super) fn range(identity: &Identity, content: &RangeContent) -> Vec<u8> {
-    let Identity { device: _, inode: _, size, modified, changed } = identity;
     let RangeContent { digest, finite } = content;
-    let mut payload = Vec::with_capacity(57);
-    payload.extend_from_slice(&size.to_le_bytes());
-    payload.extend_from_slice(&modified.to_le_bytes());
-    payload.extend_from_slice(&changed.to_le_bytes());
-    payload.extend_from_slice(&digest.0);
-    payload.push(u8::from(*finite));
-    payload
+    [&state(identity)[..], &digest.0, &[u8::from(*finite)]].concat()
+}
+
+/// What tells a file's states apart, beside where it is.
+fn state(identity: &Identity) -> Vec<u8> {
+    let Identity { device: _, inode: _, size, modified, changed, born, probe } = identity;
+    let stamps = [modified, changed, born].map(|stamp| stamp.to_le_bytes());
+    [&size.to_le_bytes()[..], stamps.as_flattened(), &probe.to_le_bytes()].concat()
 }
 
 /// What a range held, if the row is about the file in this state.
 pub(super) fn read_range(payload: &[u8], now: &Identity) -> Option<RangeContent> {
-    let (stamps, rest) = payload.split_first_chunk::<24>()?;
+    let (then, rest) = payload.split_first_chunk::<48>()?;
     let (digest, finite) = rest.split_first_chunk::<32>()?;
-    let expected = [now.size.to_le_bytes(), now.modified.to_le_bytes(), now.changed.to_le_bytes()].concat();
     let finite = match finite {
         [0] => false,
         [1] => true,
         _ => return None,
     };
-    (stamps[..] == expected).then_some(RangeContent { digest: Digest(*digest), finite })
+    (then[..] == state(now)).then_some(RangeContent { digest: Digest(*digest), finite })
 }
 
 pub(super) fn checksums(Checksums(sums): &Checksums) -> Vec<u8> {
@@ -100,19 +100,22 @@ pub(super) fn read_checksums(payload: &[u8]) -> Option<Checksums> {
 
 pub(super) fn place(place: &Place) -> Vec<u8> {
     let Place { path, range: FileRange { identity, offset, n_bytes } } = place;
-    let Identity { device, inode, size, modified, changed } = identity;
+    let Identity { device, inode, size, modified, changed, born, probe } = identity;
     let mut payload = Vec::new();
     for number in [device, inode, size, offset, n_bytes] {
         payload.extend_from_slice(&number.to_le_bytes());
     }
-    payload.extend_from_slice(&modified.to_le_bytes());
-    payload.extend_from_slice(&changed.to_le_bytes());
+    for stamp in [modified, changed, born] {
+        payload.extend_from_slice(&stamp.to_le_bytes());
+    }
+    payload.extend_from_slice(&probe.to_le_bytes());
     payload.extend_from_slice(path.as_os_str().as_bytes());
     payload
 }
 
 pub(super) fn read_place(payload: &[u8]) -> Option<Place> {
-    let (numbers, path) = payload.split_first_chunk::<56>()?;
+    let (numbers, rest) = payload.split_first_chunk::<64>()?;
+    let (probe, path) = rest.split_first_chunk::<16>()?;
     let bytes = |i: usize| numbers[i * 8..(i + 1) * 8].try_into().expect("eight bytes");
     let identity = Identity {
         device: u64::from_le_bytes(bytes(0)),
@@ -120,10 +123,12 @@ pub(super) fn read_place(payload: &[u8]) -> Option<Place> {
         size: u64::from_le_bytes(bytes(2)),
         modified: i64::from_le_bytes(bytes(5)),
         changed: i64::from_le_bytes(bytes(6)),
+        born: i64::from_le_bytes(bytes(7)),
+        probe: u128::from_le_bytes(*probe),
     };
     let (offset, n_bytes) = (u64::from_le_bytes(bytes(3)), u64::from_le_bytes(bytes(4)));
     let path = PathBuf::from(OsStr::from_bytes(path));
-    Some(Place { path, range: FileRange { identity, offset, n_bytes } })
+    path.is_absolute().then_some(Place { path, range: FileRange { identity, offset, n_bytes } })
 }
 
 #[cfg(test)]
@@ -146,10 +151,20 @@ mod tests {
 
     #[test]
     fn places_come_back() {
-        let identity = Identity { device: 1, inode: 2, size: 3, modified: -4, changed: 5 };
+        let identity = Identity {
+            device: 1,
+            inode: 2,
+            size: 3,
+            modified: -4,
+            changed: 5,
+            born: 8,
+            probe: u128::MAX - 9,
+        };
         let range = FileRange { identity, offset: 6, n_bytes: 7 };
         let there = Place { path: "/models/a b".into(), range };
-        assert_eq!(read_place(&place(&there)), Some(there));
+        let row = place(&there);
+        assert_eq!(read_place(&row), Some(there));
         assert_eq!(read_place(b"short"), None);
+        assert_eq!(read_place(&row[..row.len() - "/models/a b".len()]), None);
     }
 }

@@ -104,10 +104,35 @@ fn links_are_followed_to_what_they_name() {
     assert_fresh(&space);
 }
 
+#[allow(unsafe_code)]
+fn mapped(path: &Path) -> memmap2::MmapMut {
+    let file = fs::File::options().read(true).write(true).open(path).unwrap();
+    // SAFETY: the file keeps its length as long as it is mapped.
+    unsafe { memmap2::MmapMut::map_mut(&file) }.unwrap()
+}
+
+/// Of every file a few blocks are looked at, the last among them, whatever its stamps are.
+#[test]
+fn a_change_under_the_same_stamps_is_noticed_where_files_are_probed() {
+    let space = Space::new();
+    Checkpoint::decoder(1, 1).write(&space.path("a"));
+    Checkpoint::decoder(1, 2).write(&space.path("b"));
+    space.write("recipe.yaml", RECIPE);
+    let path = space.path("b/model.safetensors");
+    let mut map = mapped(&path);
+    let last = map.len() - 4;
+    let value = |map: &[u8]| f32::from_le_bytes(map[last..].try_into().unwrap());
+    let old = value(&map);
+    map[last..].copy_from_slice(&old.to_le_bytes());
+    settle();
+    assert_fresh(&space);
+    map[last..].copy_from_slice(&(old + 1.0).to_le_bytes());
+    assert_fresh(&space);
+}
+
 /// A store through a map whose page is dirty already moves no stamp. Such a change is not noticed where nothing
 /// is computed, but nothing is ever computed from the new bytes under the digest of the old ones.
 #[test]
-#[allow(unsafe_code)]
 fn bytes_that_change_without_a_trace_are_never_computed_with() {
     for memory in ["1GB", "16MB"] {
         let space = Space::new();
@@ -122,9 +147,7 @@ fn bytes_that_change_without_a_trace_are_never_computed_with() {
         };
         recipe(0.25);
         let path = space.path("b/model.safetensors");
-        let file = fs::File::options().read(true).write(true).open(&path).unwrap();
-        // SAFETY: the file keeps its length as long as it is mapped.
-        let mut map = unsafe { memmap2::MmapMut::map_mut(&file) }.unwrap();
+        let mut map = mapped(&path);
         // A value of the large tensor, which takes up most of the file.
         let at = map.len() / 2 / 4 * 4..map.len() / 2 / 4 * 4 + 4;
         let old: [u8; 4] = map[at.clone()].try_into().unwrap();
