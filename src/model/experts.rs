@@ -35,6 +35,13 @@ pub fn join(
                 .flatten()
                 .collect()
         };
+        // A file that has tensors under the new names too is taken as it is, for none may be lost.
+        if ["experts.gate_up_proj", "experts.down_proj", "gate.weight"]
+            .iter()
+            .any(|name| tensors.contains_key(&format!("{prefix}mlp.{name}")))
+        {
+            continue;
+        }
         let (up, down) = (experts(&["w1", "w3"]), experts(&["w2"]));
         let Some((up_spec, down_spec)) = stacked(tensors, &up, 2).zip(stacked(tensors, &down, 1)) else {
             continue;
@@ -98,5 +105,17 @@ mod tests {
         assert_eq!(up[1], "l.0.block_sparse_moe.experts.0.w3.weight");
         assert_eq!(up[2], "l.0.block_sparse_moe.experts.1.w1.weight");
         assert_eq!(pieces.len(), 10);
+    }
+
+    #[test]
+    fn a_tensor_that_has_the_new_name_already_is_not_replaced() {
+        let spec = TensorSpec { dtype: Dtype::F32, shape: Shape(vec![4, 4]) };
+        let names = ["experts.0.w1.weight", "experts.0.w2.weight", "experts.0.w3.weight", "gate.weight"];
+        let mut tensors: BTreeMap<String, TensorSpec> =
+            names.iter().map(|name| (format!("l.0.block_sparse_moe.{name}"), spec.clone())).collect();
+        tensors.insert("l.0.mlp.experts.down_proj".to_owned(), spec);
+        let before = tensors.clone();
+        assert!(join(&mut tensors).0.is_empty());
+        assert_eq!(tensors, before);
     }
 }

@@ -42,6 +42,8 @@ pub struct Module {
     /// The text before the layer number, such as `model.layers`.
     pub prefix: String,
     pub layers: usize,
+    /// How many digits layers' numbers are filled up to with zeros: 2 for `layers.07`, else 1.
+    pub digits: usize,
 }
 
 /// The modules of a model.
@@ -55,21 +57,36 @@ impl Layout {
     /// Infers the layout of a model from its tensor names and its config.json.
     pub fn infer<'a>(names: impl Iterator<Item = &'a str> + Clone, config: &Value) -> Self {
         let counts: BTreeSet<usize> = layer_count_keys(config).into_iter().map(|(_, count)| count).collect();
-        let mut stacks: BTreeMap<&str, usize> = BTreeMap::new();
-        for (prefix, index, _) in names.clone().filter_map(split_number) {
-            let layers = stacks.entry(prefix).or_default();
+        let mut stacks: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+        for (name, (prefix, index, rest)) in
+            names.clone().filter_map(|name| Some((name, split_number(name)?)))
+        {
+            let number = &name[prefix.len() + 1..name.len() - rest.len() - 1];
+            let (layers, digits) = stacks.entry(prefix).or_insert((0, 1));
             *layers = (*layers).max(index + 1);
+            if number.starts_with('0') {
+                *digits = (*digits).max(number.len());
+            }
         }
         let is_named = |prefix: &str| STACK_WORDS.contains(&last_word(prefix));
         // A count alone is weak evidence (`classifier.0` in a model of one layer), so words go first.
         let any_named = stacks.keys().any(|prefix| is_named(prefix));
-        stacks.retain(|prefix, layers| if any_named { is_named(prefix) } else { counts.contains(layers) });
+        stacks
+            .retain(|prefix, (layers, _)| if any_named { is_named(prefix) } else { counts.contains(layers) });
         let mut modules: Vec<Module> = stacks
             .into_iter()
-            .map(|(prefix, layers)| Module { name: String::new(), prefix: prefix.to_owned(), layers })
+            .map(|(prefix, (layers, digits))| {
+                let (name, prefix) = (String::new(), prefix.to_owned());
+                Module { name, prefix, layers, digits }
+            })
             .collect();
         match modules.as_mut_slice() {
-            [] => modules.push(Module { name: "default".to_owned(), prefix: String::new(), layers: 0 }),
+            [] => modules.push(Module {
+                name: "default".to_owned(),
+                prefix: String::new(),
+                layers: 0,
+                digits: 1,
+            }),
             [only] => only.name = "default".to_owned(),
             several => {
                 for module in several {
@@ -278,6 +295,14 @@ mod tests {
         let named: Vec<_> = layout.modules.iter().map(|module| module.name.as_str()).collect();
         assert_eq!(named, ["language_model", "vision_tower"]);
         assert_eq!(layout.place("vision_tower.patch_embed.weight"), (1, Position::Before));
+    }
+
+    #[test]
+    fn zeros_before_layer_numbers_are_counted() {
+        let digits = |names: &[&str]| Layout::infer(names.iter().copied(), &json!({})).modules[0].digits;
+        assert_eq!(digits(&["layers.0.w", "layers.10.w"]), 1);
+        assert_eq!(digits(&["layers.00.w", "layers.10.w", "layers.100.w"]), 2);
+        assert_eq!(digits(&["layers.10.w", "layers.11.w"]), 1);
     }
 
     #[test]

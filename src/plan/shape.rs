@@ -2,13 +2,13 @@
 //!
 //! Nothing is decided here about values: what a tensor comes down to is `lower`'s.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::inputs::{Segment, segments};
 use super::tokenizer::Choice;
 use super::{Inventory, Model, ModelId, config, tokenizer};
 use crate::methods::{BaseRule, MissingRule};
-use crate::model::layout::{Position, is_head, is_optional, is_token_embedding, unwrapped};
+use crate::model::layout::{Module, Position, is_head, is_optional, is_token_embedding, unwrapped};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Reference, Stage, StageId};
 use crate::tensor::{Dtype, TensorSpec};
@@ -99,6 +99,9 @@ struct Slot {
     names: Vec<(usize, String)>,
 }
 
+/// The layer tensors of an input's module by layer, each with what follows the layer's number.
+type Layers<'a> = BTreeMap<usize, Vec<(&'a str, &'a str)>>;
+
 impl<'r> Shaper<'r, '_> {
     fn shape(&self, findings: &mut Vec<Diagnostic>) -> Result<StageShape<'r>, Vec<Diagnostic>> {
         let donor_reference = self.donor();
@@ -160,39 +163,31 @@ impl<'r> Shaper<'r, '_> {
         for (module, layout) in reference.layout.modules.iter().enumerate() {
             let own: Vec<usize> = (0..segments.len()).filter(|i| segments[*i].module == module).collect();
             let (Some(&first), Some(&last)) = (own.first(), own.last()) else { continue };
+            // Sorted once an input, however many slices are cut from it.
+            let mut layers: BTreeMap<&Reference, Layers<'_>> = BTreeMap::new();
             for &number in &own {
-                self.layer_slots(number, &segments[number], &layout.prefix, &mut slots);
+                for source in &segments[number].sources {
+                    layers.entry(source.reference).or_insert_with(|| self.layers(source.reference, module));
+                }
+                layer_slots(number, &segments[number], layout, &layers, &mut slots);
             }
             self.other_slots(module, first, last, segments, &mut slots);
         }
         slots
     }
 
-    fn layer_slots(
-        &self,
-        number: usize,
-        segment: &Segment<'r>,
-        prefix: &str,
-        slots: &mut BTreeMap<String, Slot>,
-    ) {
-        for (source_number, source) in segment.sources.iter().enumerate() {
-            let inventory = inventory_of(self.models, self.shapes, source.reference);
-            let Some(own) = inventory.layout.modules.get(segment.module) else { continue };
-            for name in inventory.tensors.keys() {
-                let (module, Position::Layer(layer)) = inventory.layout.place(name) else { continue };
-                if module != segment.module || !(source.start..source.start + segment.layers).contains(&layer)
-                {
-                    continue;
-                }
-                let offset = layer - source.start;
-                let suffix = &name[own.prefix.len() + 1 + layer.to_string().len()..];
-                let output = format!("{prefix}.{}{suffix}", segment.first_layer + offset);
-                let t = if segment.layers == 1 { 1.0 } else { offset as f64 / (segment.layers - 1) as f64 };
-                let slot =
-                    slots.entry(output).or_insert_with(|| Slot { segment: number, t, names: Vec::new() });
-                slot.names.push((source_number, name.clone()));
+    fn layers(&self, reference: &Reference, module: usize) -> Layers<'_> {
+        let inventory = inventory_of(self.models, self.shapes, reference);
+        let mut layers = Layers::new();
+        for name in inventory.tensors.keys() {
+            let (of, Position::Layer(layer)) = inventory.layout.place(name) else { continue };
+            if of == module {
+                let behind = &name[inventory.layout.modules[of].prefix.len() + 1..];
+                let suffix = behind.trim_start_matches(|c: char| c.is_ascii_digit());
+                layers.entry(layer).or_default().push((name, suffix));
             }
         }
+        layers
     }
 
     /// Tensors outside the layers: those before them follow the first segment, those behind the last.
@@ -207,6 +202,8 @@ impl<'r> Shaper<'r, '_> {
         for number in BTreeSet::from([first, last]) {
             // As in mergekit, the tensors behind the layers have no more sources than the first slice.
             let n_sources = segments[number].sources.len().min(segments[first].sources.len());
+            // Sources may differ in a leading word; the first to name a tensor decides.
+            let mut known: HashMap<&str, &str> = HashMap::new();
             for (source_number, source) in segments[number].sources[..n_sources].iter().enumerate() {
                 let inventory = inventory_of(self.models, self.shapes, source.reference);
                 for name in inventory.tensors.keys() {
@@ -216,10 +213,8 @@ impl<'r> Shaper<'r, '_> {
                         (_, Position::Layer(_)) => false,
                     };
                     if governed {
-                        // Sources may differ in a leading word; the first to name the tensor decides.
-                        let known = slots.keys().find(|known| unwrapped(known) == unwrapped(name)).cloned();
-                        let output = known.unwrap_or_else(|| name.clone());
-                        let slot = slots.entry(output).or_insert_with(|| Slot {
+                        let output = *known.entry(unwrapped(name)).or_insert(name);
+                        let slot = slots.entry(output.to_owned()).or_insert_with(|| Slot {
                             segment: number,
                             t: 0.0,
                             names: Vec::new(),
@@ -258,6 +253,15 @@ impl<'r> Shaper<'r, '_> {
     ) -> Result<Option<OutputTensor>, Diagnostic> {
         let segment = &segments[slot.segment];
         slot.names.sort_unstable();
+        if let Some([(source, one), (_, other)]) = slot.names.array_windows().find(|[a, b]| a.0 == b.0) {
+            let model = self.recipe.name_of(segment.sources[*source].reference);
+            let message = format!(
+                "stage `{}`: tensors `{one}` and `{other}` of {model} would both become `{name}`",
+                self.stage.name
+            );
+            let help = "rename one of them in the model, or leave it out";
+            return Err(Diagnostic::error("one-name", segment.sources[*source].span, message).help(help));
+        }
         let parts: Vec<Part> = slot
             .names
             .into_iter()
@@ -379,6 +383,28 @@ impl<'r> Shaper<'r, '_> {
             _ if spec.base == BaseRule::Required && rest == 0 => Ok(Without::Copy),
             _ if rest < spec.inputs.min => error("; too few models are left to merge"),
             _ => Ok(Without::Merge),
+        }
+    }
+}
+
+/// Names the layer tensors of a segment as the donor would, with as many digits.
+fn layer_slots(
+    number: usize,
+    segment: &Segment<'_>,
+    Module { prefix, digits, .. }: &Module,
+    layers: &BTreeMap<&Reference, Layers<'_>>,
+    slots: &mut BTreeMap<String, Slot>,
+) {
+    for (source_number, source) in segment.sources.iter().enumerate() {
+        for (layer, tensors) in layers[source.reference].range(source.start..source.start + segment.layers) {
+            let offset = layer - source.start;
+            let t = if segment.layers == 1 { 1.0 } else { offset as f64 / (segment.layers - 1) as f64 };
+            for (name, suffix) in tensors {
+                let output = format!("{prefix}.{:0digits$}{suffix}", segment.first_layer + offset);
+                let slot =
+                    slots.entry(output).or_insert_with(|| Slot { segment: number, t, names: Vec::new() });
+                slot.names.push((source_number, (*name).to_owned()));
+            }
         }
     }
 }

@@ -15,6 +15,7 @@ mod history;
 mod hostile;
 mod increment;
 mod keys;
+mod layers;
 mod machine;
 mod outputs;
 mod proof;
