@@ -16,6 +16,8 @@ pub struct Vars {
 #[derive(Debug)]
 struct Variable {
     value: Value,
+    /// What is pasted into a text, whatever the value is when it stands alone.
+    text: String,
     span: super::diagnostic::Span,
     used: bool,
 }
@@ -49,13 +51,13 @@ impl Vars {
             return;
         };
         for Entry { key, key_span, value } in vars.others {
-            if !matches!(value.value, Value::Scalar { .. }) {
+            let Value::Scalar { text, .. } = &value.value else {
                 let message = format!("the variable `{key}` must be a single value");
                 findings.push(Diagnostic::error("wrong-type", value.span, message));
                 continue;
-            }
-            self.values
-                .insert(key.clone(), Variable { value: value.value.clone(), span: *key_span, used: false });
+            };
+            let (value, text) = (value.value.clone(), text.clone());
+            self.values.insert(key.clone(), Variable { value, text, span: *key_span, used: false });
         }
     }
 
@@ -63,7 +65,10 @@ impl Vars {
     pub fn set(&mut self, sets: &[(String, String)], findings: &mut Vec<Diagnostic>) {
         for (name, text) in sets {
             match self.values.get_mut(name) {
-                Some(variable) => variable.value = yaml::plain(text),
+                Some(variable) => {
+                    variable.value = yaml::plain(text);
+                    variable.text.clone_from(text);
+                }
                 None => {
                     let message = format!("the recipe declares no variable `{name}` to set");
                     findings.push(self.suggest(name, Diagnostic::error("unknown-variable", None, message)));
@@ -121,10 +126,7 @@ impl Vars {
             if before.is_empty() && filled.is_empty() && after.is_empty() {
                 return Some(variable.value.clone());
             }
-            match &variable.value {
-                Value::Scalar { text, .. } => filled.push_str(text),
-                _ => unreachable!("variables are scalars"),
-            }
+            filled.push_str(&variable.text);
             rest = after;
         }
         filled.push_str(rest);
@@ -185,6 +187,16 @@ mod tests {
         assert_eq!(first(&nodes), &Value::Scalar { text: "pre-x-${a}".to_owned(), plain: Plain::Text });
         let (nodes, _) = fill("vars: {w: 0.5}\n---\nweight: ${w}\n", &[("w", "0.75")]);
         assert_eq!(first(&nodes), &Value::Scalar { text: "0.75".to_owned(), plain: Plain::Number(0.75) });
+    }
+
+    #[test]
+    fn what_is_set_is_pasted_as_it_stands() {
+        for text in ["", "~", "null", " ", "#", "&a", "1.50", "yes"] {
+            let (nodes, findings) = fill("vars: {a: x}\n---\nname: pre-${a}.\n", &[("a", text)]);
+            let expected = Value::Scalar { text: format!("pre-{text}."), plain: Plain::Text };
+            assert_eq!(first(&nodes), &expected, "{text:?}");
+            assert!(findings.is_empty());
+        }
     }
 
     #[test]
