@@ -20,7 +20,9 @@ pub fn run(args: &CacheArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let flags = Flags { cache: args.cache.as_deref(), no_wait, ..Flags::default() };
     let workspace = config::workspace(None, flags)?;
     match &args.command {
-        CacheCommand::Path if ui.json => ui.print_json(&json!({ "path": workspace.cache }))?,
+        CacheCommand::Path if ui.json => {
+            ui.print_json(&json!({ "path": workspace.cache.to_string_lossy() }))?
+        }
         CacheCommand::Path => ui.print(&format!("{}\n", workspace.cache.display()))?,
         CacheCommand::Stat => stat(&workspace, ui)?,
         CacheCommand::Gc(args) => gc(args, &workspace, ui)?,
@@ -47,7 +49,7 @@ fn stat(workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
             })
             .collect();
         return ui.print_json(&json!({
-            "path": workspace.cache,
+            "path": workspace.cache.to_string_lossy(),
             "blobs": blobs,
             "blob_bytes": blob_bytes,
             "index_bytes": index_bytes,

@@ -59,7 +59,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             .map(|module| json!({ "name": module.name, "prefix": module.prefix, "layers": module.layers }))
             .collect();
         ui.print_json(&json!({
-            "path": dir,
+            "path": dir.to_string_lossy(),
             "architectures": architecture,
             "modules": modules,
             "parameters": parameters,
