@@ -1,5 +1,7 @@
 //! Settings that have no effect, as far as tensor names and layer counts tell.
 
+use std::collections::HashSet;
+
 use super::inputs::Segment;
 use super::shape::{Shapes, StageShape};
 use crate::methods::Scope;
@@ -11,15 +13,17 @@ pub fn check(recipe: &Recipe, order: &[StageId], shapes: &Shapes<'_>, findings: 
     for id in order {
         let stage = recipe.stage(*id);
         let shape = shapes[id.0].as_ref().expect("every stage of the order is shaped");
+        // Levels above a slice are many slices', and looked at once.
+        let mut seen: HashSet<*const Parameters> = HashSet::new();
         let mut levels: Vec<&Parameters> = Vec::new();
         for segment in &shape.segments {
             let own = segment.sources.iter().filter_map(|source| source.parameters);
-            levels.extend(own.chain(segment.levels.iter().copied()));
+            let all = own.chain(segment.levels.iter().copied());
+            levels.extend(all.filter(|level| seen.insert(std::ptr::from_ref(*level))));
             if segment.layers == 1 {
                 gradients_over_one_layer(stage, segment, findings);
             }
         }
-        levels.dedup_by(|a, b| std::ptr::eq(*a, *b));
         for level in levels {
             filters_without_match(stage, shape, level, findings);
         }

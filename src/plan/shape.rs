@@ -95,6 +95,8 @@ struct Shaper<'r, 'a> {
 struct Slot {
     segment: usize,
     t: f64,
+    /// How many of the segment's sources take part, the first ones.
+    n_sources: usize,
     /// The tensor's name in each source of the segment, where the source has such a layer.
     names: Vec<(usize, String)>,
 }
@@ -217,6 +219,7 @@ impl<'r> Shaper<'r, '_> {
                         let slot = slots.entry(output.to_owned()).or_insert_with(|| Slot {
                             segment: number,
                             t: 0.0,
+                            n_sources,
                             names: Vec::new(),
                         });
                         slot.names.push((source_number, name.clone()));
@@ -273,8 +276,11 @@ impl<'r> Shaper<'r, '_> {
             .collect();
         let label = |part: &Part| self.recipe.name_of(segment.sources[part.source].reference);
         let spec = self.common_spec(name, &parts, label)?;
+        if slot.n_sources < segment.sources.len() {
+            self.cut_off(slot.n_sources, segment, findings)?;
+        }
         let missing: Vec<usize> =
-            (0..segment.sources.len()).filter(|i| parts.iter().all(|part| part.source != *i)).collect();
+            (0..slot.n_sources).filter(|i| parts.iter().all(|part| part.source != *i)).collect();
         let mut copied = false;
         if !missing.is_empty() {
             match self.without(name, segment, &parts, &missing)? {
@@ -299,6 +305,38 @@ impl<'r> Shaper<'r, '_> {
             findings.push(Diagnostic::warning("tensor-missing", segment.span, message));
         }
         Ok(Some(OutputTensor { spec, segment: slot.segment, t: slot.t, parts, copied }))
+    }
+
+    /// Tells of the last slice's sources that take no part in the tensors behind the layers, of which the
+    /// base must not be one.
+    fn cut_off(
+        &self,
+        n_sources: usize,
+        segment: &Segment<'r>,
+        findings: &mut Vec<Diagnostic>,
+    ) -> Result<(), Diagnostic> {
+        let stage = &self.stage.name;
+        let (taken, left) = segment.sources.split_at(n_sources);
+        let needs_base = self.stage.method.spec().base == BaseRule::Required;
+        if needs_base && taken.iter().all(|source| Some(source.reference) != segment.base) {
+            let message = format!(
+                "stage `{stage}`: the tensors behind the layers are made from the last slice's first {n_sources} \
+                 sources, as many as the first slice has, and the base is not one of them"
+            );
+            return Err(Diagnostic::error("missing-base", segment.span, message)
+                .help("put the base first among the sources of the last slice"));
+        }
+        let names: Vec<&str> = left.iter().map(|source| self.recipe.name_of(source.reference)).collect();
+        let message = format!(
+            "stage `{stage}`: the tensors behind the layers are made without {}, for they have no more sources \
+             than the first slice",
+            names.join(", ")
+        );
+        let finding = Diagnostic::warning("sources-cut-off", segment.span, message);
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+        Ok(())
     }
 
     fn common_spec<'a>(
@@ -401,8 +439,13 @@ fn layer_slots(
             let t = if segment.layers == 1 { 1.0 } else { offset as f64 / (segment.layers - 1) as f64 };
             for (name, suffix) in tensors {
                 let output = format!("{prefix}.{:0digits$}{suffix}", segment.first_layer + offset);
-                let slot =
-                    slots.entry(output).or_insert_with(|| Slot { segment: number, t, names: Vec::new() });
+                let n_sources = segment.sources.len();
+                let slot = slots.entry(output).or_insert_with(|| Slot {
+                    segment: number,
+                    t,
+                    n_sources,
+                    names: Vec::new(),
+                });
                 slot.names.push((source_number, (*name).to_owned()));
             }
         }

@@ -66,3 +66,40 @@ fn two_tensors_of_one_name_are_an_error_that_names_both() {
         assert!(said.contains(&format!("`{one}` and `{other}`")), "{said}");
     }
 }
+
+/// A first slice of `a` and `b`, a last one of the sources given.
+fn ties(last: &[&str]) -> String {
+    let source = |model: &&str| {
+        let parameters = if *model == "a" { "" } else { ", parameters: {weight: 0.5, density: 0.5}" };
+        format!("{{model: ./{model}, layer_range: [0, 1]{parameters}}}")
+    };
+    let slice = |models: &[&str]| {
+        format!("- sources: [{}]\n", models.iter().map(source).collect::<Vec<_>>().join(", "))
+    };
+    format!("name: x\nmerge_method: ties\nbase_model: ./a\nslices:\n{}{}", slice(&["a", "b"]), slice(last))
+}
+
+#[test]
+fn tensors_behind_the_layers_have_no_more_sources_than_the_first_slice() {
+    let space = Space::new();
+    for (name, seed) in [("a", 1), ("b", 2), ("c", 3)] {
+        Checkpoint::decoder(1, seed).write(&space.path(name));
+    }
+    let built = |recipe: String| {
+        space.write("r.yaml", recipe);
+        let said = space.ok(&["build", "r.yaml", "--out", "o"]).stderr;
+        (said, read(&space.path("o")))
+    };
+    let (said, cut) = built(ties(&["a", "b", "c"]));
+    assert_eq!(said.matches("without ./c").count(), 1, "{said}");
+    let (said, pair) = built(ties(&["a", "b"]));
+    assert!(!said.contains("without"), "{said}");
+    for name in ["model.norm.weight", "lm_head.weight", "model.embed_tokens.weight"] {
+        assert_eq!(cut[name], pair[name], "{name}");
+    }
+    let layer = "model.layers.1.mlp.up_proj.weight";
+    assert_ne!(cut[layer], pair[layer], "the layers have all sources");
+    space.write("r.yaml", ties(&["b", "c", "a"]));
+    let said = space.fails(1, &["check", "r.yaml"]);
+    assert!(said.contains("the base is not one of them"), "{said}");
+}
