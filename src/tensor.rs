@@ -82,14 +82,21 @@ impl Dtype {
         RECIPE_NAMES.iter().map(|row| row.0)
     }
 
-    /// Whether merges can compute with it: f64, f32, f16 and bf16.
+    /// Whether merges can compute with it: f64, f32, f16, bf16 and, as inputs, eight-bit floats.
     pub fn is_float(self) -> bool {
-        matches!(self, F64 | F32 | F16 | Bf16)
+        matches!(self, F64 | F32 | F16 | Bf16) || self.is_eight_bits()
+    }
+
+    /// Whether it is a float of eight bits: read, and never written but as a copy.
+    pub fn is_eight_bits(self) -> bool {
+        matches!(self, F8_E4M3 | F8_E5M2)
     }
 
     /// Whether every value of `self` is exactly representable in `other`.
     pub fn fits_in(self, other: Self) -> bool {
-        self == other || matches!((self, other), (F16 | Bf16, F32 | F64) | (F32, F64))
+        self == other
+            || matches!((self, other), (F16 | Bf16, F32 | F64) | (F32, F64))
+            || self.is_eight_bits() && matches!(other, F16 | Bf16 | F32 | F64)
     }
 
     /// The smallest float type that holds both, as torch promotes them.
@@ -158,6 +165,8 @@ mod tests {
         assert_eq!(Bf16.promote(Bf16), Bf16);
         assert_eq!(F32.promote(F16), F32);
         assert_eq!(F64.promote(Bf16), F64);
+        assert_eq!(F8_E4M3.promote(Bf16), Bf16);
+        assert_eq!(F8_E4M3.promote(F8_E5M2), F32);
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
         Dtype::F16 => decode_f16(bytes.as_chunks().0, out),
         Dtype::F32 => decode_f32(bytes.as_chunks().0, out),
         Dtype::F64 => decode_f64(bytes.as_chunks().0, out),
+        Dtype::F8_E4M3 => decode_e4m3(bytes, out),
+        Dtype::F8_E5M2 => decode_e5m2(bytes, out),
         _ => panic!("{dtype} is not a float type"),
     }
 }
@@ -69,6 +71,8 @@ pub fn is_finite(dtype: Dtype, bytes: &[u8]) -> bool {
             let is_finite = |bytes: &[u8; 8]| (f64::from_le_bytes(*bytes) as f32).is_finite();
             bytes.as_chunks().0.iter().all(is_finite)
         }
+        Dtype::F8_E4M3 => largest_u8(bytes) < 0x7f,
+        Dtype::F8_E5M2 => largest_u8(bytes) < 0x7c,
         _ => panic!("{dtype} is not a float type"),
     }
 }
@@ -79,6 +83,13 @@ fn decode_f16(bytes: &[[u8; 2]], out: &mut [f32]) {
         let halves = &mut halves[..bytes.len()];
         halves.iter_mut().zip(bytes).for_each(|(half, bytes)| *half = f16::from_le_bytes(*bytes));
         halves.convert_to_f32_slice(out);
+    }
+}
+
+/// The upper half of an f16.
+fn decode_e5m2(bytes: &[u8], out: &mut [f32]) {
+    for (value, byte) in out.iter_mut().zip(bytes) {
+        *value = f16::from_le_bytes([0, *byte]).to_f32();
     }
 }
 
@@ -110,6 +121,18 @@ vectorized! {
         }
     }
 
+    /// Four bits of exponent and three of mantissa; no infinity, and NaN where all bits are set.
+    fn decode_e4m3(bytes: &[u8], out: &mut [f32]) {
+        // The bias of f32's exponent, 127, less that of this one, 7.
+        let rebias = f32::from_bits((127 + 120) << 23);
+        for (value, byte) in out.iter_mut().zip(bytes) {
+            let magnitude = u32::from(*byte & 0x7f);
+            let sign = u32::from(*byte & 0x80) << 24;
+            let scaled = f32::from_bits(magnitude << 20 | sign) * rebias;
+            *value = if magnitude == 0x7f { f32::NAN } else { scaled };
+        }
+    }
+
     fn encode_bf16(values: &[f32], out: &mut [[u8; 2]]) {
         for (bytes, value) in out.iter_mut().zip(values) {
             *bytes = bf16_bits(*value).to_le_bytes();
@@ -135,6 +158,15 @@ vectorized! {
     }
 
     // A maximum instead of an early exit lets the loops run on vectors.
+
+    /// The largest of all elements without their signs.
+    fn largest_u8(bytes: &[u8]) -> u8 {
+        let mut largest = 0;
+        for byte in bytes {
+            largest = largest.max(byte & 0x7f);
+        }
+        largest
+    }
 
     /// The largest of all elements without their signs.
     fn largest_u16(bytes: &[[u8; 2]]) -> u16 {
@@ -184,6 +216,38 @@ mod tests {
                 assert!(u16::from_le_bytes(bytes) == bits || expected.is_nan());
                 assert_eq!(is_finite(dtype, &bits.to_le_bytes()), expected.is_finite());
             }
+        }
+    }
+
+    #[test]
+    fn every_eight_bit_pattern_decodes_by_its_definition() {
+        for (dtype, mantissa_bits, bias, largest) in
+            [(Dtype::F8_E4M3, 3, 7, 448.0), (Dtype::F8_E5M2, 2, 15, 57_344.0)]
+        {
+            let all: Vec<u8> = (0..=u8::MAX).collect();
+            at_every_level(|_| {
+                let mut values = vec![0.0; all.len()];
+                decode(dtype, &all, &mut values);
+                for (byte, value) in all.iter().zip(&values) {
+                    let exponent = i32::from(byte & 0x7f) >> mantissa_bits;
+                    let fraction =
+                        f64::from(byte & ((1 << mantissa_bits) - 1)) / f64::from(1 << mantissa_bits);
+                    let magnitude = match exponent {
+                        0 => fraction * 2f64.powi(1 - bias),
+                        _ => (1.0 + fraction) * 2f64.powi(exponent - bias),
+                    };
+                    assert_eq!(is_finite(dtype, &[*byte]), value.is_finite(), "{byte:#x}");
+                    if value.is_finite() {
+                        assert!(f64::from(value.abs()) == magnitude && magnitude <= largest, "{byte:#x}");
+                        assert_eq!(value.is_sign_negative(), byte & 0x80 != 0);
+                        let mut rounded = [*value];
+                        round(Dtype::Bf16, &mut rounded);
+                        assert_eq!(rounded[0], *value, "bf16 holds it");
+                    } else {
+                        assert!(magnitude > largest, "{byte:#x}");
+                    }
+                }
+            });
         }
     }
 

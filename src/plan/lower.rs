@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use petgraph::graph::DiGraph;
 
+use super::fp8;
 use super::inputs::Segment;
 use super::params::{Site, evaluate};
-use super::shape::{OutputTensor, Part, Shapes, StageShape, keeps_bytes, model_id};
+use super::shape::{OutputTensor, Part, Shapes, StageShape, inventory_of, keeps_bytes, model_id};
 use super::{Action, InputLabel, Model, ModelId, Node, NodeId, Origin, Plan, Source, StagePlan, Task};
 use crate::kernels::philox::Stream;
 use crate::methods::{
@@ -182,6 +183,10 @@ impl<'a> Lowering<'a> {
     }
 
     fn action(&mut self, site: &Spot<'a>, task: Task, parts: &[&Part], origins: Vec<Origin>) -> NodeId {
+        if let Some(error) = self.eight_bits(site, parts) {
+            self.report(error);
+            return self.part(site, parts[0]);
+        }
         let inputs: Vec<NodeId> = parts.iter().map(|part| self.part(site, part)).collect();
         let action = Action {
             stage: site.stage,
@@ -195,6 +200,24 @@ impl<'a> Lowering<'a> {
             self.graph.add_edge(input, node, number);
         }
         node
+    }
+
+    /// What forbids an action that reads or writes eight-bit floats.
+    fn eight_bits(&self, site: &Spot<'a>, parts: &[&Part]) -> Option<Diagnostic> {
+        let stage = self.recipe.stage(site.stage);
+        let scaled = parts.iter().filter(|part| part.spec.dtype.is_eight_bits()).find_map(|part| {
+            let source = &site.segment.sources[part.source];
+            let inventory = inventory_of(self.models, self.shapes, source.reference);
+            let model = self.recipe.name_of(source.reference);
+            let what = format!("stage `{}`: tensor `{}` of {model}", stage.name, part.tensor);
+            fp8::unreadable(inventory, &part.tensor, &what, source.span)
+        });
+        let result = &site.output.spec;
+        let unwritable = || {
+            let what = format!("stage `{}`: tensor `{}`", stage.name, site.name);
+            fp8::unwritable(result, &what, stage.span)
+        };
+        scaled.or_else(|| result.dtype.is_eight_bits().then(unwritable))
     }
 
     /// The node of an input's tensor.

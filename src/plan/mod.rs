@@ -17,6 +17,7 @@ use crate::recipe::{ModelRef, Recipe, Reference, StageId};
 use crate::tensor::{Dtype, TensorSpec};
 
 mod config;
+mod fp8;
 mod inputs;
 pub mod key;
 mod lint;

@@ -122,6 +122,11 @@ impl Checkpoint {
         self.tensors.insert(name.to_owned(), (Dtype::I64, shape.to_vec(), bytes));
     }
 
+    /// Adds a tensor of eight-bit floats.
+    pub fn f8(&mut self, name: &str, dtype: Dtype, bytes: &[u8]) {
+        self.tensors.insert(name.to_owned(), (dtype, vec![bytes.len()], bytes.to_vec()));
+    }
+
     pub fn remove(&mut self, name: &str) {
         assert!(self.tensors.remove(name).is_some(), "{name} was there");
     }

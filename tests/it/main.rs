@@ -10,6 +10,7 @@ mod damage;
 mod determinism;
 mod eviction;
 mod guests;
+mod fp8;
 mod harness;
 mod history;
 mod hostile;
