@@ -6,7 +6,7 @@ use crate::checkpoints::Checkpoint;
 use crate::harness::Space;
 
 /// A value for each number, such that no parameter is beside the point.
-fn value(name: &str) -> f64 {
+pub fn value(name: &str) -> f64 {
     match name {
         "weight" => 0.7,
         "density" => 0.5,

@@ -11,6 +11,7 @@ mod determinism;
 mod eviction;
 mod guests;
 mod fp8;
+mod golden;
 mod harness;
 mod history;
 mod hostile;

@@ -1,0 +1,152 @@
+//! What every method makes of a fixed merge, to the bit: arithmetic that changes must raise the version.
+
+use std::fs;
+
+use half::{bf16, f16};
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+use serde_json::Value;
+
+use crate::harness::Space;
+use crate::keys::value;
+
+const DTYPES: [(&str, Dtype); 4] =
+    [("float32", Dtype::F32), ("float16", Dtype::F16), ("bfloat16", Dtype::BF16), ("float64", Dtype::F64)];
+
+/// Of every method and version, the start of the BLAKE3 digest of what it makes in each of [`DTYPES`].
+///
+/// A method whose bytes change gets a new version, and a row of its own in the place of the old one.
+const GOLDEN: [(&str, u64, [&str; 4]); 12] = [
+    ("passthrough", 1, ["463d53e0bae3445c", "1f555eb0a4ab5d12", "10d89c8565163afd", "b324126c206beb49"]),
+    ("linear", 1, ["09a85a29c23020fb", "1da8060214556c70", "3db15f7b4cdf206a", "622b223d1c056589"]),
+    ("slerp", 1, ["b6a0544c501ce023", "7192b5a128488b9b", "1025207e505c7819", "d305d098583d4b4c"]),
+    ("task_arithmetic", 1, ["3717efeb5586fd38", "d503f440f69ac0a7", "e7f59cdeb4d97cb4", "d8f6762f53dada2b"]),
+    ("ties", 1, ["5f8fa68a5475be88", "61c6cf18c5b57995", "385753b039c35e79", "72003562486f7889"]),
+    ("dare_linear", 1, ["f2cec987d3d666d3", "3000ab810c16f1d9", "b787a04f1743b517", "fb6c424344ca5c57"]),
+    ("dare_ties", 1, ["3da9a47b2e8e320d", "f3b0d1607fa4f941", "827f9bb5aca87877", "131c364c9117e8f2"]),
+    ("della", 1, ["96351d01424ccd64", "0a15017511a18a42", "40552d09c6c896f8", "ccc02050be58e90f"]),
+    ("della_linear", 1, ["dc2bde14e932c48e", "35616c72a6937c94", "6ff9344e7b944c88", "31a8ccd4783fdb9f"]),
+    ("breadcrumbs", 1, ["f49905c65790d756", "612ddd2dae104e81", "de5d9cef0e8db1a3", "a6fff65d9291d3c2"]),
+    ("breadcrumbs_ties", 1, ["d9bb3da2c7e90b08", "cd00b569411b096b", "cebfb869bc7d5cf1", "bfeec27fcf2d7816"]),
+    ("model_stock", 1, ["635a1e9b60aef258", "4585c31a4ef972de", "5594d64baad903e3", "2a8079de770a03d0"]),
+];
+
+/// Shapes of one leaf and of several, whole vectors and odd ends.
+const SHAPES: [(&str, &[usize]); 5] = [
+    ("model.embed_tokens.weight", &[8, 4]),
+    ("model.layers.0.mlp.bias", &[33_001]),
+    ("model.layers.0.mlp.experts", &[3, 7, 5]),
+    ("model.layers.0.mlp.weight", &[130, 257]),
+    ("model.norm.weight", &[4]),
+];
+
+/// Steele, Lea, Flood: SplitMix64.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+fn encoded(dtype: Dtype, value: f64) -> Vec<u8> {
+    match dtype {
+        Dtype::F64 => value.to_le_bytes().to_vec(),
+        Dtype::F32 => (value as f32).to_le_bytes().to_vec(),
+        Dtype::F16 => f16::from_f64(value).to_le_bytes().to_vec(),
+        _ => bf16::from_f64(value).to_le_bytes().to_vec(),
+    }
+}
+
+/// A model of values in (-1, 1), each a multiple of 2^-24.
+fn write_model(space: &Space, name: &str, dtype: Dtype, seed: u64) {
+    let mut state = seed;
+    let tensors: Vec<(&str, &[usize], Vec<u8>)> = SHAPES
+        .iter()
+        .map(|(tensor, shape)| {
+            let n = shape.iter().product();
+            let values = (0..n).map(|_| (next(&mut state) >> 39) as f64 / f64::from(1 << 24) - 1.0);
+            (*tensor, *shape, values.flat_map(|value| encoded(dtype, value)).collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(tensor, shape, bytes)| {
+        (*tensor, TensorView::new(dtype, shape.to_vec(), bytes).expect("the shape fits"))
+    });
+    space.write(&format!("{name}/model.safetensors"), serialize(views, None).expect("it can be written"));
+    space.write(&format!("{name}/config.json"), r#"{"model_type": "llama", "num_hidden_layers": 1}"#);
+}
+
+/// A stage of the method with no parameter at its default, in one dtype.
+fn stage(method: &Value, dtype: &str) -> String {
+    let name = method["name"].as_str().unwrap();
+    let (mut shared, mut own) = (Vec::new(), [Vec::new(), Vec::new()]);
+    for param in method["params"].as_array().unwrap() {
+        let name = param["name"].as_str().unwrap();
+        if param["type"] == "flag" {
+            shared.push(format!("{name}: {}", !param["default"].as_bool().unwrap()));
+        } else if param["scope"] == "shared" {
+            assert_ne!(param["default"], value(name), "{name} is at its default");
+            shared.push(format!("{name}: {}", value(name)));
+        } else {
+            for (number, own) in own.iter_mut().enumerate() {
+                let value = value(name) * if number == 0 { 1.0 } else { 0.75 };
+                assert_ne!(param["default"], value, "{name} is at its default");
+                own.push(format!("{name}: {value}"));
+            }
+        }
+    }
+    let n_models = method["models_max"].as_u64().unwrap_or(2).min(2) as usize;
+    let models: Vec<String> = ["b", "c"][..n_models]
+        .iter()
+        .zip(own)
+        .map(|(model, own)| format!("{{model: ./{model}-{dtype}, parameters: {{{}}}}}", own.join(", ")))
+        .collect();
+    let base =
+        if method["base_required"] == true { format!("base_model: ./a-{dtype}\n") } else { String::new() };
+    format!(
+        "name: {name}-{dtype}\nmerge_method: {name}\n{base}models: [{}]\nparameters: {{{}}}\nseed: 5\n\
+         dtype: {dtype}\n",
+        models.join(", "),
+        shared.join(", ")
+    )
+}
+
+/// The digest of every tensor's name and bytes.
+fn digest(space: &Space, stage: &str) -> String {
+    let shard = fs::read(space.path(&format!("merges/{stage}/model.safetensors"))).unwrap();
+    let shard = SafeTensors::deserialize(&shard).unwrap();
+    let mut hasher = blake3::Hasher::new();
+    for (name, _) in SHAPES {
+        hasher.update(name.as_bytes());
+        hasher.update(shard.tensor(name).unwrap().data());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+#[test]
+fn every_method_makes_the_bytes_that_its_version_stands_for() {
+    let space = Space::new();
+    for (dtype, stored) in DTYPES {
+        for (seed, model) in (1..).zip(["a", "b", "c"]) {
+            write_model(&space, &format!("{model}-{dtype}"), stored, seed);
+        }
+    }
+    let methods: Vec<Value> = serde_json::from_str(&space.ok(&["methods", "--json"]).stdout).unwrap();
+    let stages = methods.iter().flat_map(|method| DTYPES.map(|(dtype, _)| stage(method, dtype)));
+    space.write("recipe.yaml", stages.collect::<Vec<_>>().join("---\n"));
+    for level in ["", "baseline", "avx2"] {
+        let args = ["build", "-q", "recipe.yaml", "--cache", &format!("cache-{level}")];
+        let output = space.command(&args).env("LAMARCK_SIMD", level).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let rows: Vec<String> = methods
+            .iter()
+            .map(|method| {
+                let name = method["name"].as_str().unwrap();
+                let digests = DTYPES.map(|(dtype, _)| digest(&space, &format!("{name}-{dtype}")));
+                format!("(\"{name}\", {}, {digests:?})", method["version"])
+            })
+            .collect();
+        let golden = GOLDEN.map(|(name, version, digests)| format!("({name:?}, {version}, {digests:?})"));
+        assert!(rows == golden, "at level {level:?} the rows are\n{},", rows.join(",\n"));
+        fs::remove_dir_all(space.path("merges")).unwrap();
+    }
+}
