@@ -58,7 +58,7 @@ impl Card<'_> {
             self.stage(*id, &mut text);
         }
         text.push_str("\n## Recipe\n\n```yaml\n");
-        text.push_str(self.recipe.text.trim_end());
+        text.push_str(self.recipe.named_text.trim_end());
         text.push_str("\n```\n\n");
         text.push_str("`lamarck.lock.json` lists the digest of every tensor that was read and written. ");
         write!(text, "To build it again:\n\n```sh\nlamarck build recipe.yaml --stage {}", stage.name)

@@ -307,7 +307,7 @@ impl<'a> Lowering<'a> {
                     origins.extend(span.map(|span| Origin { param: param.name, input: Some(number), span }));
                 }
             }
-            let stream = Stream::derive(stage.seed, &stage.name, part.source, site.name);
+            let stream = Stream::derive(stage.seed, stage.stream_name(), part.source, site.name);
             inputs.push(InputArguments { is_base, stream, values });
         }
         let parts = site.output.parts.iter().collect();

@@ -14,6 +14,7 @@ pub mod chat_template;
 mod cycle;
 pub mod diagnostic;
 mod fields;
+mod naming;
 mod reference;
 mod resolve;
 mod settings;
@@ -57,6 +58,8 @@ pub struct Recipe {
     /// How the user named the file.
     pub name: String,
     pub text: Arc<str>,
+    /// The text with the name of a stage that takes its file's, to be kept elsewhere.
+    pub named_text: String,
     /// Variables and a seed that the command line set.
     pub sets: Vec<(String, String)>,
     pub seed: Option<u64>,
@@ -72,6 +75,8 @@ pub struct StageId(pub usize);
 pub struct Stage {
     /// The recipe's `name`, or the recipe file's stem for an unnamed stage.
     pub name: String,
+    /// Whether the name is the file's, or was when the text was copied from there.
+    pub name_from_file: bool,
     /// The stage's name (or its first line, when unnamed).
     pub span: Span,
     pub method: &'static dyn Method,
@@ -207,6 +212,12 @@ impl fmt::Display for ModelRef {
 }
 
 impl Stage {
+    /// What the stage's random draws hang on: its own name, and nothing where it has none, so that moving
+    /// its file changes no byte.
+    pub fn stream_name(&self) -> &str {
+        if self.name_from_file { "" } else { &self.name }
+    }
+
     /// Every model reference of the stage, in the order of the recipe, the base first.
     pub fn references(&self) -> Vec<&Located<Reference>> {
         fn of_slice(slice: &Slice) -> impl Iterator<Item = &Located<Reference>> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::chat_template::{self, ChatTemplate};
 use super::diagnostic::{Diagnostic, Span};
 use super::fields::{Fields, did_you_mean};
+use super::naming;
 use super::reference::Resolver;
 use super::vars::{self, Vars};
 use super::yaml::{self, Node, Value};
@@ -16,8 +17,9 @@ use crate::methods::{self, Method};
 use crate::tensor::Dtype;
 
 /// Keys of a stage.
-const KEYS: [&str; 16] = [
+const KEYS: [&str; 17] = [
     "name",
+    naming::FROM_FILE,
     "merge_method",
     "base_model",
     "models",
@@ -76,11 +78,16 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Op
         findings.push(Diagnostic::error("no-stage", None, "the recipe has no stage"));
         return None;
     }
-    let stages: Vec<(Fields<'_>, Located<String>)> = documents
+    let mut named_text = text.to_owned();
+    let stages: Vec<(Fields<'_>, StageName)> = documents
         .iter()
-        .filter_map(|document| {
+        .enumerate()
+        .filter_map(|(number, document)| {
             let fields = Fields::read(document, "a stage", &KEYS, findings)?;
             let name = stage_name(&fields, &options.name, findings);
+            if fields.get("name").is_none() {
+                named_text = naming::with_name(text, document, number, &name.name.value);
+            }
             Some((fields, name))
         })
         .collect();
@@ -89,38 +96,47 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Op
     let resolver = Resolver { stages: &names };
     let stages: Vec<Option<Stage>> = stages
         .iter()
-        .map(|(fields, name)| {
-            let reader = StageReader { fields, name, resolver: &resolver, flag_seed: options.seed };
+        .map(|(fields, StageName { name, from_file })| {
+            let name_from_file = *from_file;
+            let reader =
+                StageReader { fields, name, name_from_file, resolver: &resolver, flag_seed: options.seed };
             reader.read(seed, findings)
         })
         .collect();
     let stages: Vec<Stage> = stages.into_iter().collect::<Option<_>>()?;
     let LoadOptions { name, sets, seed } = options.clone();
-    let recipe = Recipe { name, text: text.into(), sets, seed, stages };
+    let recipe = Recipe { name, text: text.into(), named_text, sets, seed, stages };
     cycle::check(&recipe, findings);
     Some(recipe)
 }
 
-fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Diagnostic>) -> Located<String> {
+/// A stage's name, and whether it is but the file's. Nothing can refer to a stage by its file's name.
+struct StageName {
+    name: Located<String>,
+    from_file: bool,
+}
+
+fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Diagnostic>) -> StageName {
+    let marked = fields.flag(naming::FROM_FILE, findings).unwrap_or(false);
     match fields.text("name", findings) {
-        Some((text, span)) => Located { value: text.to_owned(), span },
+        Some((text, span)) => StageName { name: Located { value: text.to_owned(), span }, from_file: marked },
         None => {
             let stem = Path::new(file).file_stem().map_or("merged".into(), |stem| stem.to_string_lossy());
-            Located { value: stem.into_owned(), span: fields.span }
+            StageName { name: Located { value: stem.into_owned(), span: fields.span }, from_file: true }
         }
     }
 }
 
 /// Checks the names of all stages and numbers those that can be referred to.
 fn number_stages(
-    stages: &[(Fields<'_>, Located<String>)],
+    stages: &[(Fields<'_>, StageName)],
     findings: &mut Vec<Diagnostic>,
 ) -> HashMap<String, StageId> {
     let mut names = HashMap::new();
     let mut unnamed: Option<Span> = None;
     let mut seen: HashMap<&str, Span> = HashMap::new();
-    for (number, (fields, name)) in stages.iter().enumerate() {
-        let is_named = fields.get("name").is_some();
+    for (number, (_, StageName { name, from_file })) in stages.iter().enumerate() {
+        let is_named = !from_file;
         if !is_named && unnamed.replace(name.span).is_some() {
             let message = "more than one stage has no name";
             findings.push(Diagnostic::error("unnamed-stage", name.span, message).help("give it a `name:`"));
@@ -167,6 +183,7 @@ fn unusable_name(name: &str) -> Option<&'static str> {
 pub(super) struct StageReader<'a> {
     pub fields: &'a Fields<'a>,
     pub name: &'a Located<String>,
+    pub name_from_file: bool,
     pub resolver: &'a Resolver<'a>,
     /// The seed of the command line, which goes before the stage's own.
     pub flag_seed: Option<u64>,
@@ -189,6 +206,7 @@ impl StageReader<'_> {
         let seed = fields.whole("seed", findings).or_else(|| fields.whole("random_seed", findings));
         let stage = Stage {
             name: name.value.clone(),
+            name_from_file: self.name_from_file,
             span: name.span,
             method,
             base,

@@ -211,7 +211,7 @@ impl Workspace {
             donor: &checkpoints[stage.donor.0].dir,
             tokenizer: &checkpoints[stage.tokenizer.0].dir,
             card: card.text(),
-            recipe: recipe.text.to_string(),
+            recipe: recipe.named_text.clone(),
             lock: lock::of(recipe, models, plan, target, build),
             rehash,
         };

@@ -19,6 +19,7 @@ mod increment;
 mod keys;
 mod layers;
 mod machine;
+mod naming;
 mod outputs;
 mod proof;
 mod recipes;
