@@ -47,7 +47,6 @@ fn is_named(text: &str, document: &Node, number: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::recipe::{LoadOptions, Loaded, Recipe, load};
 
     fn recipe(text: &str, file: &str) -> Recipe {
