@@ -94,7 +94,8 @@ pub type PlaceRow = (Digest, Place);
 #[derive(Debug)]
 pub struct Index {
     path: PathBuf,
-    database: Handle,
+    /// There until it is closed.
+    database: Option<Handle>,
     /// Rows found damaged since it was opened.
     damaged: AtomicUsize,
 }
@@ -110,7 +111,34 @@ impl std::fmt::Debug for Handle {
     }
 }
 
+impl Drop for Index {
+    fn drop(&mut self) {
+        let _ = self.shut();
+    }
+}
+
 impl Index {
+    /// Makes an empty index where there is none. It is made in a folder for temporary files and then
+    /// gets its name, so that nobody ever finds half of one; another process may have been faster.
+    pub(super) fn make(path: &Path, temporary: &Path) -> Result<(), StoreError> {
+        if path.try_exists().map_err(StoreError::io("look for", path))? {
+            return Ok(());
+        }
+        let make = || {
+            disk::step("create", temporary)?;
+            tempfile::Builder::new().prefix("index-").tempfile_in(temporary)
+        };
+        let made = make().map_err(StoreError::io("create a file in", temporary))?.into_temp_path();
+        Self::open(&made)?.close()?;
+        disk::step("rename", path).map_err(StoreError::io("name", path))?;
+        match made.persist_noclobber(path) {
+            Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(StoreError::io("name", path)(refused.error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
         let database = guarded(|| Ok(builder().create(path)?)).map_err(|error| failed(path, error))?;
         Ok(Self::new(path, Handle::Write(database)))
@@ -130,7 +158,25 @@ impl Index {
     }
 
     fn new(path: &Path, database: Handle) -> Self {
-        Self { path: path.to_owned(), database, damaged: AtomicUsize::new(0) }
+        Self { path: path.to_owned(), database: Some(database), damaged: AtomicUsize::new(0) }
+    }
+
+    /// Closes the database, which may come upon damage as late as then.
+    pub(super) fn close(mut self) -> Result<(), StoreError> {
+        self.shut()
+    }
+
+    fn shut(&mut self) -> Result<(), StoreError> {
+        let database = self.database.take();
+        guarded(|| {
+            drop(database);
+            Ok(())
+        })
+        .map_err(|error| failed(&self.path, error))
+    }
+
+    fn database(&self) -> &Handle {
+        self.database.as_ref().expect("whoever closes it has it to himself")
     }
 
     /// The number of rows found damaged so far. A damaged row counts as missing.
@@ -144,7 +190,7 @@ impl Index {
 
     /// A view of the index as it is now; later commits do not show in it.
     pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
-        let begin = || match &self.database {
+        let begin = || match self.database() {
             Handle::Write(database) => Ok(database.begin_read()?),
             Handle::Read(database) => Ok(database.begin_read()?),
         };
@@ -251,7 +297,7 @@ impl Index {
         &self,
         body: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
-        let Handle::Write(database) = &self.database else {
+        let Handle::Write(database) = self.database() else {
             unreachable!("a store opened for reading is not written to");
         };
         let run = || -> Result<(), redb::Error> {
@@ -417,16 +463,23 @@ fn build_number(key: &[u8]) -> Option<u64> {
 
 fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {
     match error.into() {
-        // So redb tells of a file that is no database.
-        redb::Error::Io(source) if source.kind() == io::ErrorKind::InvalidData => {
+        // So redb tells of a file that is no database, that ends too early, or in which a page is said to
+        // be where no file can have one.
+        redb::Error::Io(source)
+            if matches!(
+                source.kind(),
+                io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidInput
+            ) =>
+        {
             StoreError::Damaged { path: path.to_owned(), problem: source.to_string() }
         }
         redb::Error::Io(source) => StoreError::io("use the index", path)(source),
         redb::Error::Corrupted(problem) => StoreError::Damaged { path: path.to_owned(), problem },
-        // Tables are always opened with the types that they were made with, and locks are poisoned by
-        // panics alone.
+        // Tables are always opened with the types that they were made with, locks are poisoned by panics
+        // alone, and redb has never had another format here than today's.
         error @ (redb::Error::TableTypeMismatch { .. }
         | redb::Error::TypeDefinitionChanged { .. }
+        | redb::Error::UpgradeRequired(_)
         | redb::Error::LockPoisoned(_)) => {
             StoreError::Damaged { path: path.to_owned(), problem: error.to_string() }
         }

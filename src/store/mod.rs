@@ -136,7 +136,9 @@ impl Store {
         mark_as_cache(if is_new || is_marked { cache } else { &root })?;
         let lock = lock(&root, wait)?;
         let session = Session::start(&root.join("tmp"))?;
-        let index = Index::open(&root.join(INDEX))?;
+        let path = root.join(INDEX);
+        Index::make(&path, session.dir())?;
+        let index = Index::open(&path)?;
         Ok(Self { root, index, session: Some(session), _lock: Some(lock) })
     }
 
@@ -151,10 +153,20 @@ impl Store {
     }
 
     /// Puts a damaged index aside, so that the next opening starts a new one. Blobs stay, and are found
-    /// again as soon as the actions that made them have run.
+    /// again as soon as the actions that made them have run. Another process may have been faster.
     pub fn set_index_aside(cache: &Path) -> Result<(), StoreError> {
         let path = cache.join(STORE_VERSION).join(INDEX);
-        fs::rename(&path, path.with_extension("redb.damaged")).map_err(StoreError::io("move away", &path))
+        match fs::rename(&path, path.with_extension("redb.damaged")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StoreError::io("move away", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Closes the store, and says if its index turns out to be damaged at that.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.index.close()
     }
 
     pub fn index(&self) -> &Index {

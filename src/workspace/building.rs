@@ -166,8 +166,9 @@ impl Workspace {
                 Ok(report)
             })
         });
-        drop(store);
+        let closed = store.close();
         let mut report = report?;
+        closed?;
         if report.ran > 0 {
             report.swept = self.sweep_to_limit()?;
         }
