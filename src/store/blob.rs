@@ -151,15 +151,23 @@ pub(super) fn remove_any(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
-/// Whether the file at `path` is one, and holds the bytes that the digest names.
-pub(super) fn is_sound(path: &Path, digest: Option<Digest>) -> bool {
-    let is_file = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file());
-    let hashed = || {
+/// Whether the file at `path` is one, and holds the bytes that the digest names; `None` if there is none,
+/// as after a build beside us has handed it over.
+pub(super) fn is_sound(path: &Path, digest: Option<Digest>) -> io::Result<Option<bool>> {
+    let check = || -> io::Result<bool> {
+        // Opening something else than a regular file, such as a pipe, could wait forever.
+        if digest.is_none() || !fs::symlink_metadata(path)?.is_file() {
+            return Ok(false);
+        }
         let mut hasher = blake3::Hasher::new();
-        io::copy(&mut File::open(path).ok()?, &mut hasher).ok()?;
-        Some(Digest::from(hasher.finalize()))
+        io::copy(&mut File::open(path)?, &mut hasher)?;
+        Ok(digest == Some(Digest::from(hasher.finalize())))
     };
-    is_file && digest.is_some() && hashed() == digest
+    match check() {
+        Ok(is_sound) => Ok(Some(is_sound)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Above this many files, one sync of the whole file system is cheaper than one for each file.

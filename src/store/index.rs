@@ -121,7 +121,7 @@ impl Index {
     /// Makes an empty index where there is none. It is made in a folder for temporary files and then
     /// gets its name, so that nobody ever finds half of one; another process may have been faster.
     pub(super) fn make(path: &Path, temporary: &Path) -> Result<(), StoreError> {
-        if path.try_exists().map_err(StoreError::io("look for", path))? {
+        if super::is_there(path)? {
             return Ok(());
         }
         let make = || {

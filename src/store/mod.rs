@@ -52,6 +52,8 @@ pub enum StoreError {
     Index { path: PathBuf, source: Box<redb::Error> },
     #[error("{} is locked by another process", path.display())]
     Locked { path: PathBuf },
+    #[error("interrupted while waiting for another process")]
+    Interrupted,
     #[error("{} is on a read-only file system, and there is something to keep", path.display())]
     ReadOnly { path: PathBuf },
     #[error("the cache's index {} is damaged ({problem})", path.display())]
@@ -117,7 +119,7 @@ impl Store {
 
     /// Opens an existing store for removing blobs; `None` if there is none yet.
     pub fn open_alone(cache: &Path, wait: Wait<'_>) -> Result<Option<Self>, StoreError> {
-        if !cache.join(STORE_VERSION).exists() {
+        if !is_there(&cache.join(STORE_VERSION))? {
             return Ok(None);
         }
         Self::open_to_write(cache, wait, StoreLock::exclusive).map(Some)
@@ -146,7 +148,7 @@ impl Store {
     pub fn open_existing(cache: &Path) -> Result<Option<Self>, StoreError> {
         let root = cache.join(STORE_VERSION);
         let path = root.join(INDEX);
-        if !path.exists() {
+        if !is_there(&path)? {
             return Ok(None);
         }
         Ok(Some(Self { index: Index::open_for_reading(&path)?, root, session: None, _lock: None }))
@@ -295,6 +297,11 @@ impl Store {
     fn session(&self) -> Result<&Session, StoreError> {
         self.session.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.root.clone() })
     }
+}
+
+/// Whether there is something at a path. What cannot be looked at is not the same as nothing.
+fn is_there(path: &Path) -> Result<bool, StoreError> {
+    path.try_exists().map_err(StoreError::io("look for", path))
 }
 
 fn read_dir(dir: &Path) -> Result<Vec<PathBuf>, StoreError> {

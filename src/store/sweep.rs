@@ -58,15 +58,17 @@ impl Store {
         for path in self.blob_files()? {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let n_bytes = fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
+            progress(n_bytes);
+            let is_sound = super::blob::is_sound(&path, Digest::from_hex(&name));
+            let Some(is_sound) = is_sound.map_err(StoreError::io("read", &path))? else { continue };
             checked.blobs += 1;
             checked.bytes += n_bytes;
-            if !super::blob::is_sound(&path, Digest::from_hex(&name)) {
+            if !is_sound {
                 if repair {
                     remove(&path)?;
                 }
                 checked.damaged.push(name);
             }
-            progress(n_bytes);
         }
         checked.damaged_rows = self.index().check(repair)?;
         Ok(checked)
