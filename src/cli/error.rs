@@ -46,12 +46,14 @@ pub enum CliError {
     /// Whoever read our output has had enough.
     #[error("the output was closed")]
     Pipe,
+    #[error("cannot write to standard output")]
+    Print(#[source] io::Error),
 }
 
 impl From<io::Error> for CliError {
     /// Only printing to standard output goes through here.
-    fn from(_: io::Error) -> Self {
-        Self::Pipe
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::BrokenPipe { Self::Pipe } else { Self::Print(error) }
     }
 }
 
@@ -64,7 +66,7 @@ impl CliError {
         match self {
             Self::Usage(_) => USAGE,
             Self::Findings(_) | Self::Wrong(_) => WRONG,
-            Self::Config { .. } | Self::Trace { .. } => IO,
+            Self::Config { .. } | Self::Trace { .. } | Self::Print(_) => IO,
             Self::Pipe => 0,
             Self::Interrupted { code, .. } => *code,
             Self::Workspace(error) => workspace_code(error),
@@ -73,7 +75,7 @@ impl CliError {
 
     /// What to do about it.
     pub fn help(&self) -> Option<String> {
-        if is_full(self) {
+        if is_full(self) && !matches!(self, Self::Print(_)) {
             return Some("free some room and build again; everything that was finished is kept".to_owned());
         }
         match self {

@@ -8,6 +8,7 @@ mod progress;
 mod trace;
 mod ui;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -28,20 +29,26 @@ pub fn main() -> ExitCode {
     }));
     let args = match Args::try_parse() {
         Ok(args) => args,
-        Err(error) => {
-            // Help and version are results; everything else is a usage error.
-            let code = if error.use_stderr() { error::USAGE } else { 0 };
+        Err(error) if error.use_stderr() => {
             let _ = error.print();
-            return ExitCode::from(code);
+            return ExitCode::from(error::USAGE);
+        }
+        // Help and version are results.
+        Err(help) => {
+            let printed = help.print().and_then(|()| io::stdout().flush());
+            return end(printed.map(|()| ExitCode::SUCCESS).map_err(CliError::from));
         }
     };
-    let ui = Ui::new(&args);
-    let result = config::limit_vectors().and_then(|()| run(&args, &ui));
+    end(config::limit_vectors().and_then(|()| run(&args, &Ui::new(&args))))
+}
+
+/// Tells of an error, and says how the process ends.
+fn end(result: Result<ExitCode, CliError>) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(CliError::Pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            ui.error(&error);
+            ui::error(&error);
             ExitCode::from(error.code())
         }
     }

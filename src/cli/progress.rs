@@ -1,6 +1,6 @@
 //! Shows a build while it runs: a live line on a terminal, plain lines elsewhere, JSON lines if asked.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::ui::{Ui, bytes};
+use super::ui::{Ui, bytes, print};
 use crate::build::{Event, Events};
 
 /// How often a plain line is printed.
@@ -24,6 +24,7 @@ pub struct Progress<'a> {
     started: Instant,
     last_plain: Mutex<Instant>,
     is_live: bool,
+    unprinted: Mutex<Option<io::Error>>,
 }
 
 impl<'a> Progress<'a> {
@@ -46,12 +47,18 @@ impl<'a> Progress<'a> {
             started: now,
             last_plain: Mutex::new(now),
             is_live,
+            unprinted: Mutex::default(),
         }
     }
 
     /// Takes the live line away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    /// Why a line could not be printed, if one could not. The build goes on meanwhile.
+    pub fn printed(&self) -> io::Result<()> {
+        self.unprinted.lock().expect("no thread panics with it").take().map_or(Ok(()), Err)
     }
 
     fn step(&self, stage: &str, n_bytes: u64) {
@@ -85,8 +92,9 @@ impl<'a> Progress<'a> {
     }
 
     fn json(&self, value: &serde_json::Value) {
-        // Nobody is there to be told if standard output is closed; the build goes on.
-        let _ = writeln!(io::stdout().lock(), "{value}");
+        if let Err(error) = print(&format!("{value}\n")) {
+            self.unprinted.lock().expect("no thread panics with it").get_or_insert(error);
+        }
     }
 }
 

@@ -31,9 +31,7 @@ impl Ui {
 
     /// Prints results.
     pub fn print(&self, text: &str) -> Result<(), CliError> {
-        let mut out = io::stdout().lock();
-        out.write_all(text.as_bytes())?;
-        Ok(out.flush()?)
+        Ok(print(text)?)
     }
 
     /// Prints one JSON document.
@@ -92,23 +90,30 @@ impl Ui {
         let renderer = if self.colour { Renderer::styled() } else { Renderer::plain() };
         renderer.render(&[group]).to_string() + "\n"
     }
+}
 
-    /// Prints an error with its causes.
-    pub fn error(&self, error: &CliError) {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(source) = cause {
-            let message = source.to_string();
-            if !text.ends_with(&message) {
-                text.push_str(": ");
-                text.push_str(&message);
-            }
-            cause = source.source();
+/// The only way to standard output.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()
+}
+
+/// Prints an error with its causes.
+pub fn error(error: &CliError) {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let message = source.to_string();
+        if !text.ends_with(&message) {
+            text.push_str(": ");
+            text.push_str(&message);
         }
-        tell(&format!("error: {text}"));
-        if let Some(help) = error.help() {
-            tell(&format!("  help: {help}"));
-        }
+        cause = source.source();
+    }
+    tell(&format!("error: {text}"));
+    if let Some(help) = error.help() {
+        tell(&format!("  help: {help}"));
     }
 }
 

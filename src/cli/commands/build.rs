@@ -83,6 +83,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         let (n, freed) = (swept.removed, bytes(swept.removed_bytes));
         ui.status(&format!("removed {n} old result{} from the cache, {freed}, to keep its limit", plural(n)));
     }
+    progress.printed()?;
     for (i, output) in report.outputs.iter().enumerate() {
         if ui.json {
             ui.print(&format!("{}\n", finished(&report, output)))?;
