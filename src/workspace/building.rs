@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::{Planned, Workspace, WorkspaceError, now, recipe_id, stage_names};
 use crate::build::reasons::{Reason, reason, roots};
-use crate::build::{Build, Context, Event, Events, Outcome, spanned, with_build};
+use crate::build::{Build, BuildError, Context, Event, Events, Outcome, spanned, with_build};
 use crate::digest::Digest;
 use crate::history::{self, OutputRecord, Record};
 use crate::output::card::{Card, license_of};
@@ -105,7 +105,11 @@ impl Workspace {
             }
         }
         let wait = || events.event(Event::Waiting);
-        let store = spanned(events, "open store", "", || Store::open(&self.cache, self.wait(&wait)))?;
+        let open = || Store::open(&self.cache, self.wait(&wait, interrupted));
+        let store = spanned(events, "open store", "", open).map_err(|error| match error {
+            StoreError::Interrupted => BuildError::Interrupted.into(),
+            error => WorkspaceError::from(error),
+        })?;
         let threads = rayon::ThreadPoolBuilder::new()
             .num_threads(self.jobs)
             .build()

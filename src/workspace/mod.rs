@@ -14,6 +14,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
@@ -213,8 +214,8 @@ impl Workspace {
     }
 
     /// What to do while another process has the store to itself.
-    pub fn wait<'a>(&self, tell: &'a dyn Fn()) -> Wait<'a> {
-        if self.patient { Wait::Telling(tell) } else { Wait::Refuse }
+    pub fn wait<'a>(&self, tell: &'a dyn Fn(), interrupted: &'a AtomicBool) -> Wait<'a> {
+        if self.patient { Wait::Telling(tell, interrupted) } else { Wait::Refuse }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::process::ExitCode;
+use std::sync::atomic::AtomicBool;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
@@ -14,6 +15,9 @@ use crate::store::sweep::Checked;
 use crate::store::{Store, StoreError, Usage};
 use crate::upkeep::{self, Limits, StoreUsage, Swept};
 use crate::workspace::{Workspace, WorkspaceError, now};
+
+/// Nothing here listens for signals, so that each ends the process at once, also while it waits.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 pub fn run(args: &CacheArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let no_wait = matches!(args.command, CacheCommand::Gc(GcArgs { no_wait: true, .. }));
@@ -88,7 +92,7 @@ fn gc(args: &GcArgs, workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
     let limits = Limits { max_bytes: max_size.or(workspace.cache_limit), max_age, keep_builds };
     let tell = || ui.status("waiting for running builds");
     let sweep = || -> Result<Swept, StoreError> {
-        match Store::open_alone(&workspace.cache, workspace.wait(&tell))? {
+        match Store::open_alone(&workspace.cache, workspace.wait(&tell, &NEVER))? {
             Some(store) => upkeep::sweep(&store, &limits, now(), dry_run),
             None => Ok(Swept::default()),
         }
@@ -121,7 +125,7 @@ fn verify(args: &VerifyArgs, workspace: &Workspace, ui: &Ui) -> Result<ExitCode,
         // Repairing removes rows, which takes a store that can be written.
         let store = if args.repair {
             let tell = || ui.status("waiting for running builds");
-            Store::open_alone(&workspace.cache, workspace.wait(&tell))?
+            Store::open_alone(&workspace.cache, workspace.wait(&tell, &NEVER))?
         } else {
             Store::open_existing(&workspace.cache)?
         };
