@@ -11,7 +11,7 @@ use super::yaml::{self, Node, Value};
 pub const FROM_FILE: &str = "name_from_file";
 
 /// Writes a name into a document of a text, the `number`th that is a stage. The text comes back as it was
-/// if there is no place for a key in it.
+/// if there is no place for the keys in it, as behind an empty `name:`.
 pub fn with_name(text: &str, document: &Node, number: usize, name: &str) -> String {
     // In quotes, since it may read as a number; and a variable's mark stands for itself.
     let quoted = serde_json::to_string(&name.replace("${", "$${")).expect("texts serialise");
@@ -21,7 +21,9 @@ pub fn with_name(text: &str, document: &Node, number: usize, name: &str) -> Stri
     let named = if let Some(inner) = behind.strip_prefix('{') {
         format!("{before}{{{name_line}, {mark}, {inner}")
     } else {
-        let indent = &before[before.rfind('\n').map_or(0, |newline| newline + 1)..];
+        // What stands before the first key on its line, but for a byte order mark.
+        let line = &before[before.rfind('\n').map_or(0, |newline| newline + 1)..];
+        let indent = line.trim_start_matches('\u{feff}');
         format!("{before}{name_line}\n{indent}{mark}\n{indent}{behind}")
     };
     if is_named(&named, document, number) { named } else { text.to_owned() }
@@ -41,7 +43,7 @@ fn is_named(text: &str, document: &Node, number: usize) -> bool {
     stages.nth(number).is_some_and(|stage| {
         let mut found = keys(stage);
         found.sort_unstable();
-        found == expected
+        found == expected && found.iter().filter(|key| *key == "name").count() == 1
     })
 }
 
@@ -86,10 +88,11 @@ mod tests {
             check(&format!("{head}{body}"), "x.yaml", "x");
         }
         check("  merge_method: passthrough\n  models: [{model: a}]\n", "x.yaml", "x");
-        check(&format!("name: b\n{body}---\n{}", body.replace('a', "b")), "x.yaml", "x");
+        check(&format!("name: b\n{body}---\n{}", body.replace("model: a", "model: b")), "x.yaml", "x");
         check("parameters: &p {scale: 2}\nmerge_method: passthrough\nmodels: [{model: a}]\n", "x", "x");
         check("<<: {merge_method: passthrough}\nmodels: [{model: a}]\n", "x", "x");
         check(&body.replace('\n', "\r\n"), "x", "x");
+        check(&format!("\u{feff}{body}"), "x", "x");
     }
 
     #[test]
