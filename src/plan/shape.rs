@@ -256,7 +256,7 @@ impl<'r> Shaper<'r, '_> {
     ) -> Result<Option<OutputTensor>, Diagnostic> {
         let segment = &segments[slot.segment];
         slot.names.sort_unstable();
-        if let Some([(source, one), (_, other)]) = slot.names.array_windows().find(|[a, b]| a.0 == b.0) {
+        if let Some([(source, one), (_, other)]) = slot.names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
             let model = self.recipe.name_of(segment.sources[*source].reference);
             let message = format!(
                 "stage `{}`: tensors `{one}` and `{other}` of {model} would both become `{name}`",
