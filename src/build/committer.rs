@@ -66,17 +66,28 @@ pub struct Committer {
     deliveries: Deliveries,
 }
 
-/// Bytes in memory that wait for the writer.
-#[derive(Default)]
+/// Bytes in memory that wait for the writer; `None` once it has ended.
 struct Waiting {
-    bytes: Mutex<u64>,
+    bytes: Mutex<Option<u64>>,
     fewer: Condvar,
 }
 
 impl Waiting {
-    fn set(&self, change: impl FnOnce(&mut u64)) {
-        change(&mut self.bytes.lock().expect("no thread panics with it"));
+    fn free(&self, n_bytes: u64) {
+        if let Some(bytes) = &mut *self.bytes.lock().expect("no thread panics with it") {
+            *bytes -= n_bytes;
+        }
         self.fewer.notify_all();
+    }
+}
+
+/// Held by the writer. Whoever waits for room must not wait for ever, however the writer ends.
+struct Writing(Arc<Waiting>);
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        *self.0.bytes.lock().expect("no thread panics with it") = None;
+        self.0.fewer.notify_all();
     }
 }
 
@@ -94,8 +105,9 @@ impl Workers<'_> {
     /// # Errors
     /// Says why something could not be kept.
     pub fn join(self) -> Result<(), BuildError> {
-        let committed = self.committer.join().expect("the committer does not panic");
-        let written = self.writer.join().expect("the writer does not panic");
+        let panicked = |_| Err(BuildError::Panicked);
+        let committed = self.committer.join().unwrap_or_else(panicked);
+        let written = self.writer.join().unwrap_or_else(panicked);
         committed?;
         written
     }
@@ -112,16 +124,11 @@ impl Committer {
     ) -> (Self, Workers<'scope>) {
         let (sender, receiver) = channel();
         let (written, to_commit) = sync_channel(WRITTEN);
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(Waiting { bytes: Mutex::new(Some(0)), fewer: Condvar::new() });
         let deliveries = Deliveries::default();
-        let (shared, delivered) = (Arc::clone(&waiting), Arc::clone(&deliveries));
-        let writer = spawn(scope, "writer", move || {
-            let result = write(&receiver, &written, store, &shared, &delivered, events);
-            drop(receiver);
-            // Whoever waits for room must not wait forever: the closed channel stops it.
-            shared.set(|bytes| *bytes = 0);
-            result
-        });
+        let (writing, delivered) = (Writing(Arc::clone(&waiting)), Arc::clone(&deliveries));
+        let writer =
+            spawn(scope, "writer", move || write(receiver, &written, store, &writing.0, &delivered, events));
         let committer = spawn(scope, "committer", move || commit(&to_commit, store, check, events));
         (Self { sender, waiting, limit, deliveries }, Workers { writer, committer })
     }
@@ -137,7 +144,7 @@ impl Committer {
         content: Option<Content>,
         place: Option<Place>,
     ) -> Result<(), BuildError> {
-        self.wait_for_room(content.as_ref().map_or(0, in_memory));
+        self.wait_for_room(content.as_ref().map_or(0, in_memory))?;
         self.send(Job::Action(row, content, place))
     }
 
@@ -147,7 +154,7 @@ impl Committer {
     /// # Errors
     /// If a worker has stopped; its own result says why.
     pub fn deliver(&self, node: NodeId, bytes: Bytes, delivered: Delivered) -> Result<(), BuildError> {
-        self.wait_for_room(bytes.in_memory());
+        self.wait_for_room(bytes.in_memory())?;
         self.send(Job::Delivery(node, bytes, delivered))
     }
 
@@ -161,12 +168,18 @@ impl Committer {
         Arc::clone(&self.deliveries)
     }
 
-    fn wait_for_room(&self, n_bytes: u64) {
-        let mut bytes = self.waiting.bytes.lock().expect("no thread panics with it");
-        while *bytes > self.limit {
-            bytes = self.waiting.fewer.wait(bytes).expect("no thread panics with it");
+    fn wait_for_room(&self, n_bytes: u64) -> Result<(), BuildError> {
+        let mut waiting = self.waiting.bytes.lock().expect("no thread panics with it");
+        loop {
+            match &mut *waiting {
+                None => return Err(BuildError::Interrupted),
+                Some(bytes) if *bytes <= self.limit => {
+                    *bytes += n_bytes;
+                    return Ok(());
+                }
+                Some(_) => waiting = self.waiting.fewer.wait(waiting).expect("no thread panics with it"),
+            }
         }
-        *bytes += n_bytes;
     }
 
     /// Hands over what a range of a source held.
@@ -212,7 +225,7 @@ fn in_memory(content: &Content) -> u64 {
 
 /// Writes results to temporary files of the store, or to where they belong.
 fn write(
-    receiver: &Receiver<Job>,
+    receiver: Receiver<Job>,
     written: &SyncSender<Written>,
     store: &Store,
     waiting: &Waiting,
@@ -230,7 +243,7 @@ fn write(
                     spanned(events, "write to shard", "", || delivered.region.write_all(bytes, &mut writer))?;
                 }
                 deliveries.lock().expect("no thread panics with it").insert(node, delivered);
-                waiting.set(|waiting| *waiting -= bytes.in_memory());
+                waiting.free(bytes.in_memory());
                 continue;
             }
             Job::Action(row, content, place) => {
@@ -242,7 +255,7 @@ fn write(
                     }
                     (None, _) => Kept::Nowhere,
                 };
-                waiting.set(|bytes| *bytes -= freed);
+                waiting.free(freed);
                 Written::Action(Finished { row, kept })
             }
         };

@@ -62,6 +62,8 @@ pub enum BuildError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error("interrupted; what was finished is kept, build again to go on")]
     Interrupted,
+    #[error("a thread that keeps results has panicked; what was finished before is kept")]
+    Panicked,
 }
 
 /// What a build works with.
