@@ -1,25 +1,36 @@
 //! One open safetensors file: its tensors, its identity, and its bytes by positioned reads.
 //!
-//! Sources are read with pread, never mapped: a file that shrinks under a map kills the process.
+//! Sources are read with pread, never mapped: a file that shrinks under a map kills the process. Models
+//! may have more shards than a process may have files open, so only those read last stay open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::ModelError;
 use super::header::{self, Entry};
 use crate::disk;
 use crate::identity::Identity;
 
-/// An open shard.
+/// Shards that stay open at most. Threads that read at this moment may hold a few more.
+const OPEN: usize = 128;
+
+/// The files of shards that were read last, the latest at the end.
+static LAST_READ: Mutex<VecDeque<(Identity, Arc<File>)>> = Mutex::new(VecDeque::new());
+
+fn last_read() -> MutexGuard<'static, VecDeque<(Identity, Arc<File>)>> {
+    LAST_READ.lock().expect("no thread panics with it")
+}
+
+/// A shard.
 #[derive(Debug)]
 pub struct Shard {
     pub path: PathBuf,
     pub identity: Identity,
     pub tensors: BTreeMap<String, Entry>,
-    file: File,
     /// Whether bytes were found to be others than when they were hashed.
     suspect: AtomicBool,
 }
@@ -43,12 +54,38 @@ impl Shard {
         let mut json = vec![0; length];
         file.read_exact_at(&mut json, first.len() as u64).map_err(ModelError::io(path))?;
         let tensors = header::parse(&json, identity.size).map_err(problem)?;
-        Ok(Self { path: path.to_owned(), identity, tensors, file, suspect: AtomicBool::new(false) })
+        Ok(Self { path: path.to_owned(), identity, tensors, suspect: AtomicBool::new(false) })
+    }
+
+    /// The file, opened again if it was closed meanwhile.
+    ///
+    /// # Errors
+    /// Also if it is no longer the file, in the state, that was opened first.
+    fn file(&self) -> Result<Arc<File>, ModelError> {
+        let mut files = last_read();
+        if let Some(at) = files.iter().rposition(|(identity, _)| *identity == self.identity) {
+            let file = files.remove(at).expect("it was found there");
+            files.push_back(file.clone());
+            return Ok(file.1);
+        }
+        drop(files);
+        // Before opening: a pipe in the file's place could wait for ever.
+        self.check_unchanged()?;
+        let file = Arc::new(File::open(&self.path).map_err(ModelError::io(&self.path))?);
+        if Identity::of(&file).map_err(ModelError::io(&self.path))? != self.identity {
+            return Err(ModelError::Changed { path: self.path.clone() });
+        }
+        let mut files = last_read();
+        files.push_back((self.identity, Arc::clone(&file)));
+        if files.len() > OPEN {
+            files.pop_front();
+        }
+        Ok(file)
     }
 
     /// Reads bytes at an offset from the start of the file.
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
-        self.file.read_exact_at(into, offset).map_err(|error| match error.kind() {
+        self.file()?.read_exact_at(into, offset).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => ModelError::Changed { path: self.path.clone() },
             _ => ModelError::Io { path: self.path.clone(), source: error },
         })
@@ -72,12 +109,20 @@ impl Shard {
 
     /// Has the disk begin to read a range.
     pub fn will_read(&self, offset: u64, n_bytes: u64) {
-        disk::will_read(&self.file, offset, n_bytes);
+        // Where it cannot be opened, reading it will say why.
+        if let Ok(file) = self.file() {
+            disk::will_read(&file, offset, n_bytes);
+        }
     }
 
     /// Fails if the path no longer names the file, in the state, that was opened.
     pub fn check_unchanged(&self) -> Result<(), ModelError> {
-        let metadata = std::fs::metadata(&self.path).map_err(ModelError::io(&self.path))?;
+        let metadata = match std::fs::metadata(&self.path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(ModelError::Changed { path: self.path.clone() });
+            }
+            metadata => metadata.map_err(ModelError::io(&self.path))?,
+        };
         if self.identity.fits(&metadata) {
             Ok(())
         } else {
