@@ -13,15 +13,14 @@ pub struct Mapping(Option<memmap2::Mmap>);
 impl Mapping {
     /// Maps a whole file.
     ///
-    /// Only for files of the store: blobs, which are read-only and never change once named, and the
-    /// temporary files of this process, which nobody else knows and which are complete when mapped.
-    /// Never for sources: a file that another program truncates under a map kills the process.
+    /// Only for the temporary files of this process, which nobody else knows and which are complete when
+    /// mapped. Never for sources and blobs: a file that another program truncates under a map kills the process.
     pub fn of_store_file(file: &File) -> io::Result<Self> {
         if file.metadata()?.len() == 0 {
             return Ok(Self(None));
         }
-        // SAFETY: the caller maps files of the store only. Those are written once, before they are
-        // mapped, and from then on only unlinked, which leaves the mapped pages in place.
+        // SAFETY: the caller maps its own temporary files only. Those are written once, before they are
+        // mapped, and from then on only renamed or unlinked, which leaves the mapped pages in place.
         let map = unsafe { memmap2::Mmap::map(file)? };
         Ok(Self(Some(map)))
     }

@@ -1,6 +1,10 @@
 //! The bytes of a tensor, wherever they are.
 
+use std::fs::File;
+use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -13,11 +17,13 @@ use crate::model::shard::Shard;
 /// Bytes that are read and hashed in one go: whole blocks of checksums.
 pub const READ_BYTES: usize = 8 * Checksums::BLOCK;
 
-/// A tensor's bytes: in memory, in a mapped file of the store, or still in a checkpoint.
+/// A tensor's bytes: in memory, in a file of the store, or still in a checkpoint.
 #[derive(Clone, Debug)]
 pub enum Bytes {
     Memory(Arc<Vec<u8>>),
+    /// In a file that this build has just made, and nobody else knows.
     Mapped(Arc<Mapping>),
+    Blob(Arc<Blob>),
     Source {
         shard: Arc<Shard>,
         offset: u64,
@@ -25,8 +31,29 @@ pub enum Bytes {
     },
     /// One after the other.
     Joined(Arc<Vec<Bytes>>),
-    /// Still in checkpoints, and hashed before: whole blocks are read again, and each must be what it was.
+    /// In files, and hashed before: whole blocks are read again, and each must be what it was.
     Checked(Arc<Bytes>, Arc<Checksums>),
+}
+
+/// An open file of the store. Read and not mapped, since a map of a file that somebody cuts kills the process.
+#[derive(Debug)]
+pub struct Blob {
+    pub path: PathBuf,
+    pub file: File,
+    pub n_bytes: usize,
+}
+
+impl Blob {
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
+        self.file.read_exact_at(into, offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => self.changed(),
+            _ => ModelError::io(&self.path)(error),
+        })
+    }
+
+    fn changed(&self) -> ModelError {
+        ModelError::Changed { path: self.path.clone() }
+    }
 }
 
 impl Bytes {
@@ -40,6 +67,7 @@ impl Bytes {
         match self {
             Self::Memory(bytes) => bytes.len(),
             Self::Mapped(mapping) => mapping.len(),
+            Self::Blob(blob) => blob.n_bytes,
             Self::Source { n_bytes, .. } => *n_bytes,
             Self::Joined(parts) => parts.iter().map(Self::n_bytes).sum(),
             Self::Checked(bytes, _) => bytes.n_bytes(),
@@ -51,7 +79,7 @@ impl Bytes {
         match self {
             Self::Memory(bytes) => Some(bytes),
             Self::Mapped(mapping) => Some(mapping),
-            Self::Source { .. } | Self::Joined(_) | Self::Checked(..) => None,
+            Self::Blob(_) | Self::Source { .. } | Self::Joined(_) | Self::Checked(..) => None,
         }
     }
 
@@ -59,7 +87,7 @@ impl Bytes {
     pub fn in_memory(&self) -> u64 {
         match self {
             Self::Memory(bytes) => bytes.len() as u64,
-            Self::Mapped(_) | Self::Source { .. } | Self::Joined(_) | Self::Checked(..) => 0,
+            _ => 0,
         }
     }
 
@@ -81,21 +109,21 @@ impl Bytes {
         }
     }
 
-    /// The same bytes, after they were hashed and their checksums taken: what must be read again from a
-    /// checkpoint is held to them.
+    /// The same bytes, after they were hashed and their checksums taken: what must be read again from a file
+    /// is held to them.
     pub fn checked(self, checksums: Arc<Checksums>) -> Self {
         debug_assert!(checksums.cover(self.n_bytes()));
         match self {
-            Self::Memory(_) | Self::Mapped(_) => self,
-            Self::Source { .. } => Self::Checked(Arc::new(self), checksums),
+            Self::Memory(_) => self,
+            Self::Mapped(_) | Self::Blob(_) | Self::Source { .. } => Self::Checked(Arc::new(self), checksums),
             Self::Joined(parts) => {
                 // These checksums stand for those of the parts.
                 let bare = |part: &Self| match part {
                     Self::Checked(bytes, _) => (**bytes).clone(),
                     part => part.clone(),
                 };
-                let parts = Self::Joined(Arc::new(parts.iter().map(bare).collect()));
-                if parts.shard().is_some() { Self::Checked(Arc::new(parts), checksums) } else { parts }
+                let parts: Vec<Self> = parts.iter().map(bare).collect();
+                Self::Checked(Arc::new(Self::Joined(Arc::new(parts))), checksums)
             }
             Self::Checked(bytes, _) => Self::Checked(bytes, checksums),
         }
@@ -104,26 +132,30 @@ impl Bytes {
     /// A checkpoint's shard that the bytes are still in, if they are.
     pub fn shard(&self) -> Option<&Arc<Shard>> {
         match self {
-            Self::Memory(_) | Self::Mapped(_) => None,
+            Self::Memory(_) | Self::Mapped(_) | Self::Blob(_) => None,
             Self::Source { shard, .. } => Some(shard),
             Self::Joined(parts) => parts.iter().find_map(Self::shard),
             Self::Checked(bytes, _) => bytes.shard(),
         }
     }
 
-    /// Notes that the byte at an offset is not what was hashed, and makes the error that says so.
+    /// Notes that the block at an offset is not what was hashed, and makes the error that says so.
     pub fn differs(&self, at: usize) -> ModelError {
         match self {
-            Self::Memory(_) | Self::Mapped(_) => unreachable!("only checkpoints are read again"),
+            Self::Memory(_) | Self::Mapped(_) => ModelError::OwnFile,
+            Self::Blob(blob) => blob.changed(),
             Self::Source { shard, offset, .. } => shard.differs(offset + at as u64),
             Self::Joined(parts) => {
-                let mut end = 0;
-                let mut in_files = parts.iter().filter(|part| {
-                    end += part.n_bytes();
-                    end > at && part.shard().is_some()
-                });
-                // What is in memory does not change, so the first part in a file is meant.
-                in_files.next().map(|part| part.differs(0)).expect("some part is in a file")
+                let mut from = 0;
+                for part in parts.iter() {
+                    let to = from + part.n_bytes();
+                    // What is in memory does not change, so the first part of the block that is in a file is meant.
+                    if at < to && !matches!(part, Self::Memory(_)) {
+                        return part.differs(at.saturating_sub(from));
+                    }
+                    from = to;
+                }
+                ModelError::OwnFile
             }
             Self::Checked(bytes, _) => bytes.differs(at),
         }
@@ -175,6 +207,7 @@ impl Bytes {
                 let all = self.at_hand().unwrap_or_default();
                 out.copy_from_slice(&all[start..start + out.len()]);
             }
+            Self::Blob(blob) => blob.read_at(start as u64, out)?,
             Self::Source { shard, offset, .. } => shard.read_at(offset + start as u64, out)?,
             Self::Joined(parts) => {
                 let (range, mut from) = (start..start + out.len(), 0);

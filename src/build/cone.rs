@@ -8,15 +8,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 
 use super::ahead::announce;
-use super::bytes::READ_BYTES;
+use super::bytes::{Blob, READ_BYTES};
 use super::committer::Delivered;
 use super::compute::{Computation, Failure, Target};
 use super::status::source_range;
 use super::{Build, BuildError, Bytes, Event, Outcome, Settled, spanned};
 use crate::digest::{Checksums, Digest};
 use crate::kernels::convert;
+use crate::model::ModelError;
 use crate::plan::{Action, Node, NodeId, Source, Task, key};
-use crate::store::blob::{Found, Lookup};
+use crate::store::blob::Lookup;
 use crate::store::index::{ActionRow, RangeContent};
 use crate::tensor::Dtype;
 
@@ -77,14 +78,9 @@ impl<'b, 'a> Cone<'b, 'a> {
             Node::Action(action) => action,
         };
         let digest = self.build.settled(node).digest;
-        let in_memory = !self.parallel;
-        let read = || context.store.read(&digest, action.spec.n_bytes() as u64, in_memory);
+        let read = || self.read_blob(&digest, action.spec.n_bytes());
         match spanned(context.events, "read blob", &action.tensor, read)? {
-            Lookup::Found(found) => {
-                let bytes = match found {
-                    Found::Memory(bytes) => Bytes::Memory(Arc::new(bytes)),
-                    Found::Mapped(mapping) => Bytes::Mapped(Arc::new(mapping)),
-                };
+            Lookup::Found(bytes) => {
                 self.warm.insert(node, bytes.clone());
                 return Ok(bytes);
             }
@@ -128,6 +124,29 @@ impl<'b, 'a> Cone<'b, 'a> {
         }
         self.build.committer.note_checksums((digest, Arc::clone(&examined.checksums)))?;
         Ok(bytes.checked(examined.checksums))
+    }
+
+    /// A digest's blob: in memory, unless the cone is too large for that.
+    fn read_blob(&self, digest: &Digest, n_bytes: usize) -> Result<Lookup<Bytes>, BuildError> {
+        let store = self.build.context.store;
+        if !self.parallel {
+            return Ok(match store.read(digest, n_bytes as u64)? {
+                Lookup::Found(bytes) => Lookup::Found(Bytes::Memory(Arc::new(bytes))),
+                Lookup::Missing => Lookup::Missing,
+                Lookup::Damaged => Lookup::Damaged,
+            });
+        }
+        let file = match store.open_blob(digest, n_bytes as u64)? {
+            Lookup::Found(file) => file,
+            Lookup::Missing => return Ok(Lookup::Missing),
+            Lookup::Damaged => return Ok(Lookup::Damaged),
+        };
+        let bytes = Bytes::Blob(Arc::new(Blob { path: store.blob_path(digest), file, n_bytes }));
+        match self.examine(&bytes, None) {
+            Ok(found) if found.digest == *digest => Ok(Lookup::Found(bytes.checked(found.checksums))),
+            Ok(_) | Err(BuildError::Model(ModelError::Changed { .. })) => Ok(store.remove_damaged(digest)?),
+            Err(error) => Err(error),
+        }
     }
 
     /// A digest's bytes from a source or a finished output, if some still holds them.
@@ -317,13 +336,14 @@ impl<'b, 'a> Cone<'b, 'a> {
                             Failure::Build(error) => error,
                             Failure::Undefined(problem) => undefined(problem),
                         })?;
-                let digest = spanned(context.events, "hash result", &action.tensor, || match &bytes {
-                    Bytes::Memory(bytes) => Digest::of(bytes),
-                    Bytes::Mapped(mapping) => Digest::of(mapping),
-                    Bytes::Source { .. } | Bytes::Joined(_) | Bytes::Checked(..) => {
-                        unreachable!("a result is not a source")
+                let hash = || match &bytes {
+                    Bytes::Memory(all) => Ok((Digest::of(all), bytes.clone())),
+                    _ => {
+                        let Examined { digest, checksums, .. } = self.examine(&bytes, None)?;
+                        Ok::<_, BuildError>((digest, bytes.clone().checked(checksums)))
                     }
-                });
+                };
+                let (digest, bytes) = spanned(context.events, "hash result", &action.tensor, hash)?;
                 (digest, bytes, content)
             }
         };

@@ -27,6 +27,10 @@ pub enum ModelError {
         "{}: tensor `{tensor}` changed since it was hashed; nothing computed from it was kept, build again", path.display()
     )]
     Differs { path: PathBuf, tensor: String },
+    #[error(
+        "a result that this build has just written holds other bytes when it is read; the memory or the disk is damaged"
+    )]
+    OwnFile,
 }
 
 impl ModelError {

@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
-use std::ops::Deref;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,29 +13,11 @@ use crate::mapping::Mapping;
 
 /// The outcome of looking for a blob.
 #[derive(Debug)]
-pub enum Lookup {
-    Found(Found),
+pub enum Lookup<T> {
+    Found(T),
     Missing,
     /// The blob did not match its digest and was removed.
     Damaged,
-}
-
-/// A blob's bytes.
-#[derive(Debug)]
-pub enum Found {
-    Memory(Vec<u8>),
-    Mapped(Mapping),
-}
-
-impl Deref for Found {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Memory(bytes) => bytes,
-            Self::Mapped(mapping) => mapping,
-        }
-    }
 }
 
 /// A result on its way into the store.
@@ -108,41 +89,45 @@ impl BlobFile {
     }
 }
 
-/// Reads and checks the blob at `path`, as a whole or through a map.
-pub(super) fn read(
-    path: &Path,
-    digest: &Digest,
-    n_bytes: u64,
-    in_memory: bool,
-) -> Result<Lookup, StoreError> {
+/// Opens the blob at `path`, which whoever reads it must check.
+pub(super) fn open(path: &Path, n_bytes: u64) -> Result<Lookup<File>, StoreError> {
     // Opening something else than a regular file, such as a pipe, could wait forever.
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Lookup::Missing),
         Err(error) => return Err(StoreError::io("read", path)(error)),
     };
-    let is_whole = metadata.is_file() && metadata.len() == n_bytes;
-    let read = || {
-        let mut file = File::open(path)?;
-        if !in_memory {
-            return Ok(Found::Mapped(Mapping::of_store_file(&file)?));
-        }
-        disk::will_read(&file, 0, n_bytes);
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(Found::Memory(bytes))
+    if metadata.is_file() && metadata.len() == n_bytes {
+        Ok(Lookup::Found(File::open(path).map_err(StoreError::io("read", path))?))
+    } else {
+        remove_damaged(path)
+    }
+}
+
+/// Reads and checks the blob at `path`.
+pub(super) fn read(path: &Path, digest: &Digest, n_bytes: u64) -> Result<Lookup<Vec<u8>>, StoreError> {
+    let mut file = match open(path, n_bytes)? {
+        Lookup::Found(file) => file,
+        Lookup::Missing => return Ok(Lookup::Missing),
+        Lookup::Damaged => return Ok(Lookup::Damaged),
     };
-    let found = is_whole.then(read).transpose().map_err(StoreError::io("read", path))?;
-    match found {
-        Some(found) if found.len() as u64 == n_bytes && Digest::of(&found) == *digest => {
-            Ok(Lookup::Found(found))
+    disk::will_read(&file, 0, n_bytes);
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
+    if bytes.len() as u64 == n_bytes && Digest::of(&bytes) == *digest {
+        Ok(Lookup::Found(bytes))
+    } else {
+        remove_damaged(path)
+    }
+}
+
+/// Removes a blob that is not what its digest names, so that whoever looked for it can make it again.
+pub(super) fn remove_damaged<T>(path: &Path) -> Result<Lookup<T>, StoreError> {
+    match remove_any(path) {
+        Err(error) if error.kind() != io::ErrorKind::ReadOnlyFilesystem => {
+            Err(StoreError::io("remove the damaged", path)(error))
         }
-        _ => match remove_any(path) {
-            Err(error) if error.kind() != io::ErrorKind::ReadOnlyFilesystem => {
-                Err(StoreError::io("remove the damaged", path)(error))
-            }
-            _ => Ok(Lookup::Damaged),
-        },
+        _ => Ok(Lookup::Damaged),
     }
 }
 
@@ -253,14 +238,12 @@ mod tests {
         let space = tempfile::tempdir().unwrap();
         let digest = Digest::of(b"bytes");
         let path = put(space.path(), "a", b"bytes");
-        for in_memory in [false, true] {
-            let lookup = read(&path, &digest, 5, in_memory).unwrap();
-            assert!(matches!(lookup, Lookup::Found(bytes) if *bytes == *b"bytes"));
-        }
-        assert!(matches!(read(&space.path().join("b"), &digest, 5, true).unwrap(), Lookup::Missing));
+        let lookup = read(&path, &digest, 5).unwrap();
+        assert!(matches!(lookup, Lookup::Found(bytes) if *bytes == *b"bytes"));
+        assert!(matches!(read(&space.path().join("b"), &digest, 5).unwrap(), Lookup::Missing));
         for damaged in [&b"bytez"[..], b"byte", b""] {
             let path = put(space.path(), "c", damaged);
-            assert!(matches!(read(&path, &digest, 5, false).unwrap(), Lookup::Damaged));
+            assert!(matches!(read(&path, &digest, 5).unwrap(), Lookup::Damaged));
             assert!(!path.exists());
         }
     }

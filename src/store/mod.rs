@@ -21,11 +21,11 @@ mod rows;
 pub mod session;
 pub mod sweep;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use blob::{BlobFile, Content, SealedBlob};
+use blob::{BlobFile, Content, Lookup, SealedBlob};
 use index::{ActionRow, ChecksumsRow, Index, MemoRow, Place, PlaceRow};
 use lock::{StoreLock, Wait};
 use session::Session;
@@ -187,10 +187,21 @@ impl Store {
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == n_bytes)
     }
 
-    /// A blob's bytes, whole in memory or through a map, after checking them against the digest. A blob that is damaged is removed, so that
+    /// A blob's bytes, after checking them against the digest. A blob that is damaged is removed, so that
     /// whoever asked can make it again.
-    pub fn read(&self, digest: &Digest, n_bytes: u64, in_memory: bool) -> Result<blob::Lookup, StoreError> {
-        blob::read(&self.blob_path(digest), digest, n_bytes, in_memory)
+    pub fn read(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<Vec<u8>>, StoreError> {
+        blob::read(&self.blob_path(digest), digest, n_bytes)
+    }
+
+    /// A blob's file, for what is too large for memory. Whoever reads it checks it, and removes it if it is
+    /// damaged.
+    pub fn open_blob(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<File>, StoreError> {
+        blob::open(&self.blob_path(digest), n_bytes)
+    }
+
+    /// Removes a blob that was found damaged.
+    pub fn remove_damaged<T>(&self, digest: &Digest) -> Result<Lookup<T>, StoreError> {
+        blob::remove_damaged(&self.blob_path(digest))
     }
 
     /// Whether nothing can be kept here.

@@ -67,6 +67,23 @@ fn every_damaged_blob_is_made_again() {
     assert!(space.ok(&["cache", "verify"]).stdout.contains("all sound"));
 }
 
+/// Where memory is too small for the tensors, blobs are hashed as a whole first and read again in blocks.
+#[test]
+fn a_damaged_blob_is_made_again_where_memory_is_small() {
+    let (space, model) = built();
+    for (i, path) in blobs(&space).iter().enumerate() {
+        match i % 3 {
+            0 => flip(path, i * 7919, i as u32),
+            1 => fs::remove_file(path).unwrap(),
+            _ => {}
+        }
+    }
+    fs::remove_dir_all(space.path("merges")).unwrap();
+    let built = space.build(&["recipe.yaml", "--memory", "1KB"]);
+    assert!(weights(&space) == model);
+    assert!(built.damaged > 0 && built.by_stage()["stock"] > 0);
+}
+
 #[test]
 fn verify_names_what_is_damaged() {
     let (space, _) = built();
