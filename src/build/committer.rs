@@ -24,8 +24,8 @@ const BATCH_BYTES: u64 = 256 << 20;
 /// the build's own view of the index keeps the old copies alive, so that many small ones make it swell.
 const BATCH_TIME: Duration = Duration::from_millis(30);
 
-/// Results that were written and wait to be committed. The writer, and at last the build, wait while
-/// there are more.
+/// Results that wait to be written, and results that were and wait to be committed, however small they
+/// are. The writer, and at last the build, wait while there are more.
 const WRITTEN: usize = 1024;
 
 /// Something to be kept.
@@ -60,7 +60,7 @@ enum Written {
 
 /// The sending side. When it is dropped, the workers keep what is left and end.
 pub struct Committer {
-    sender: Sender<Job>,
+    sender: SyncSender<Job>,
     waiting: Arc<Waiting>,
     limit: u64,
     deliveries: Deliveries,
@@ -122,7 +122,7 @@ impl Committer {
         check: Check<'scope>,
         events: &'scope dyn Events,
     ) -> (Self, Workers<'scope>) {
-        let (sender, receiver) = channel();
+        let (sender, receiver) = sync_channel(WRITTEN);
         let (written, to_commit) = sync_channel(WRITTEN);
         let waiting = Arc::new(Waiting { bytes: Mutex::new(Some(0)), fewer: Condvar::new() });
         let deliveries = Deliveries::default();

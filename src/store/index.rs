@@ -5,6 +5,7 @@
 //! again.
 
 use std::io;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -46,8 +47,11 @@ impl Table {
     }
 }
 
-/// redb keeps this many bytes of the index in memory.
-const CACHE_BYTES: usize = 64 << 20;
+/// redb keeps so many bytes of the index in memory at most; the least is what a commit is still fast with.
+const CACHE_BYTES: RangeInclusive<u64> = 1 << 20..=64 << 20;
+
+/// The part of a memory limit that the index's pages may take.
+const CACHE_PART: u64 = 8;
 
 /// What an action made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,7 +133,7 @@ impl Index {
             tempfile::Builder::new().prefix("index-").tempfile_in(temporary)
         };
         let made = make().map_err(StoreError::io("create a file in", temporary))?.into_temp_path();
-        Self::open(&made)?.close()?;
+        Self::open(&made, 0)?.close()?;
         disk::step("rename", path).map_err(StoreError::io("name", path))?;
         match made.persist_noclobber(path) {
             Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => {
@@ -139,17 +143,17 @@ impl Index {
         }
     }
 
-    pub(super) fn open(path: &Path) -> Result<Self, StoreError> {
-        let database = guarded(|| Ok(builder().create(path)?)).map_err(|error| failed(path, error))?;
+    pub(super) fn open(path: &Path, memory: u64) -> Result<Self, StoreError> {
+        let database = guarded(|| Ok(builder(memory).create(path)?)).map_err(|error| failed(path, error))?;
         Ok(Self::new(path, Handle::Write(database)))
     }
 
     pub(super) fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
-        let open = || guarded(|| Ok(builder().open_read_only(path)?));
+        let open = || guarded(|| Ok(builder(u64::MAX).open_read_only(path)?));
         let database = match open() {
             // After a power cut somebody must open it for writing once, which mends it.
             Err(redb::Error::RepairAborted) => {
-                drop(Self::open(path)?);
+                drop(Self::open(path, u64::MAX)?);
                 open()
             }
             result => result,
@@ -451,9 +455,10 @@ impl Snapshot<'_> {
     }
 }
 
-fn builder() -> Builder {
+fn builder(memory: u64) -> Builder {
     let mut builder = Builder::new();
-    builder.set_cache_size(CACHE_BYTES).set_concurrency_mode(ConcurrencyMode::MultiWriter);
+    let cache = (memory / CACHE_PART).clamp(*CACHE_BYTES.start(), *CACHE_BYTES.end());
+    builder.set_cache_size(cache as usize).set_concurrency_mode(ConcurrencyMode::MultiWriter);
     builder
 }
 
@@ -500,7 +505,7 @@ mod tests {
     fn rows_come_back_and_stale_memo_rows_do_not() {
         let space = tempfile::tempdir().unwrap();
         let path = space.path().join("index.redb");
-        let index = Index::open(&path).unwrap();
+        let index = Index::open(&path, 0).unwrap();
         let row = ActionRow {
             key: ActionKey([1; 32]),
             digest: Digest([2; 32]),
@@ -533,7 +538,7 @@ mod tests {
     #[test]
     fn builds_are_numbered_and_listed_newest_first() {
         let space = tempfile::tempdir().unwrap();
-        let index = Index::open(&space.path().join("index.redb")).unwrap();
+        let index = Index::open(&space.path().join("index.redb"), 0).unwrap();
         assert_eq!(index.snapshot().unwrap().builds().unwrap(), []);
         assert_eq!(index.add_build(b"one", "recipe", 7).unwrap(), 1);
         assert_eq!(index.add_build(b"two", "recipe", 8).unwrap(), 2);

@@ -106,9 +106,9 @@ pub struct Usage {
 
 impl Store {
     /// Opens the store below a cache directory for building, making it if need be. A store on a read-only
-    /// file system is opened for looking, and serves what it has.
-    pub fn open(cache: &Path, wait: Wait<'_>) -> Result<Self, StoreError> {
-        match Self::open_to_write(cache, wait, StoreLock::shared) {
+    /// file system is opened for looking, and serves what it has. A part of `memory` bytes goes to the index.
+    pub fn open(cache: &Path, memory: u64, wait: Wait<'_>) -> Result<Self, StoreError> {
+        match Self::open_to_write(cache, memory, wait, StoreLock::shared) {
             Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 let path = cache.to_owned();
                 Self::open_existing(cache)?.ok_or(StoreError::Io { action: "create", path, source })
@@ -122,11 +122,12 @@ impl Store {
         if !is_there(&cache.join(STORE_VERSION))? {
             return Ok(None);
         }
-        Self::open_to_write(cache, wait, StoreLock::exclusive).map(Some)
+        Self::open_to_write(cache, u64::MAX, wait, StoreLock::exclusive).map(Some)
     }
 
     fn open_to_write(
         cache: &Path,
+        memory: u64,
         wait: Wait<'_>,
         lock: fn(&Path, Wait<'_>) -> Result<StoreLock, StoreError>,
     ) -> Result<Self, StoreError> {
@@ -140,7 +141,7 @@ impl Store {
         let session = Session::start(&root.join("tmp"))?;
         let path = root.join(INDEX);
         Index::make(&path, session.dir())?;
-        let index = Index::open(&path)?;
+        let index = Index::open(&path, memory)?;
         Ok(Self { root, index, session: Some(session), _lock: Some(lock) })
     }
 

@@ -105,7 +105,7 @@ impl Workspace {
             }
         }
         let wait = || events.event(Event::Waiting);
-        let open = || Store::open(&self.cache, self.wait(&wait, interrupted));
+        let open = || Store::open(&self.cache, self.memory, self.wait(&wait, interrupted));
         let store = spanned(events, "open store", "", open).map_err(|error| match error {
             StoreError::Interrupted => BuildError::Interrupted.into(),
             error => WorkspaceError::from(error),
