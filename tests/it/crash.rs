@@ -1,6 +1,7 @@
 //! Builds that are killed or interrupted, and builds side by side.
 
 use std::fs::{self, File};
+use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -17,6 +18,18 @@ fn start(space: &Space, args: &[&str]) -> Child {
 fn signal(child: &Child, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
     assert!(status.expect("kill is there").success());
+}
+
+/// The next line that a process says on standard error.
+fn told(child: &mut Child) -> String {
+    let mut line = Vec::new();
+    let stderr = child.stderr.as_mut().expect("it is a pipe");
+    while line.last() != Some(&b'\n') {
+        let mut byte = [0];
+        stderr.read_exact(&mut byte).expect("the process says something");
+        line.push(byte[0]);
+    }
+    String::from_utf8(line).expect("it is text")
 }
 
 fn edited() -> String {
@@ -71,13 +84,16 @@ fn a_killed_build_leaves_the_old_model_or_the_new_one() {
 fn an_interrupted_build_says_so_and_goes_on_where_it_stopped() {
     for (name, code) in [("INT", 130), ("TERM", 143)] {
         let space = Space::with_full_recipe();
-        let mut child = start(&space, &["build", "recipe.yaml"]);
-        // Interrupt as soon as something was kept.
-        let until = Instant::now() + Duration::from_secs(60);
-        while space.files("cache/v1/blobs").len() < 50
-            && Instant::now() < until
-            && child.try_wait().unwrap().is_none()
-        {
+        // Its output is a pipe that nobody reads and that does not hold all of it, so that the build stops
+        // in the middle and cannot end before the signal.
+        let child = start(&space, &["build", "--json", "recipe.yaml"]);
+        // Interrupt when something was kept.
+        let kept = || {
+            let stat = space.run(&["cache", "stat", "--json"]);
+            let stat: serde_json::Value = serde_json::from_str(&stat.stdout).unwrap_or_default();
+            stat["actions"].as_u64().unwrap_or(0) > 0
+        };
+        while !kept() {
             sleep(Duration::from_millis(5));
         }
         signal(&child, name);
@@ -135,20 +151,22 @@ fn looking_works_while_a_build_runs_and_removing_waits_for_it() {
     space.ok(&["build", "-q", "recipe.yaml", "--no-wait"]);
     let error = space.fails(5, &["cache", "gc", "--no-wait"]);
     assert!(error.contains("locked"), "{error}");
-    let waiting = start(&space, &["cache", "gc"]);
-    sleep(Duration::from_millis(200));
+    let mut waiting = start(&space, &["cache", "gc"]);
+    assert_eq!(told(&mut waiting), "waiting for running builds\n");
+    // A build that starts now goes after it.
+    assert!(space.fails(5, &["build", "recipe.yaml", "--no-wait"]).contains("locked"));
     lock.unlock().unwrap();
-    let output = waiting.wait_with_output().unwrap();
-    assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("waiting for running builds"));
+    assert!(waiting.wait_with_output().unwrap().status.success());
 
     // What removes results has the store to itself.
     lock.lock().unwrap();
     assert!(space.fails(5, &["build", "recipe.yaml", "--no-wait"]).contains("locked"));
-    let waiting = start(&space, &["build", "recipe.yaml"]);
-    sleep(Duration::from_millis(200));
+    let mut interrupted = start(&space, &["build", "recipe.yaml"]);
+    assert!(told(&mut interrupted).contains("waiting for another process"));
+    signal(&interrupted, "INT");
+    assert_eq!(interrupted.wait().unwrap().code(), Some(130));
+    let mut waiting = start(&space, &["build", "recipe.yaml"]);
+    assert!(told(&mut waiting).contains("waiting for another process"));
     lock.unlock().unwrap();
-    let output = waiting.wait_with_output().unwrap();
-    assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).contains("waiting for another process"));
+    assert!(waiting.wait_with_output().unwrap().status.success());
 }
