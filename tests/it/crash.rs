@@ -20,11 +20,11 @@ fn signal(child: &Child, name: &str) {
     assert!(status.expect("kill is there").success());
 }
 
-/// The next line that a process says on standard error.
+/// What a process says on standard error, up to the line in which it says that it waits.
 fn told(child: &mut Child) -> String {
     let mut line = Vec::new();
     let stderr = child.stderr.as_mut().expect("it is a pipe");
-    while line.last() != Some(&b'\n') {
+    while line.last() != Some(&b'\n') || !String::from_utf8_lossy(&line).contains("waiting for") {
         let mut byte = [0];
         stderr.read_exact(&mut byte).expect("the process says something");
         line.push(byte[0]);
