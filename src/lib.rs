@@ -38,6 +38,7 @@
 //! | `cache/v1/blobs/ab/abcd...` | [`store::blob`]: a result's bytes, named by their digest |
 //! | `cache/v1/index.redb` | [`store::index`]: action key -> digest, source memo, places, builds; every row checks itself |
 //! | `cache/v1/lock` | [`store::lock`]: held shared by builds, alone by what removes blobs |
+//! | `cache/v1/gate` | [`store::lock`]: held by who waits to remove blobs, so that new builds let it go first |
 //! | `cache/v1/tmp/` | [`store::session`]: files in the making, a folder for each process |
 //! | `merges/NAME/` | [`output`]: shards, config.json, tokenizer, card, recipe, `lamarck.lock.json`, which marks the folder as ours |
 //! | `merges/.lamarck-NAME-*` | [`output::workbench`]: the next version of that folder, with a lock and a journal, until it is in place; final results are written straight into it |

@@ -91,6 +91,7 @@ impl<'b, 'a> Cone<'b, 'a> {
             self.warm.insert(node, bytes.clone());
             return Ok(bytes);
         }
+        self.build.made_again.lock().expect("no thread panics with it").insert(node);
         let again = self.run(node, action)?;
         if again != digest {
             return Err(BuildError::NotReproducible {

@@ -15,7 +15,7 @@ mod outlet;
 pub mod reasons;
 pub mod status;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -121,6 +121,8 @@ pub struct Build<'a> {
     opened: Mutex<HashMap<PathBuf, Arc<Shard>>>,
     /// Actions run so far, those whose results the store had lost included.
     executed: AtomicUsize,
+    /// The actions among them whose results were known, but wanted and kept nowhere any more.
+    made_again: Mutex<HashSet<NodeId>>,
     cones: Vec<Vec<NodeId>>,
     cone_of: HashMap<NodeId, usize>,
 }
@@ -144,6 +146,7 @@ impl<'a> Build<'a> {
             settled,
             held: Mutex::default(),
             executed: AtomicUsize::new(0),
+            made_again: Mutex::default(),
             cones,
             cone_of,
         })
@@ -183,6 +186,12 @@ impl<'a> Build<'a> {
     /// Before [`Self::settle_all`] has succeeded.
     pub fn settled(&self, node: NodeId) -> Settled {
         *self.settled[node.index()].get().expect("every node is settled")
+    }
+
+    /// What became of a node: its outcome, but for results that had to be made again.
+    pub fn outcome(&self, node: NodeId) -> Outcome {
+        let made_again = self.made_again.lock().expect("no thread panics with it").contains(&node);
+        if made_again { Outcome::Ran } else { self.settled(node).outcome }
     }
 
     /// The number of actions run so far, those whose results the store had lost included.

@@ -82,3 +82,42 @@ pub fn verdicts(
     }
     Ok(verdicts)
 }
+
+/// Marks what must run although its result is known: it is wanted, by an output or by something that runs, and
+/// its bytes are kept nowhere any more. Gives the nodes that it marks.
+///
+/// # Errors
+/// Those of `is_kept`, which is asked of results that are wanted.
+pub fn mark_removed<E>(
+    plan: &Plan,
+    verdicts: &mut HashMap<NodeId, Verdict>,
+    is_kept: impl Fn(NodeId, &Digest) -> Result<bool, E>,
+) -> Result<Vec<NodeId>, E> {
+    let mut removed = Vec::new();
+    // Of everything that is wanted, whether it is for sure.
+    let targets = plan.targets.iter().flat_map(|target| plan.stage(*target).nodes.values());
+    let mut wanted: HashMap<NodeId, bool> = targets.map(|node| (*node, true)).collect();
+    let mut order = petgraph::algo::toposort(&plan.graph, None).expect("a plan has no cycles");
+    order.reverse();
+    for node in order {
+        let for_sure = match verdicts[&node] {
+            Verdict::Read => continue,
+            Verdict::Run => true,
+            Verdict::RunIfChanged => false,
+            Verdict::Reuse { key: None, .. } => continue,
+            Verdict::Reuse { digest, .. } => match wanted.get(&node) {
+                Some(for_sure) if !is_kept(node, &digest)? => {
+                    let verdict = if *for_sure { Verdict::Run } else { Verdict::RunIfChanged };
+                    verdicts.insert(node, verdict);
+                    removed.push(node);
+                    *for_sure
+                }
+                _ => continue,
+            },
+        };
+        for input in plan.inputs(node) {
+            *wanted.entry(input).or_default() |= for_sure;
+        }
+    }
+    Ok(removed)
+}

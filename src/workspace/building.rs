@@ -221,8 +221,7 @@ impl Workspace {
             rehash,
         };
         let written = output.write(number, delivery, build, store)?;
-        let of =
-            |outcome| stage.nodes.values().filter(|node| build.settled(**node).outcome == outcome).count();
+        let of = |outcome| stage.nodes.values().filter(|node| build.outcome(**node) == outcome).count();
         Ok(OutputReport {
             stage: recipe.stage(target).name.clone(),
             dir: dir.to_owned(),

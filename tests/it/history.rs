@@ -5,7 +5,7 @@ use std::fs;
 use serde_json::Value;
 
 use crate::checkpoints::Checkpoint;
-use crate::harness::Space;
+use crate::harness::{Space, settle};
 
 const RECIPE: &str = "vars: {share: 0.25}\n---\nname: mean\nmerge_method: linear\nmodels:\n\
     - {model: ./a, parameters: {weight: \"${share}\"}}\n- {model: ./b, parameters: {weight: 0.75}}\n";
@@ -73,4 +73,37 @@ fn a_build_of_other_sources_is_not_passed_off_as_the_old_one() {
     let error = space.fails(1, &["build", "--from", "1", "--out", "again"]);
     assert!(error.contains("build 1 cannot be written out again") && error.contains("`mean`"), "{error}");
     assert!(!space.path("again").exists());
+}
+
+#[test]
+fn results_that_are_gone_are_planned_and_told_of() {
+    let space = Space::new();
+    for (i, name) in ["a", "b", "c"].iter().enumerate() {
+        Checkpoint::decoder(2, i as u64).write(&space.path(name));
+    }
+    space.write(
+        "recipe.yaml",
+        "name: one\nmerge_method: linear\nmodels: [{model: ./a}, {model: ./b}]\nparameters: {weight: 0.5}\n\
+         ---\nname: two\nmerge_method: linear\nmodels: [{model: one}, {model: ./c}]\nparameters: {weight: 0.25}\n",
+    );
+    settle();
+    let first = space.build(&["recipe.yaml"]);
+    let planned = || {
+        let plan: Value = serde_json::from_str(&space.ok(&["plan", "recipe.yaml", "--json"]).stdout).unwrap();
+        plan["run"].as_u64().unwrap() as usize
+    };
+    assert_eq!(planned(), 0);
+    // Without the intermediate results nothing has to run, as long as the output is there.
+    space.ok(&["cache", "gc", "--max-size", "1", "--keep-builds", "0"]);
+    assert_eq!(planned(), 0);
+    fs::remove_dir_all(space.path("merges")).unwrap();
+    assert_eq!(planned(), first.ran.len());
+    let plan = space.fails(10, &["plan", "recipe.yaml", "--exit-code"]);
+    assert!(plan.is_empty(), "{plan}");
+    assert!(space.ok(&["plan", "recipe.yaml"]).stdout.contains("results that the cache no longer has"));
+    assert!(space.ok(&["explain", "recipe.yaml"]).stdout.contains("no longer in the cache"));
+    let again = space.build(&["recipe.yaml"]);
+    assert_eq!(again.ran, first.ran);
+    assert_eq!(again.finished[0]["rebuilt"], first.finished[0]["tensors"]);
+    assert_eq!(again.finished[0]["reused"], 0);
 }

@@ -90,6 +90,10 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         if new > 0 {
             text.push_str(&format!("  never built before: {new} actions\n"));
         }
+        let removed = status.reasons.values().filter(|reason| **reason == Reason::Forgotten).count();
+        if removed > 0 {
+            text.push_str(&format!("  results that the cache no longer has: {removed} actions\n"));
+        }
         ui.print(&text)?;
     }
     let code = if args.exit_code && (work > 0 || reads > 0) { WORK } else { 0 };
