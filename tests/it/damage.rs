@@ -118,7 +118,13 @@ fn a_damaged_index_costs_time_alone() {
     for i in 0..scaled(15, 500) {
         let mut damaged = sound.clone();
         let at = next(damaged.len());
-        match i % 5 {
+        match i % 7 {
+            // In the head of the file, which says how to read the rest.
+            5 => damaged[if i % 2 == 0 { 64 } else { 192 }] ^= 1 << next(8),
+            6 => (0..300).for_each(|_| {
+                let at = next(damaged.len());
+                damaged[at] ^= 1 << next(8);
+            }),
             3 => damaged.truncate(at),
             4 => {
                 let end = (at + 4096).min(damaged.len());

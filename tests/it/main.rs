@@ -25,5 +25,6 @@ mod proof;
 mod recipes;
 mod soak;
 mod sources;
+mod surroundings;
 mod tidy;
 mod upgrade;

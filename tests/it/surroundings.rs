@@ -1,0 +1,77 @@
+//! What the system around a command may do to it: a full disk under its results, a cache that cannot be looked
+//! at, few files that may be open.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::process::Command;
+
+use serde_json::{Map, json};
+
+use crate::checkpoints::Checkpoint;
+use crate::harness::Space;
+
+fn space() -> Space {
+    let space = Space::new();
+    Checkpoint::decoder(2, 1).write(&space.path("a"));
+    Checkpoint::decoder(2, 2).write(&space.path("b"));
+    let recipe =
+        "name: out\nmerge_method: linear\nmodels: [{model: ./a}, {model: ./b}]\nparameters: {weight: 0.5}\n";
+    space.write("recipe.yaml", recipe);
+    space
+}
+
+#[test]
+fn results_that_cannot_be_printed_are_an_error() {
+    let space = space();
+    space.ok(&["build", "recipe.yaml"]);
+    for args in [
+        &["methods"][..],
+        &["check", "recipe.yaml"],
+        &["plan", "recipe.yaml", "--exit-code"],
+        &["verify", "merges/out"],
+        &["log"],
+        &["build", "recipe.yaml", "--json"],
+    ] {
+        let full = File::options().write(true).open("/dev/full").unwrap();
+        let output = space.command(args).stdout(full).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(4), "{args:?}: {error}");
+        assert!(error.contains("error"), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn a_cache_that_cannot_be_looked_at_is_not_an_empty_one() {
+    let space = space();
+    // For every user, root too, a loop of links is something that cannot be opened.
+    symlink("loop", space.path("loop")).unwrap();
+    for args in [&["log"][..], &["cache", "stat"], &["cache", "verify"], &["plan", "recipe.yaml"]] {
+        let error = space.fails(4, &[args, &["--cache", "loop"]].concat());
+        assert!(error.contains("loop"), "{args:?}: {error}");
+    }
+}
+
+#[test]
+fn models_may_have_more_shards_than_files_may_be_open() {
+    const SHARDS: usize = 300;
+    let space = space();
+    for (model, seed) in [("a", 1), ("b", 2)] {
+        let dir = space.path(model);
+        fs::remove_dir_all(&dir).unwrap();
+        let mut map = Map::new();
+        for i in 0..SHARDS {
+            let mut shard = Checkpoint::new(json!({ "num_hidden_layers": SHARDS }));
+            let (tensor, file) = (format!("model.layers.{i}.w.weight"), format!("model-{i:05}.safetensors"));
+            shard.random(&tensor, &[2, 2], seed * 1000 + i as u64);
+            shard.write(&dir);
+            fs::rename(dir.join("model.safetensors"), dir.join(&file)).unwrap();
+            map.insert(tensor, json!(file));
+        }
+        let index = json!({ "metadata": {}, "weight_map": map });
+        fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
+    }
+    let limited = format!("ulimit -n 400; exec {} build -q recipe.yaml", env!("CARGO_BIN_EXE_lamarck"));
+    let output = Command::new("sh").args(["-c", &limited]).current_dir(space.path("")).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    space.ok(&["verify", "merges/out"]);
+}
