@@ -6,8 +6,9 @@ use crate::digest::{ActionKey, Digest};
 use crate::history::Record;
 use crate::manifest::{self, Change};
 use crate::plan::{Action, Node, NodeId, Plan, key};
-use crate::recipe::Recipe;
+use crate::recipe::changes::{FieldChange, changes};
 use crate::recipe::diagnostic::Span;
+use crate::recipe::{LoadOptions, Recipe, load};
 use crate::store::StoreError;
 use crate::store::index::Snapshot;
 
@@ -43,7 +44,11 @@ impl Difference {
 
     /// `weight of org/model 0.9 -> 0.85`.
     pub fn text(&self) -> String {
-        if self.is_input() { self.what.clone() } else { format!("{} {}", self.what, self.old_to_new()) }
+        if self.is_input() || (&self.old, &self.new) == (&None, &None) {
+            self.what.clone()
+        } else {
+            format!("{} {}", self.what, self.old_to_new())
+        }
     }
 
     /// `0.9 -> 0.85`.
@@ -54,21 +59,76 @@ impl Difference {
     }
 }
 
+/// The build to compare with, and what was edited in the recipe since.
+pub struct Last<'a> {
+    pub record: &'a Record,
+    edits: Vec<FieldChange>,
+}
+
+impl<'a> Last<'a> {
+    pub fn new(record: &'a Record, recipe: &Recipe) -> Self {
+        let Record { recipe: name, sets, seed, .. } = record;
+        let options = LoadOptions { name: name.clone(), sets: sets.clone(), seed: *seed };
+        // A recipe that this version no longer reads leaves only keys to compare.
+        let old = load(&record.recipe_text, &options).recipe;
+        Self { record, edits: old.map_or_else(Vec::new, |old| changes(&old, recipe)) }
+    }
+
+    /// The edits that show in an action's key, as differences of the recipe's own fields. What only follows from
+    /// them is left out.
+    fn in_recipes_words(&self, stage: &str, found: Vec<Difference>) -> Vec<Difference> {
+        let of_stage = |edit: &&FieldChange| edit.stage.as_deref().is_none_or(|of| of == stage);
+        let edits: Vec<&FieldChange> = self.edits.iter().filter(of_stage).collect();
+        let is_plain = |difference: &Difference| !difference.is_input();
+        // What is set shows under its own name; a list, a method or a type shows in anything.
+        let shows_in = |edit: &FieldChange| {
+            found.iter().find(|difference| {
+                let of = edit.model.as_ref().is_none_or(|model| difference.what.ends_with(model.as_str()));
+                edit.param.is_some_and(|param| of && split(&difference.field).1 == param)
+            })
+        };
+        let mut shown: Vec<&FieldChange> =
+            edits.iter().filter(|edit| edit.param.is_none() || shows_in(edit).is_some()).copied().collect();
+        if shown.is_empty() && found.iter().any(is_plain) {
+            shown = edits;
+        }
+        if shown.is_empty() {
+            return found;
+        }
+        let is_structural = shown.iter().any(|edit| edit.param.is_none());
+        let told = shown.iter().map(|edit| Difference {
+            field: shows_in(edit).map_or_else(|| edit.what.clone(), |difference| difference.field.clone()),
+            what: edit.what.clone(),
+            old: edit.old.clone(),
+            new: edit.new.clone(),
+            span: edit.span,
+        });
+        let told: Vec<Difference> = told.collect();
+        let inputs = found.into_iter().filter(|difference| difference.is_input() && !is_structural);
+        told.into_iter().chain(inputs).collect()
+    }
+}
+
 /// Compares an action whose inputs are known with what the last build made.
 pub fn reason(
     plan: &Plan,
     recipe: &Recipe,
     node: NodeId,
     inputs: &[Digest],
-    last: Option<&Record>,
+    last: Option<&Last<'_>>,
     snapshot: &Snapshot<'_>,
 ) -> Result<Reason, StoreError> {
     let Node::Action(action) = &plan.graph[node] else { unreachable!("only actions have reasons") };
     let stage = &recipe.stage(action.stage).name;
-    let Some(old_key) = last.and_then(|record| record.key_of(stage, &action.tensor)) else {
+    let Some((last, old_key)) =
+        last.and_then(|last| Some((last, last.record.key_of(stage, &action.tensor)?)))
+    else {
         return Ok(Reason::New);
     };
-    compare(plan, recipe, (node, action), inputs, &old_key, snapshot)
+    Ok(match compare(plan, recipe, (node, action), inputs, &old_key, snapshot)? {
+        Reason::Changed(found) => Reason::Changed(last.in_recipes_words(stage, found)),
+        reason => reason,
+    })
 }
 
 fn compare(
@@ -138,6 +198,7 @@ pub fn roots<'a>(reasons: impl Iterator<Item = (&'a str, &'a Reason)>) -> Vec<(S
             let text = match difference.is_input() {
                 true if difference.what.starts_with("the tensor in") => difference.what.clone(),
                 true => continue,
+                false if difference.what == "seed" => difference.text(),
                 false => format!("{stage} {}", difference.text()),
             };
             *counts.entry(text.clone()).or_insert_with(|| {

@@ -10,6 +10,7 @@ use crate::methods::{Method, Value};
 use crate::tensor::Dtype;
 
 mod body;
+pub mod changes;
 pub mod chat_template;
 mod cycle;
 pub mod diagnostic;

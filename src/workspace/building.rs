@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use super::{Planned, Workspace, WorkspaceError, now, recipe_id, stage_names};
-use crate::build::reasons::{Reason, reason, roots};
+use crate::build::reasons::{Last, Reason, reason, roots};
 use crate::build::{Build, BuildError, Context, Event, Events, Outcome, spanned, with_build};
 use crate::digest::Digest;
 use crate::history::{self, OutputRecord, Record};
@@ -243,6 +243,7 @@ impl Workspace {
         let Request { recipe, planned: Planned { plan, .. }, .. } = *request;
         let snapshot = store.index().snapshot()?;
         let last = history::last_of(&snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?;
+        let last = last.as_ref().map(|last| Last::new(last, recipe));
         let mut reasons: Vec<(&str, Reason)> = Vec::new();
         let mut actions: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for (node, action) in plan.actions() {

@@ -20,7 +20,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 
 use crate::build::BuildError;
-use crate::build::reasons::{Reason, reason};
+use crate::build::reasons::{Last, Reason, reason};
 use crate::build::status::{Verdict, mark_removed, source_range, verdicts};
 use crate::digest::Digest;
 use crate::history::{self, Record};
@@ -190,6 +190,7 @@ impl Workspace {
             None => None,
         };
         let mut verdicts = verdicts(plan, recipe, checkpoints, snapshot.as_ref(), last.as_ref())?;
+        let since = last.as_ref().map(|last| Last::new(last, recipe));
         let mut reasons = BTreeMap::new();
         for (node, _) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
             let known = |input: &NodeId| match verdicts[input] {
@@ -199,7 +200,7 @@ impl Workspace {
             let inputs: Option<Vec<Digest>> = plan.inputs(node).iter().map(known).collect();
             let reason = match (&snapshot, inputs) {
                 (Some(snapshot), Some(inputs)) => {
-                    reason(plan, recipe, node, &inputs, last.as_ref(), snapshot)?
+                    reason(plan, recipe, node, &inputs, since.as_ref(), snapshot)?
                 }
                 _ => Reason::New,
             };

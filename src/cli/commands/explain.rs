@@ -142,12 +142,13 @@ impl Explained<'_> {
                     let at = difference
                         .span
                         .map_or(String::new(), |span| format!("   {}", place(self.recipe, span)));
-                    text.push_str(&format!(
-                        "  {} ({}): {}{at}\n",
-                        difference.what,
-                        difference.field,
-                        difference.old_to_new()
-                    ));
+                    let Difference { field, what, old, new, .. } = difference;
+                    let field = if field == what { String::new() } else { format!(" ({field})") };
+                    let values = match (old, new) {
+                        (None, None) => String::new(),
+                        _ => format!(": {}", difference.old_to_new()),
+                    };
+                    text.push_str(&format!("  {what}{field}{values}{at}\n"));
                 }
             }
             Some(Reason::New) => text.push_str("  no earlier build made this tensor\n"),

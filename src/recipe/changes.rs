@@ -1,0 +1,292 @@
+//! What differs between two versions of a recipe, field by field, as a person would say it.
+
+use std::fmt::Write;
+
+use super::diagnostic::Span;
+use super::{
+    Body, Gradient, Input, Located, ModuleBody, Parameters, Recipe, Reference, Setting, Slice, Stage,
+};
+use crate::methods::Value;
+
+/// One field of a recipe that was edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldChange {
+    /// `None` if it changed alike in all stages.
+    pub stage: Option<String>,
+    /// The parameter that it sets, if it is one.
+    pub param: Option<&'static str>,
+    /// The model that it is set for, if it is for one.
+    pub model: Option<String>,
+    /// Such as `weight of org/model`, or all there is to say where there is neither `old` nor `new`.
+    pub what: String,
+    pub old: Option<String>,
+    pub new: Option<String>,
+    /// Where the new value stands.
+    pub span: Option<Span>,
+}
+
+/// The edits that lead from one version to another, in the order of the new one. Stages are known by their
+/// names; those that only one version has are left out.
+pub fn changes(old: &Recipe, new: &Recipe) -> Vec<FieldChange> {
+    let mut found = Vec::new();
+    let pairs: Vec<(&Stage, &Stage)> = new
+        .stages
+        .iter()
+        .filter_map(|stage| Some((old.stages.iter().find(|other| other.name == stage.name)?, stage)))
+        .collect();
+    let seeds: Vec<(u64, u64)> = pairs.iter().map(|(old, new)| (old.seed, new.seed)).collect();
+    let seed = |stage: Option<String>, (old, new): (u64, u64), span| FieldChange {
+        stage,
+        param: Some("stream"),
+        model: None,
+        what: "seed".to_owned(),
+        old: Some(old.to_string()),
+        new: Some(new.to_string()),
+        span,
+    };
+    let is_one = seeds.iter().all(|pair| *pair == seeds[0]);
+    if is_one && seeds.first().is_some_and(|(old, new)| old != new) {
+        found.push(seed(None, seeds[0], None));
+    }
+    for ((before, after), seeds) in pairs.into_iter().zip(seeds) {
+        if !is_one && seeds.0 != seeds.1 {
+            found.push(seed(Some(after.name.clone()), seeds, Some(after.span)));
+        }
+        compare(&fields(old, before), &fields(new, after), &after.name, &mut found);
+    }
+    found
+}
+
+const ORDER: &str = "order of models";
+
+/// A field with its value as text.
+struct Field {
+    param: Option<&'static str>,
+    model: Option<String>,
+    what: String,
+    value: String,
+    /// Whether it lists models that are fields of their own, for their order.
+    is_order: bool,
+    span: Option<Span>,
+}
+
+fn sorted(names: &str) -> Vec<&str> {
+    let mut names: Vec<&str> = names.split(", ").collect();
+    names.sort_unstable();
+    names
+}
+
+fn compare(old: &[Field], new: &[Field], stage: &str, found: &mut Vec<FieldChange>) {
+    let change = |field: &Field, old: Option<String>, new: Option<String>, span| FieldChange {
+        stage: Some(stage.to_owned()),
+        param: field.param,
+        model: field.model.clone(),
+        what: field.what.clone(),
+        old,
+        new,
+        span,
+    };
+    let is_listed = |fields: &[Field], model: &Option<String>| {
+        model.is_none() || fields.iter().any(|field| field.param.is_none() && field.model == *model)
+    };
+    for field in new {
+        let before = old.iter().find(|other| other.what == field.what);
+        match before {
+            Some(before) if before.value == field.value => {}
+            Some(before) if field.is_order && sorted(&before.value) != sorted(&field.value) => {}
+            // What is set for a model that is new goes without saying.
+            None if field.param.is_some() && !is_listed(old, &field.model) => {}
+            None if field.value.is_empty() => {
+                let what = format!("{} added", field.what);
+                found.push(FieldChange { what, ..change(field, None, None, field.span) });
+            }
+            before => {
+                let before = before.map(|before| before.value.clone());
+                found.push(change(field, before, Some(field.value.clone()), field.span));
+            }
+        }
+    }
+    for field in old.iter().filter(|field| !new.iter().any(|other| other.what == field.what)) {
+        if field.value.is_empty() {
+            let what = format!("{} removed", field.what);
+            found.push(FieldChange { what, ..change(field, None, None, None) });
+        } else if field.param.is_none() || is_listed(new, &field.model) {
+            found.push(change(field, Some(field.value.clone()), None, None));
+        }
+    }
+}
+
+/// Everything that a stage says and that can change its bytes, but for its seed.
+fn fields(recipe: &Recipe, stage: &Stage) -> Vec<Field> {
+    let mut fields = Fields { recipe, list: Vec::new() };
+    fields.plain("merge_method", stage.method.spec().name.to_owned(), Some(stage.span));
+    fields.base("base_model", stage.base.as_ref());
+    for (what, dtype) in [("dtype", &stage.dtype), ("out_dtype", &stage.out_dtype)] {
+        if let Some(dtype) = dtype {
+            fields.plain(what, dtype.value.name().to_owned(), Some(dtype.span));
+        }
+    }
+    fields.parameters(&stage.parameters, None, "");
+    match &stage.body {
+        Body::Models(inputs) => fields.inputs(inputs, ""),
+        Body::Slices(slices) => fields.slices(slices, ""),
+        Body::Modules(modules) => {
+            for module in modules {
+                let place = format!(" in module {}", module.name.value);
+                fields.parameters(&module.parameters, None, &place);
+                match &module.body {
+                    ModuleBody::Models(inputs) => fields.inputs(inputs, &place),
+                    ModuleBody::Slices(slices) => fields.slices(slices, &place),
+                }
+            }
+        }
+    }
+    fields.list
+}
+
+struct Fields<'a> {
+    recipe: &'a Recipe,
+    list: Vec<Field>,
+}
+
+impl Fields<'_> {
+    fn plain(&mut self, what: &str, value: String, span: Option<Span>) {
+        let is_order = what.starts_with(ORDER);
+        self.list.push(Field { param: None, model: None, what: what.to_owned(), value, is_order, span });
+    }
+
+    fn base(&mut self, what: &str, base: Option<&Located<Reference>>) {
+        if let Some(base) = base {
+            self.plain(what, self.recipe.name_of(&base.value).to_owned(), Some(base.span));
+        }
+    }
+
+    fn slices(&mut self, slices: &[Slice], place: &str) {
+        for (i, slice) in slices.iter().enumerate() {
+            let place = format!(" in slice {}{place}", i + 1);
+            self.base(&format!("base_model{place}"), slice.base.as_ref());
+            self.parameters(&slice.parameters, None, &place);
+            self.inputs(&slice.sources, &place);
+        }
+    }
+
+    fn inputs(&mut self, inputs: &[Input], place: &str) {
+        let name = |input: &Input| self.recipe.name_of(&input.model.value).to_owned();
+        let names: Vec<String> = inputs.iter().map(name).collect();
+        for (i, (input, name)) in inputs.iter().zip(&names).enumerate() {
+            // A model may be listed again, for other layers.
+            let again = names[..i].iter().filter(|other| *other == name).count();
+            let label = if again > 0 { format!("{name} (again, {again})") } else { name.clone() };
+            self.list.push(Field {
+                param: None,
+                model: Some(name.clone()),
+                what: format!("model {label}{place}"),
+                value: String::new(),
+                is_order: false,
+                span: Some(input.model.span),
+            });
+            if let Some(range) = &input.layer_range {
+                let (start, end) = range.value;
+                let what = format!("layer_range of {label}{place}");
+                self.plain(&what, format!("[{start}, {end}]"), Some(range.span));
+            }
+            self.parameters(&input.parameters, Some((name, &label)), place);
+        }
+        // Streams, and some methods, hang on the order; of models that come or go, it says nothing.
+        let span = inputs.first().map(|input| input.model.span);
+        self.plain(&format!("{ORDER}{place}"), names.join(", "), span);
+    }
+
+    fn parameters(&mut self, parameters: &Parameters, model: Option<(&str, &str)>, place: &str) {
+        for (param, setting) in parameters {
+            let of = model.map_or_else(String::new, |(_, label)| format!(" of {label}"));
+            self.list.push(Field {
+                param: Some(param),
+                model: model.map(|(name, _)| name.to_owned()),
+                what: format!("{param}{of}{place}"),
+                value: written(&setting.value),
+                is_order: false,
+                span: Some(setting.span),
+            });
+        }
+    }
+}
+
+/// A setting, much as it is written.
+fn written(setting: &Setting) -> String {
+    match setting {
+        Setting::Plain(values) => gradient(values),
+        Setting::Filtered(clauses) => {
+            let mut text = String::new();
+            for clause in clauses {
+                let separator = if text.is_empty() { "" } else { ", " };
+                let filter = clause.filter.as_deref().unwrap_or("*");
+                write!(text, "{separator}{filter}: {}", gradient(&clause.value))
+                    .expect("writing to a string");
+            }
+            text
+        }
+    }
+}
+
+fn gradient(gradient: &Gradient) -> String {
+    let plain = |value: &Value| match value {
+        Value::Number(number) => number.to_string(),
+        Value::Flag(flag) => flag.to_string(),
+    };
+    match gradient.0.as_slice() {
+        [value] => plain(value),
+        values => format!("[{}]", values.iter().map(plain).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::{LoadOptions, load};
+
+    const RECIPE: &str = "name: x\nmerge_method: ties\nbase_model: ./base\nseed: 1\nmodels:\n\
+        - {model: ./a, parameters: {weight: 1.0, density: [0.2, 0.4]}}\n- {model: ./b, parameters: {weight: 0.5}}\n\
+        parameters: {normalize: true}\n";
+
+    fn texts(edits: &[(&str, &str)]) -> Vec<String> {
+        let recipe = |text: &str| {
+            load(text, &LoadOptions { name: "r.yaml".to_owned(), ..LoadOptions::default() }).recipe.unwrap()
+        };
+        let edited = edits.iter().fold(RECIPE.to_owned(), |text, (old, new)| {
+            assert!(text.contains(old));
+            text.replacen(old, new, 1)
+        });
+        let side = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
+        changes(&recipe(RECIPE), &recipe(&edited))
+            .into_iter()
+            .map(|change| match (change.old, change.new) {
+                (None, None) => change.what,
+                (old, new) => format!("{} {} -> {}", change.what, side(old), side(new)),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn edits_are_told_as_they_were_made() {
+        assert_eq!(texts(&[]), [""; 0]);
+        assert_eq!(texts(&[("weight: 1.0", "weight: 0.9")]), ["weight of ./a 1 -> 0.9"]);
+        assert_eq!(texts(&[("0.2, 0.4", "0.2, 0.5")]), ["density of ./a [0.2, 0.4] -> [0.2, 0.5]"]);
+        assert_eq!(texts(&[("seed: 1", "seed: 8")]), ["seed 1 -> 8"]);
+        assert_eq!(texts(&[("normalize: true", "normalize: false")]), ["normalize true -> false"]);
+        assert_eq!(texts(&[("./base", "./other")]), ["base_model ./base -> ./other"]);
+        assert_eq!(texts(&[(", density: [0.2, 0.4]", "")]), ["density of ./a [0.2, 0.4] -> nothing"]);
+        let added = "- {model: ./c, parameters: {weight: 0.25}}\nparameters";
+        assert_eq!(
+            texts(&[("parameters: {normalize", &format!("{added}: {{normalize"))]),
+            ["model ./c added"]
+        );
+        assert_eq!(texts(&[("- {model: ./b, parameters: {weight: 0.5}}\n", "")]), ["model ./b removed"]);
+        let swapped = texts(&[
+            ("./a, parameters: {weight: 1.0, density: [0.2, 0.4]}", "./z"),
+            ("./b", "./a"),
+            ("./z", "./b"),
+        ]);
+        assert!(swapped.contains(&"order of models ./a, ./b -> ./b, ./a".to_owned()), "{swapped:?}");
+    }
+}
