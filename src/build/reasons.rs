@@ -34,6 +34,8 @@ pub struct Difference {
     pub new: Option<String>,
     /// Where the recipe gives the new value.
     pub span: Option<Span>,
+    /// Whether it only follows from another difference.
+    pub derived: bool,
 }
 
 impl Difference {
@@ -74,8 +76,8 @@ impl<'a> Last<'a> {
         Self { record, edits: old.map_or_else(Vec::new, |old| changes(&old, recipe)) }
     }
 
-    /// The edits that show in an action's key, as differences of the recipe's own fields. What only follows from
-    /// them is left out.
+    /// The edits that show in an action's key, as differences of the recipe's own fields, and behind them what
+    /// only follows from them.
     fn in_recipes_words(&self, stage: &str, found: Vec<Difference>) -> Vec<Difference> {
         let of_stage = |edit: &&FieldChange| edit.stage.as_deref().is_none_or(|of| of == stage);
         let edits: Vec<&FieldChange> = self.edits.iter().filter(of_stage).collect();
@@ -96,16 +98,24 @@ impl<'a> Last<'a> {
             return found;
         }
         let is_structural = shown.iter().any(|edit| edit.param.is_none());
-        let told = shown.iter().map(|edit| Difference {
-            field: shows_in(edit).map_or_else(|| edit.what.clone(), |difference| difference.field.clone()),
-            what: edit.what.clone(),
-            old: edit.old.clone(),
-            new: edit.new.clone(),
-            span: edit.span,
-        });
-        let told: Vec<Difference> = told.collect();
-        let inputs = found.into_iter().filter(|difference| difference.is_input() && !is_structural);
-        told.into_iter().chain(inputs).collect()
+        let told: Vec<Difference> = shown
+            .iter()
+            .map(|edit| Difference {
+                field: shows_in(edit)
+                    .map_or_else(|| edit.what.clone(), |difference| difference.field.clone()),
+                what: edit.what.clone(),
+                old: edit.old.clone(),
+                new: edit.new.clone(),
+                span: edit.span,
+                derived: false,
+            })
+            .collect();
+        let rest: Vec<Difference> = found
+            .into_iter()
+            .filter(|difference| !told.iter().any(|edit| edit.what == difference.what))
+            .map(|difference| Difference { derived: is_structural || !difference.is_input(), ..difference })
+            .collect();
+        told.into_iter().chain(rest).collect()
     }
 }
 
@@ -175,7 +185,7 @@ fn describe(plan: &Plan, recipe: &Recipe, node: NodeId, action: &Action, change:
         "output.dtype" => stage.out_dtype.as_ref().or(stage.dtype.as_ref()).map(|dtype| dtype.span),
         _ => None,
     });
-    Difference { field, what, old, new, span }
+    Difference { field, what, old, new, span, derived: false }
 }
 
 /// Splits `inputs[1].weight` into 1 and `weight`.
@@ -194,7 +204,7 @@ pub fn roots<'a>(reasons: impl Iterator<Item = (&'a str, &'a Reason)>) -> Vec<(S
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for (stage, reason) in reasons {
         let Reason::Changed(differences) = reason else { continue };
-        for difference in differences {
+        for difference in differences.iter().filter(|difference| !difference.derived) {
             let text = match difference.is_input() {
                 true if difference.what.starts_with("the tensor in") => difference.what.clone(),
                 true => continue,
@@ -228,6 +238,7 @@ mod tests {
             old: Some("1".to_owned()),
             new: Some("2".to_owned()),
             span: None,
+            derived: false,
         };
         let weight = Reason::Changed(vec![difference("inputs[1].weight", "weight of a")]);
         let below = Reason::Changed(vec![difference("inputs[0].digest", "the result of x changed")]);

@@ -123,7 +123,8 @@ fn fields(recipe: &Recipe, stage: &Stage) -> Vec<Field> {
     fields.base("base_model", stage.base.as_ref());
     for (what, dtype) in [("dtype", &stage.dtype), ("out_dtype", &stage.out_dtype)] {
         if let Some(dtype) = dtype {
-            fields.plain(what, dtype.value.name().to_owned(), Some(dtype.span));
+            let name = dtype.value.recipe_name().unwrap_or_else(|| dtype.value.name());
+            fields.plain(what, name.to_owned(), Some(dtype.span));
         }
     }
     fields.parameters(&stage.parameters, None, "");
@@ -282,5 +283,8 @@ mod tests {
             ["model ./c added"]
         );
         assert_eq!(texts(&[("- {model: ./b, parameters: {weight: 0.5}}\n", "")]), ["model ./b removed"]);
+        let a = "{model: ./a, parameters: {weight: 1.0, density: [0.2, 0.4]}}";
+        let b = "{model: ./b, parameters: {weight: 0.5}}";
+        assert_eq!(texts(&[(a, "./x"), (b, a), ("./x", b)]), ["order of models ./a, ./b -> ./b, ./a"]);
     }
 }

@@ -107,3 +107,53 @@ fn results_that_are_gone_are_planned_and_told_of() {
     assert_eq!(again.finished[0]["rebuilt"], first.finished[0]["tensors"]);
     assert_eq!(again.finished[0]["reused"], 0);
 }
+
+#[test]
+fn reasons_are_told_in_the_recipes_own_words() {
+    let space = Space::with_full_recipe();
+    space.ok(&["build", "-q", "recipe.yaml"]);
+    let recipe = space.read("recipe.yaml");
+    let n_lines = recipe.lines().count();
+    let models = [
+        "  - model:           CultriX/SeQwence-14B-EvolMerge\n",
+        "  - model:           CultriX/Qwen2.5-14B-Wernicke\n",
+    ];
+    let edits = [
+        (
+            "weight:        0.90",
+            "weight:        0.85",
+            "weight of CultriX/SeQwence-14B-EvolMerge 0.9 -> 0.85: 542",
+        ),
+        ("[ 0.60, 0.70 ]", "[ 0.62, 0.72 ]", "t in slice 3 [0.6, 0.7] -> [0.62, 0.72]: 96"),
+        ("method:        della ", "method:        della_linear ", "merge_method della -> della_linear: 542"),
+        (
+            &models.concat(),
+            &[models[1], models[0]].concat(),
+            "order of models CultriX/SeQwence-14B-EvolMerge, ",
+        ),
+        (models[0], "", "model CultriX/SeQwence-14B-EvolMerge removed: 542"),
+        (
+            models[0],
+            &format!("{}  - model: sthenno-com/miscii-14b-1028\n", models[0]),
+            "sthenno-com/miscii-14b-1028 added: 542",
+        ),
+    ];
+    for (old, new, told) in edits {
+        assert!(recipe.contains(old), "{old}");
+        space.write("recipe.yaml", recipe.replacen(old, new, 1));
+        let plan = space.ok(&["plan", "recipe.yaml"]).stdout;
+        assert!(plan.contains(told), "{told}: {plan}");
+        assert!(!plan.contains("stream") && !plan.contains("divisor"), "{plan}");
+        let explained = space.ok(&["explain", "recipe.yaml"]).stdout;
+        assert!(plan.lines().count() < n_lines && explained.lines().count() < n_lines, "{explained}");
+    }
+    // The seed is one change, however many masks it moves; what they are is told who asks.
+    space.write("recipe.yaml", &recipe);
+    let seeded = ["recipe.yaml", "--seed", "8"];
+    assert!(space.ok(&[&["plan"], &seeded[..]].concat()).stdout.contains("  seed 0 -> 8: 1084 actions\n"));
+    let explain = |more: &[&str]| space.ok(&[&["explain"], &seeded[..], more].concat()).stdout;
+    assert!(!explain(&[]).contains("stream") && explain(&["-v"]).contains("stream"));
+    space.ok(&[&["build", "-q"], &seeded[..]].concat());
+    let log = space.ok(&["log"]).stdout;
+    assert!(log.contains("seed 0 -> 8") && log.len() < recipe.len(), "{log}");
+}

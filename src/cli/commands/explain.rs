@@ -19,7 +19,7 @@ use crate::workspace::Status;
 pub fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let Ready { workspace, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
     let status = workspace.status(&recipe, &planned)?;
-    let explained = Explained { plan: &planned.plan, recipe: &recipe, status: &status };
+    let explained = Explained { plan: &planned.plan, recipe: &recipe, status: &status, verbose: ui.verbose };
     let wanted =
         |action: &Action| args.tensor.as_ref().is_none_or(|text| action.tensor.contains(text.as_str()));
     let actions: Vec<(NodeId, &Action)> =
@@ -51,6 +51,8 @@ struct Explained<'a> {
     plan: &'a Plan,
     recipe: &'a Recipe,
     status: &'a Status,
+    /// Whether to tell of what only follows from an edit, too.
+    verbose: bool,
 }
 
 impl Explained<'_> {
@@ -73,7 +75,7 @@ impl Explained<'_> {
         for (node, action) in actions {
             match self.status.reasons.get(node) {
                 Some(Reason::Changed(differences)) => {
-                    for difference in differences {
+                    for difference in differences.iter().filter(|difference| self.shows(difference)) {
                         let mut difference = difference.clone();
                         // Digests differ from tensor to tensor; the line is about all of them.
                         if difference.is_input() {
@@ -133,12 +135,16 @@ impl Explained<'_> {
         unread.into_iter().map(|(name, nodes)| (name, nodes.len())).collect()
     }
 
+    fn shows(&self, difference: &Difference) -> bool {
+        self.verbose || !difference.derived
+    }
+
     /// Everything about one action.
     fn one(&self, node: NodeId, action: &Action) -> String {
         let mut text = format!("{}: {}: {}\n", self.stage(action), action.tensor, self.verdict(node));
         match self.status.reasons.get(&node) {
             Some(Reason::Changed(differences)) => {
-                for difference in differences {
+                for difference in differences.iter().filter(|difference| self.shows(difference)) {
                     let at = difference
                         .span
                         .map_or(String::new(), |span| format!("   {}", place(self.recipe, span)));
@@ -193,6 +199,7 @@ impl Explained<'_> {
                     "what": difference.what,
                     "old": difference.old,
                     "new": difference.new,
+                    "derived": difference.derived,
                     "line": at.map(|(line, _)| line),
                     "column": at.map(|(_, column)| column),
                 })
