@@ -251,9 +251,12 @@ impl<'b, 'a> Cone<'b, 'a> {
         } else {
             bytes.blocks(|_, block| {
                 self.build.check_interrupted()?;
-                finite &= is_finite(block);
-                checksums.0.extend(block.chunks(Checksums::BLOCK).map(Checksums::of));
-                hasher.update(block);
+                // All three look at a piece while it is in the core's cache.
+                for piece in block.chunks(Checksums::BLOCK) {
+                    finite &= is_finite(piece);
+                    checksums.0.push(Checksums::of(piece));
+                    hasher.update(piece);
+                }
                 Ok::<(), BuildError>(())
             })?;
         }
