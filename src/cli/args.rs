@@ -87,7 +87,8 @@ pub struct BuildArgs {
     /// Threads to use [default: one a core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
-    /// Memory to use at most, such as 512MB or 4GiB [default: 1GiB]
+    /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]. The plan and the index come on top: about
+    /// 40 MB, and 7 kB an action
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<u64>,
     /// Largest shard to write, such as 2GB [default: 5GB]

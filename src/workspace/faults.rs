@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::{Report, Request, Workspace, WorkspaceError};
-use crate::build::Event;
+use crate::build::{Event, Events};
 use crate::disk::faults::{Fault, arm};
 use crate::model::locate::Places;
 use crate::store::Store;
@@ -39,6 +39,16 @@ fn recipe(t: &str) -> String {
 }
 
 pub(super) fn build(root: &Path, models: &Path, t: &str) -> Result<Report, WorkspaceError> {
+    build_listening(root, models, t, 1 << 28, &|_: Event<'_>| ())
+}
+
+fn build_listening(
+    root: &Path,
+    models: &Path,
+    t: &str,
+    memory: u64,
+    events: &dyn Events,
+) -> Result<Report, WorkspaceError> {
     let workspace = Workspace {
         cache: root.join("cache"),
         merges: root.join("merges"),
@@ -46,7 +56,7 @@ pub(super) fn build(root: &Path, models: &Path, t: &str) -> Result<Report, Works
         jobs: 2,
         patient: false,
         cache_limit: None,
-        memory: 1 << 28,
+        memory,
         shard_bytes: 400,
     };
     let loaded = workspace.load(Path::new("recipe.yaml"), &recipe(t), &[], None);
@@ -59,7 +69,7 @@ pub(super) fn build(root: &Path, models: &Path, t: &str) -> Result<Report, Works
         locked: false,
         repeats: None,
         rehash: false,
-        events: &|_: Event<'_>| (),
+        events,
         interrupted: &AtomicBool::new(false),
     })
 }
@@ -144,5 +154,25 @@ fn any_failing_step_leaves_the_old_model_or_the_new_one() {
                 assert_sound(&root, &what);
             }
         }
+    }
+}
+
+/// Others wait for room in the writer's queue, and must not do so for ever.
+#[test]
+fn a_panic_of_the_writer_ends_the_build_with_an_error() {
+    let space = tempfile::tempdir().unwrap();
+    let models = space.path().join("models");
+    write_model(&models.join("a"), 1);
+    write_model(&models.join("b"), 2);
+    for what in ["write blob", "write to shard"] {
+        let root = space.path().join(what);
+        let listen = |event: Event<'_>| match event {
+            Event::Span { what: done, .. } if done == what => panic!("as the test wants it"),
+            _ => {}
+        };
+        // Few results fit into the queue.
+        let error = build_listening(&root, &models, "0.6", 2000, &listen).unwrap_err().to_string();
+        assert!(error.contains("panicked"), "{error}");
+        build(&root, &models, "0.6").unwrap();
     }
 }

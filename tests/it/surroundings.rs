@@ -8,7 +8,7 @@ use std::process::Command;
 use serde_json::{Map, json};
 
 use crate::checkpoints::Checkpoint;
-use crate::harness::Space;
+use crate::harness::{Space, scaled};
 
 fn space() -> Space {
     let space = Space::new();
@@ -74,4 +74,74 @@ fn models_may_have_more_shards_than_files_may_be_open() {
     let output = Command::new("sh").args(["-c", &limited]).current_dir(space.path("")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     space.ok(&["verify", "merges/out"]);
+}
+
+/// What the help text says of memory holds.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_stays_within_its_limit() {
+    const MB: u64 = 1_000_000;
+    let space = Space::new();
+    for (model, seed) in [("a", 1), ("b", 2)] {
+        let mut checkpoint = Checkpoint::new(json!({ "num_hidden_layers": 40 }));
+        for i in 0..40 {
+            checkpoint.random(&format!("model.layers.{i}.w.weight"), &[1024, 1024], seed * 100 + i);
+        }
+        checkpoint.write(&space.path(model));
+    }
+    let weight = |weight: &str| format!("parameters: {{weight: {weight}}}\n");
+    let stage = |name: &str, model: &str| {
+        format!("name: {name}\nmerge_method: linear\nmodels: [{{model: {model}}}, {{model: ./b}}]\n")
+    };
+    space.write(
+        "recipe.yaml",
+        [stage("one", "./a"), weight("0.5"), "---\n".to_owned(), stage("two", "one"), weight("0.25")]
+            .concat(),
+    );
+    let args = ["build", "-q", "recipe.yaml", "--memory", "32MB", "--jobs", "2"];
+    let mut child = space.command(&args).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    let ended = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let anonymous = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kilobytes = anonymous.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        most = most.max(kilobytes.unwrap_or(0) * 1024);
+    };
+    assert!(ended.success());
+    assert!(most > 5 * MB, "nothing was measured");
+    assert!(most < (32 + 40) * MB, "{} MB for tensors of 168 MB", most / MB);
+}
+
+/// Builds hand results over to their outputs while all that is kept is checked.
+#[test]
+fn what_is_checked_beside_builds_is_sound() {
+    let space = space();
+    Checkpoint::decoder(2, 3).write(&space.path("c"));
+    let recipe = |weight: usize| {
+        format!(
+            "name: one\nmerge_method: linear\nmodels: [{{model: ./a}}, {{model: ./b}}]\nparameters: {{weight: 0.{weight}}}\n\
+             ---\nname: two\nmerge_method: linear\nmodels: [{{model: one}}, {{model: ./c}}]\nparameters: {{weight: 0.5}}\n"
+        )
+    };
+    for round in 0..scaled(8, 200) as usize {
+        let builds: Vec<_> = ["one", "two"]
+            .iter()
+            .enumerate()
+            .map(|(i, stage)| {
+                space.write(&format!("{stage}.yaml"), recipe(1 + (round + i) % 3));
+                let recipe = format!("{stage}.yaml");
+                space.command(&["build", "-q", &recipe, "--stage", stage, "--out", stage]).spawn().unwrap()
+            })
+            .collect();
+        for _ in 0..5 {
+            space.ok(&["cache", "verify"]);
+        }
+        for mut build in builds {
+            assert!(build.wait().unwrap().success());
+        }
+    }
 }
