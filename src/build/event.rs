@@ -1,5 +1,6 @@
 //! What a build tells while it runs. Whoever listens decides what to show.
 
+use std::path::Path;
 use std::time::Instant;
 
 use crate::digest::Digest;
@@ -19,6 +20,10 @@ pub enum Event<'a> {
     Damaged { digest: Digest },
     /// The current thread has been busy with something since `began`.
     Span { what: &'static str, of: &'a str, began: Instant },
+    /// A file of somebody else's made room for one of a model's, and has this name now.
+    KeptAside { path: &'a Path },
+    /// What is left of an earlier version, or of a build that was killed, could not be removed.
+    NotRemoved { path: &'a Path },
     /// The store's index was damaged and has been put aside; the build starts over.
     IndexDamaged { problem: &'a str },
 }

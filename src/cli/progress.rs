@@ -129,6 +129,22 @@ impl Events for Progress<'_> {
                     self.line("waiting for another process that is removing results from the cache");
                 }
             }
+            Event::KeptAside { path } if self.ui.json => {
+                self.json(&json!({ "event": "kept_aside", "path": path.to_string_lossy() }));
+            }
+            Event::KeptAside { path } => {
+                let was = path.display();
+                self.line(&format!("note: a file was not as lamarck wrote it; yours is kept as {was}"));
+            }
+            Event::NotRemoved { path } if self.ui.json => {
+                self.json(&json!({ "event": "not_removed", "path": path.to_string_lossy() }));
+            }
+            Event::NotRemoved { path } => {
+                let left = path.display();
+                self.line(&format!(
+                    "warning: {left} is left of an earlier build and could not be removed; look what it holds"
+                ));
+            }
             Event::IndexDamaged { problem } => {
                 if self.ui.json {
                     self.json(&json!({ "event": "index_damaged", "problem": problem }));

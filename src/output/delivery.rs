@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::OutputError;
+use super::ownership::regular;
 use super::sharding::{self, ShardPlan};
 use super::shards::create;
 use super::staging::Staging;
@@ -118,7 +119,11 @@ const AHEAD: u64 = 1 << 30;
 
 /// Has the disk begin to read the shards that will be replaced: what only they hold is kept.
 fn announce_old(dir: &Path, shards: &[ShardPlan]) {
-    let files: Vec<File> = shards.iter().filter_map(|shard| File::open(dir.join(&shard.file)).ok()).collect();
+    let open = |shard: &ShardPlan| {
+        let path = dir.join(&shard.file);
+        regular(&path).and_then(|_| File::open(path).ok())
+    };
+    let files: Vec<File> = shards.iter().filter_map(open).collect();
     // Even telling takes a while. Nobody needs to wait for it, nor to know how it went.
     std::thread::spawn(move || {
         let mut left = AHEAD;

@@ -5,9 +5,11 @@
 
 pub mod card;
 pub mod delivery;
+pub mod destination;
 mod extras;
 pub mod lock;
 pub mod locked;
+mod move_in;
 mod ownership;
 mod publish;
 pub mod sharding;
@@ -18,18 +20,16 @@ pub mod workbench;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use delivery::Delivery;
 use ownership::Owned;
 use staging::Staging;
 
-use crate::build::{Build, BuildError, spanned};
+use crate::build::{Build, BuildError, Events, spanned};
 use crate::digest::Digest;
 use crate::identity::Identity;
 use crate::model::ModelError;
-use crate::model::checkpoint::Checkpoint;
 use crate::plan::StagePlan;
 use crate::store::{Store, StoreError};
 
@@ -42,8 +42,7 @@ pub const RECIPE_FILE: &str = "recipe.yaml";
 const CARD_FILE: &str = "README.md";
 const CONFIG_FILE: &str = "config.json";
 
-pub use ownership::Aside;
-pub use publish::{is_half_published, recover};
+pub use publish::is_half_published;
 
 /// Why an output directory could not be written. What was there is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +63,8 @@ pub enum OutputError {
     IsSource { path: PathBuf, model: PathBuf },
     #[error("{} lies in the cache {}", path.display(), cache.display())]
     InCache { path: PathBuf, cache: PathBuf },
+    #[error("cannot write a model to {}: {problem}", path.display())]
+    Unusable { path: PathBuf, problem: &'static str },
 }
 
 /// The first differences, and how many more there are.
@@ -117,76 +118,24 @@ pub struct Written {
     pub bytes_written: u64,
     /// Whether anything in the directory changed.
     pub changed: bool,
-    /// Files of somebody else's that made room for others of their names.
-    pub aside: Vec<Aside>,
+    /// Files of somebody else's that made room for others of their names, as they are called now.
+    pub kept_aside: Vec<PathBuf>,
 }
 
-/// Refuses a directory that cannot become an output: one that holds other things and no earlier output, or in
-/// which a folder, pipe, socket or device has the name of a file to be written.
+/// Finishes or undoes what killed builds left of a directory, once no other process puts one beside it.
 ///
 /// # Errors
-/// [`OutputError::Occupied`], [`OutputError::InTheWay`], or if the directory cannot be read.
-pub fn check_free(dir: &Path, stage: &StagePlan, shard_bytes: u64) -> Result<(), OutputError> {
-    let occupied = || OutputError::Occupied { path: dir.to_owned() };
-    let shards = sharding::cut(&stage.tensors, shard_bytes);
-    let mut names: Vec<&str> = shards.iter().map(|shard| shard.file.as_str()).collect();
-    names.extend(extras::NAMES.iter().flat_map(|names| names.iter().copied()));
-    names.extend([sharding::INDEX, sharding::SINGLE, CONFIG_FILE, CARD_FILE, RECIPE_FILE, LOCK_FILE]);
-    for path in names.into_iter().map(|name| dir.join(name)) {
-        match fs::symlink_metadata(&path).map(|metadata| metadata.file_type()) {
-            Ok(kind) if !kind.is_file() && !kind.is_symlink() => {
-                return Err(OutputError::InTheWay { path });
-            }
-            _ => {}
-        }
-    }
-    match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(occupied()),
-        Err(error) => Err(OutputError::io("read", dir)(error)),
-        Ok(mut entries) => {
-            let only_ours = entries.all(|entry| entry.is_ok_and(|entry| workbench::is_one(&entry.path())));
-            if only_ours || dir.join(LOCK_FILE).is_file() { Ok(()) } else { Err(occupied()) }
-        }
-    }
-}
-
-/// Refuses to write a directory that a build reads models from, however its path is spelled.
-///
-/// # Errors
-/// [`OutputError::IsSource`].
-pub fn check_not_read<'a>(
+/// If an update can neither be finished nor undone, or those of `proceed`, which is asked while waiting.
+pub fn recover(
     dir: &Path,
-    mut sources: impl Iterator<Item = &'a Checkpoint>,
+    events: &dyn Events,
+    proceed: &dyn Fn() -> Result<(), BuildError>,
 ) -> Result<(), OutputError> {
-    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
-    let Some(target) = identity(dir) else { return Ok(()) };
-    let is_target = |path: &Path| identity(path) == Some(target);
-    let is_read = |source: &Checkpoint| {
-        // The files may be links that lead here from elsewhere.
-        let mut files = source.shards.iter().filter_map(|shard| fs::canonicalize(&shard.path).ok());
-        is_target(&source.dir) || files.any(|file| file.parent().is_some_and(is_target))
-    };
-    match sources.find(|source| is_read(source)) {
-        Some(source) => Err(OutputError::IsSource { path: dir.to_owned(), model: source.dir.clone() }),
-        None => Ok(()),
+    if !publish::is_anything_left(dir) {
+        return Ok(());
     }
-}
-
-/// Refuses to write into a cache.
-///
-/// # Errors
-/// [`OutputError::InCache`].
-pub fn check_outside(dir: &Path, cache: &Path) -> Result<(), OutputError> {
-    let Ok(cache) = fs::canonicalize(cache) else { return Ok(()) };
-    // Of what is not there yet, the part that is tells where it will be.
-    let place = dir.ancestors().find_map(|part| {
-        fs::canonicalize(if part.as_os_str().is_empty() { Path::new(".") } else { part }).ok()
-    });
-    match place {
-        Some(place) if place.starts_with(&cache) => Err(OutputError::InCache { path: dir.to_owned(), cache }),
-        _ => Ok(()),
-    }
+    let _turn = workbench::take_turn(staging::parent_of(dir), proceed)?;
+    publish::recover(dir, events)
 }
 
 impl Output<'_> {
@@ -199,14 +148,18 @@ impl Output<'_> {
         store: &Store,
     ) -> Result<Written, OutputError> {
         let staging = delivery.staging(number);
-        check_free(self.dir, self.stage, self.shard_bytes)?;
+        destination::check_free(self.dir, self.stage, self.shard_bytes)?;
         let shards = sharding::cut(&self.stage.tensors, self.shard_bytes);
         if !self.rehash && self.compare(&shards, build, store)?.is_current() {
             store.hand_over(shards::delivered(&self, build), Vec::new(), Vec::new())?;
             return Ok(Written { shards: shards.len(), ..Written::default() });
         }
-        let dir = fs::canonicalize(self.dir).unwrap_or_else(|_| self.dir.to_owned());
-        let _turn = workbench::take_turn(staging::parent_of(&dir), &|| build.check_interrupted())?;
+        let parent = staging::parent_of(self.dir);
+        fs::create_dir_all(parent).map_err(OutputError::io("create", parent))?;
+        let _turn = workbench::take_turn(parent, &|| build.check_interrupted())?;
+        // Another build may have been killed since this one began.
+        publish::recover(self.dir, build.events())?;
+        destination::check_free(self.dir, self.stage, self.shard_bytes)?;
         self.replace(staging, &shards, build, store)
     }
 
@@ -219,8 +172,9 @@ impl Output<'_> {
         store: &Store,
     ) -> Result<Written, OutputError> {
         let mut written = Written { shards: shards.len(), changed: true, ..Written::default() };
-        let Comparison { mut current, files, unchanged, .. } = self.compare(shards, build, store)?;
+        // Before anything is read of it: what is edited from here on is not taken for lamarck's.
         let owned = Owned::of(self.dir, &store.index().snapshot()?)?;
+        let Comparison { mut current, files, unchanged, .. } = self.compare(shards, build, store)?;
         if self.rehash {
             current.fill(None);
         }
@@ -229,10 +183,10 @@ impl Output<'_> {
             Some(staging) => staging,
             None => Staging::start(self.dir)?,
         };
-        let keep = |name: &str| staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)));
+        let mut kept = Vec::new();
         for ((name, bytes), same) in files.iter().zip(unchanged) {
             if same {
-                keep(name)?;
+                kept.push(name);
             } else {
                 staging.write(name, bytes).map_err(OutputError::io("write", &self.dir.join(name)))?;
             }
@@ -243,7 +197,7 @@ impl Output<'_> {
                 Some(identity) => {
                     // What came for it anyway is the same.
                     let _ = fs::remove_file(staging.path(&shard.file));
-                    keep(&shard.file)?;
+                    kept.push(&shard.file);
                     identity
                 }
                 None => {
@@ -256,11 +210,15 @@ impl Output<'_> {
                 }
             });
         }
+        // Last, since a link moves a stamp, by which the store knows what a file holds.
+        for name in kept {
+            staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)))?;
+        }
         shards::let_stamps_age(&identities);
-        let (dir, aside) = spanned(build.events(), "put output in place", "", || staging.publish(&owned))?;
-        written.aside = aside;
+        let publish = || staging.publish(&owned, build.events());
+        written.kept_aside = spanned(build.events(), "put output in place", "", publish)?;
         spanned(build.events(), "remember output", "", || {
-            shards::remember(&self, &dir, shards, &identities, build, store)
+            shards::remember(&self, self.dir, shards, &identities, build, store)
         })?;
         Ok(written)
     }

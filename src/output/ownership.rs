@@ -25,10 +25,10 @@ use crate::store::index::{FileRange, Snapshot};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owned(BTreeMap<String, Stamp>);
 
-/// What tells one state of a file from another, but for links being made to it.
+/// What tells one state of a file from another, but for links being made to it. Not the device, whose number may
+/// be another after a restart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Stamp {
-    device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
@@ -37,7 +37,6 @@ struct Stamp {
 impl Stamp {
     fn of(metadata: &Metadata) -> Self {
         Self {
-            device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
             modified: (metadata.mtime(), metadata.mtime_nsec()),
@@ -89,27 +88,12 @@ impl Owned {
         }
     }
 
-    /// Takes files for lamarck's without a look.
-    #[cfg(test)]
-    pub fn assume(dir: &Path, names: &[&str]) -> Self {
+    /// Takes all files of the given names for lamarck's, which wrote them just now.
+    pub fn assume<'a>(dir: &Path, names: impl IntoIterator<Item = &'a str>) -> Self {
         let mut owned = Self::default();
-        names.iter().for_each(|name| owned.note(dir, name));
+        names.into_iter().for_each(|name| owned.note(dir, name));
         owned
     }
-}
-
-/// A file that made room for one of lamarck's of the same name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Aside {
-    pub name: String,
-    pub kept_as: PathBuf,
-}
-
-/// Moves whatever stands at `path` to the first free name that says whose it is.
-pub(super) fn set_aside(path: &Path) -> io::Result<Aside> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let kept_as = rename_to_free(path, path)?;
-    Ok(Aside { name, kept_as })
 }
 
 /// Renames `from` to the first of `to.yours`, `to.yours2`, ... that is free.

@@ -5,8 +5,7 @@
 //! or the new one.
 //!
 //! Where it holds other things too, is a mount point or the working directory, or cannot trade places, it
-//! stays where it is, and files are renamed into it one by one. config.json goes first and comes back last, so
-//! that a mixture of two versions never loads as a model.
+//! stays where it is, and files are renamed into it one by one ([`MoveIn`]).
 //!
 //! Either way a journal is written before anything is touched. After a kill at any moment it tells the next
 //! build which files are of which version, and the change is finished.
@@ -23,17 +22,23 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
-use super::ownership::{Aside, Owned, regular, rename_if_free, rename_to_free, set_aside};
-use super::sharding::{INDEX, SINGLE};
+use super::move_in::{MoveIn, Progress, in_order};
+use super::ownership::{Owned, regular, rename_if_free, rename_to_free};
 use super::staging::{is_mount_point, parent_of};
-use super::workbench::{Workbench, clear_scratch, left_behind};
-use super::{CONFIG_FILE as CONFIG, LOCK_FILE};
+use super::workbench::{Workbench, clear_scratch, is_any_in, left_behind, take_turn};
+use super::{LOCK_FILE, OutputError, extras};
+use crate::build::{Event, Events};
+use crate::digest::Digest;
 use crate::disk;
 
 /// The folder on a workbench that is the new version, or the old one after the two traded places.
 pub(super) const MODEL: &str = "model";
 
+/// The folder on a workbench for what makes room in the target.
+const DISPLACED: &str = "displaced";
+
 const JOURNAL: &str = "journal.json";
+const HALF_JOURNAL: &str = "journal";
 
 /// A change that was begun.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,18 +46,34 @@ struct Journal {
     way: Way,
     /// The files of the old version that may go.
     old: Owned,
+    /// Those of the new one.
+    new: Owned,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Way {
-    /// The versions trade places; the new one is the folder of this inode.
-    Exchange { new: u64 },
+    /// The versions trade places; the new one is known by its lock file, and by the folder's inode.
+    Exchange { lock: String, inode: u64 },
     /// The new version's files are renamed into the old one, in this order.
     MoveIn { files: Vec<String> },
 }
 
-/// Puts the version on the bench in the target's place.
-pub(super) fn publish(target: &Path, bench: Workbench, owned: &Owned) -> io::Result<Vec<Aside>> {
+/// What the journal of a bench says.
+enum Found {
+    /// Nothing was touched yet.
+    Nothing,
+    Journal(Journal),
+    /// It cannot be read, so nothing can be said.
+    Unreadable,
+}
+
+/// Puts the version on the bench in the target's place; gives what was kept of somebody else's under new names.
+pub(super) fn publish(
+    target: &Path,
+    bench: Workbench,
+    owned: &Owned,
+    events: &dyn Events,
+) -> io::Result<Vec<PathBuf>> {
     let model = bench.path().join(MODEL);
     if let Err(error) = sync_folder(&model).and_then(|()| disk::step("exchange", target)) {
         // Whatever cannot be removed now is removed by the next build.
@@ -60,20 +81,26 @@ pub(super) fn publish(target: &Path, bench: Workbench, owned: &Owned) -> io::Res
         return Err(error);
     }
     let is_inside = bench.path().parent() == Some(target);
-    let mut aside = Vec::new();
+    let mut kept_aside = Vec::new();
     if !target.exists() && fs::rename(&model, target).is_ok() {
         sync_folder(parent_of(target))?;
     } else if !is_inside && may_trade(target, owned) && trade(&bench, &model, target, owned)? {
         sync_folder(parent_of(target))?;
-        remove_old(&model, target, owned)?;
+        // The new version is in its place: what is left of the old one is for the next build, if need be.
+        if remove_old(&model, target, owned, &mut kept_aside).is_err() {
+            events.event(Event::NotRemoved { path: bench.path() });
+        }
     } else {
         let files = in_order(&model)?;
-        let journal = Journal { way: Way::MoveIn { files }, old: owned.clone() };
+        let new = Owned::assume(&model, files.iter().map(String::as_str));
+        let journal = Journal { way: Way::MoveIn { files }, old: owned.clone(), new };
         write_journal(&bench, &journal)?;
-        move_in(&model, target, &journal, &mut aside)?;
+        move_in(&bench, target, &journal, &mut kept_aside)?;
     }
-    end(bench)?;
-    Ok(aside)
+    tell(events, &kept_aside);
+    // As above.
+    let _ = end(bench);
+    Ok(kept_aside)
 }
 
 /// Removes what was made on a bench for a version that nobody wants any more.
@@ -82,49 +109,102 @@ pub(super) fn give_up(bench: Workbench) -> io::Result<()> {
     end(bench)
 }
 
-/// Finishes or undoes what killed builds of `target` left, and clears what nobody needs beside it.
+/// Whether there may be anything to recover from.
+pub(super) fn is_anything_left(target: &Path) -> bool {
+    is_any_in(parent_of(target)) || is_any_in(target)
+}
+
+/// Finishes or undoes what killed builds of `target` left, and clears what nobody needs beside it. What cannot
+/// be removed is told of, and tried again by the next build.
 ///
 /// # Errors
-/// If something of it can neither be moved nor removed.
-pub fn recover(target: &Path) -> io::Result<()> {
-    let target = &fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
+/// If an update file by file can neither be finished nor undone: the directory is a mixture.
+pub(super) fn recover(target: &Path, events: &dyn Events) -> Result<(), OutputError> {
+    let failed = OutputError::io("finish what was begun in", target);
+    recover_all(target, events).map_err(failed)
+}
+
+fn recover_all(target: &Path, events: &dyn Events) -> io::Result<()> {
     let parent = parent_of(target);
-    let mut left = left_behind(target, None)?;
-    left.extend(left_behind(parent, target.file_name())?);
     clear_scratch(parent)?;
-    for bench in left {
-        let model = bench.path().join(MODEL);
-        match read_journal(&bench) {
-            Some(Journal { way: Way::Exchange { new }, old })
-                if inode(&model).is_some_and(|at| at != new) =>
-            {
-                remove_old(&model, target, &old)?;
+    let mut left = left_behind(target, None)?;
+    let n_inside = left.len();
+    left.extend(left_behind(parent, None)?);
+    for (i, bench) in left.into_iter().enumerate() {
+        let is_targets = i < n_inside || bench.is_for(target.file_name());
+        let path = bench.path().to_owned();
+        let mut kept_aside = Vec::new();
+        let ended = match read_journal(&bench) {
+            Found::Nothing => give_up(bench),
+            Found::Journal(journal) if is_targets => {
+                let done = resume(&bench, target, &journal, &mut kept_aside)?;
+                tell(events, &kept_aside);
+                done.and_then(|()| end(bench))
             }
-            Some(journal @ Journal { way: Way::MoveIn { .. }, .. }) if target.is_dir() => {
-                move_in(&model, target, &journal, &mut Vec::new())?;
-            }
-            _ => remove_files(&model)?,
+            // Another output's, which its next build will finish.
+            Found::Journal(_) => continue,
+            Found::Unreadable => Err(io::ErrorKind::InvalidData.into()),
+        };
+        if ended.is_err() {
+            events.event(Event::NotRemoved { path: &path });
         }
-        end(bench)?;
     }
     Ok(())
 }
 
+/// Goes on where a change was cut short. The outer error is a mixture that stays one; the inner, things that
+/// could not be cleared.
+fn resume(
+    bench: &Workbench,
+    target: &Path,
+    journal: &Journal,
+    kept_aside: &mut Vec<PathBuf>,
+) -> io::Result<io::Result<()>> {
+    let model = bench.path().join(MODEL);
+    match &journal.way {
+        Way::Exchange { lock, inode: new } => {
+            let is_new = lock_digest(&model).as_ref() == Some(lock) && inode(&model) == Some(*new);
+            Ok(if is_new {
+                remove_files(&model)
+            } else {
+                remove_old(&model, target, &journal.old, kept_aside)
+            })
+        }
+        Way::MoveIn { .. } if target.is_dir() => {
+            move_in(bench, target, journal, kept_aside)?;
+            Ok(Ok(()))
+        }
+        Way::MoveIn { .. } => Ok(remove_files(&model)),
+    }
+}
+
 /// Whether an update of a directory was begun and never finished, so that its files are of two versions.
-pub fn is_half_published(target: &Path) -> bool {
-    let Ok(target) = fs::canonicalize(target) else { return false };
+pub fn is_half_published(dir: &Path) -> bool {
+    let Ok(target) = fs::canonicalize(dir) else { return false };
+    let parent = parent_of(&target);
+    if !is_anything_left(&target) {
+        return false;
+    }
+    // A build that is doing it just now is waited for.
+    let Ok(_turn) = take_turn::<std::convert::Infallible>(parent, &|| Ok(()));
     let begun = |folder: &Path, name: Option<&OsStr>| {
-        left_behind(folder, name).is_ok_and(|left| {
-            left.iter()
-                .any(|bench| matches!(read_journal(bench), Some(Journal { way: Way::MoveIn { .. }, .. })))
-        })
+        let is_begun = |bench: &Workbench| {
+            matches!(read_journal(bench), Found::Journal(Journal { way: Way::MoveIn { .. }, .. }))
+        };
+        left_behind(folder, name).is_ok_and(|left| left.iter().any(is_begun))
     };
-    begun(&target, None) || begun(parent_of(&target), target.file_name())
+    begun(&target, None) || begun(parent, target.file_name())
+}
+
+fn tell(events: &dyn Events, kept_aside: &[PathBuf]) {
+    for path in kept_aside {
+        events.event(Event::KeptAside { path });
+    }
 }
 
 /// Whether a directory may be replaced as a whole: nobody else has anything in it or on it.
 fn may_trade(target: &Path, owned: &Owned) -> bool {
-    let is_here = inode(Path::new(".")).is_some() && inode(Path::new(".")) == inode(target);
+    let is_here = fs::canonicalize(".").is_ok_and(|here| here == target);
     let is_ours = |entry: io::Result<fs::DirEntry>| {
         entry.is_ok_and(|entry| entry.file_name().to_str().is_some_and(|name| owned.holds(target, name)))
     };
@@ -135,14 +215,15 @@ fn may_trade(target: &Path, owned: &Owned) -> bool {
 
 /// Has the two versions trade places, where the system can.
 fn trade(bench: &Workbench, model: &Path, target: &Path, owned: &Owned) -> io::Result<bool> {
-    let Some(new) = inode(model) else { return Ok(false) };
-    write_journal(bench, &Journal { way: Way::Exchange { new }, old: owned.clone() })?;
+    let (Some(inode), Some(lock)) = (inode(model), lock_digest(model)) else { return Ok(false) };
+    let way = Way::Exchange { lock, inode };
+    write_journal(bench, &Journal { way, old: owned.clone(), new: Owned::default() })?;
     Ok(renameat_with(CWD, model, CWD, target, RenameFlags::EXCHANGE).is_ok())
 }
 
 /// Removes an old version that has been replaced. What is not lamarck's, which came when it was too late to
-/// leave the folder where it is, moves to the new one.
-fn remove_old(old: &Path, target: &Path, owned: &Owned) -> io::Result<()> {
+/// leave the folder where it is, moves to the new one, but never under a name that loaders read.
+fn remove_old(old: &Path, target: &Path, owned: &Owned, kept_aside: &mut Vec<PathBuf>) -> io::Result<()> {
     disk::step("remove", old)?;
     // Somebody may put things there until the folder is gone, but not for ever.
     for _ in 0..100 {
@@ -153,11 +234,13 @@ fn remove_old(old: &Path, target: &Path, owned: &Owned) -> io::Result<()> {
                 continue;
             }
             let place = target.join(name);
-            match rename_if_free(&entry, &place) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    rename_to_free(&entry, &place)?;
-                }
-                result => result?,
+            let is_moved = !is_read_by_loaders(name)
+                && match rename_if_free(&entry, &place) {
+                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+                    result => result.map(|()| true)?,
+                };
+            if !is_moved {
+                kept_aside.push(rename_to_free(&entry, &place)?);
             }
         }
         match fs::remove_dir(old) {
@@ -168,80 +251,35 @@ fn remove_old(old: &Path, target: &Path, owned: &Owned) -> io::Result<()> {
     Err(io::ErrorKind::DirectoryNotEmpty.into())
 }
 
-/// Renames the new version's files into the target, those that are not there yet, and removes what only the
-/// old version had.
-fn move_in(model: &Path, target: &Path, journal: &Journal, aside: &mut Vec<Aside>) -> io::Result<()> {
-    let Journal { way: Way::MoveIn { files }, old } = journal else { return Ok(()) };
-    let is_new = |name: &str| files.iter().any(|file| file == name);
-    let is_weights = |name: &str| name.ends_with(".safetensors");
-    let is_there =
-        |name: &str| inode(&model.join(name)).is_some_and(|new| inode(&target.join(name)) == Some(new));
-    let changes_weights = files.iter().any(|name| is_weights(name) && !is_there(name))
-        || old.names().any(|name| is_weights(name) && !is_new(name));
-    if changes_weights && model.join(CONFIG).exists() {
-        if is_there(CONFIG) {
-            // One of two names of the file, which comes back.
-            fs::remove_file(target.join(CONFIG))?;
-        } else {
-            clear_place(target, CONFIG, old, aside)?;
+fn is_read_by_loaders(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.ends_with(".safetensors")
+        || name.ends_with(".json")
+        || extras::NAMES.iter().any(|names| names.contains(&&*name))
+}
+
+fn move_in(
+    bench: &Workbench,
+    target: &Path,
+    journal: &Journal,
+    kept_aside: &mut Vec<PathBuf>,
+) -> io::Result<()> {
+    let Journal { way: Way::MoveIn { files }, old, new } = journal else { return Ok(()) };
+    let (model, displaced) = (bench.path().join(MODEL), bench.path().join(DISPLACED));
+    if !displaced.is_dir() {
+        fs::create_dir(&displaced)?;
+    }
+    let mut change = MoveIn { model: &model, displaced: &displaced, target, files, old, new, kept_aside };
+    match change.progress() {
+        Progress::Under => change.finish()?,
+        // Somebody has put another folder in its place.
+        Progress::Elsewhere => remove_files(&model)?,
+        Progress::Torn => {
+            change.unload()?;
+            remove_files(&model)?;
         }
-        sync_folder(target)?;
     }
-    for name in files.iter().filter(|name| *name != CONFIG && *name != LOCK_FILE) {
-        place(model, target, name, old, aside)?;
-    }
-    for name in old.names().filter(|name| !is_new(name)) {
-        clear_own(target, name, old)?;
-    }
-    if is_new(INDEX) && !is_new(SINGLE) {
-        // Loaders would take a file of this name for the whole model.
-        clear_place(target, SINGLE, old, aside)?;
-    }
-    sync_folder(target)?;
-    place(model, target, CONFIG, old, aside)?;
-    sync_folder(target)?;
-    place(model, target, LOCK_FILE, old, aside)?;
-    sync_folder(target)
-}
-
-/// Renames a file of the new version to its place.
-fn place(model: &Path, target: &Path, name: &str, old: &Owned, aside: &mut Vec<Aside>) -> io::Result<()> {
-    let (from, to) = (model.join(name), target.join(name));
-    let Some(new) = inode(&from) else { return Ok(()) };
-    if inode(&to) == Some(new) {
-        // Kept as it is: the other name of the same file.
-        return fs::remove_file(&from);
-    }
-    disk::step("rename", &to)?;
-    if !old.holds(target, name) && fs::symlink_metadata(&to).is_ok() {
-        aside.push(set_aside(&to)?);
-    }
-    fs::rename(&from, &to)
-}
-
-/// Makes sure that there is nothing at a place, without losing anything.
-fn clear_place(target: &Path, name: &str, old: &Owned, aside: &mut Vec<Aside>) -> io::Result<()> {
-    clear_own(target, name, old)?;
-    if fs::symlink_metadata(target.join(name)).is_ok() {
-        aside.push(set_aside(&target.join(name))?);
-    }
-    Ok(())
-}
-
-fn clear_own(target: &Path, name: &str, old: &Owned) -> io::Result<()> {
-    if old.holds(target, name) { fs::remove_file(target.join(name)) } else { Ok(()) }
-}
-
-/// The new version's files: weights, everything else, config.json, the lock file.
-fn in_order(model: &Path) -> io::Result<Vec<String>> {
-    let mut files: Vec<String> = entries(model)?
-        .iter()
-        .filter_map(|path| path.file_name().map(|name| name.to_string_lossy().into_owned()))
-        .collect();
-    files.sort_by_key(|name| {
-        (name == LOCK_FILE, name == CONFIG, !name.ends_with(".safetensors"), name.clone())
-    });
-    Ok(files)
+    fs::remove_dir(displaced)
 }
 
 /// Removes the files of a folder that nobody but lamarck has written to, and the folder.
@@ -259,19 +297,21 @@ fn remove_files(folder: &Path) -> io::Result<()> {
 
 /// Ends a bench whose version is in its place, or gone.
 fn end(bench: Workbench) -> io::Result<()> {
-    let model = bench.path().join(MODEL);
-    if model.exists() {
-        fs::remove_dir(model)?;
+    for folder in [MODEL, DISPLACED] {
+        if bench.path().join(folder).exists() {
+            fs::remove_dir(bench.path().join(folder))?;
+        }
     }
-    let journal = bench.path().join(JOURNAL);
-    if journal.exists() {
-        fs::remove_file(journal)?;
+    for file in [HALF_JOURNAL, JOURNAL] {
+        if bench.path().join(file).exists() {
+            fs::remove_file(bench.path().join(file))?;
+        }
     }
     bench.end()
 }
 
 fn write_journal(bench: &Workbench, journal: &Journal) -> io::Result<()> {
-    let (half, whole) = (bench.path().join("journal"), bench.path().join(JOURNAL));
+    let (half, whole) = (bench.path().join(HALF_JOURNAL), bench.path().join(JOURNAL));
     disk::step("write", &half)?;
     let mut file = File::create(&half)?;
     file.write_all(&serde_json::to_vec(journal)?)?;
@@ -280,10 +320,18 @@ fn write_journal(bench: &Workbench, journal: &Journal) -> io::Result<()> {
     sync_folder(bench.path())
 }
 
-fn read_journal(bench: &Workbench) -> Option<Journal> {
-    // A kill may have left a half of one, which says that nothing was touched.
-    let _ = fs::remove_file(bench.path().join("journal"));
-    serde_json::from_slice(&fs::read(bench.path().join(JOURNAL)).ok()?).ok()
+fn read_journal(bench: &Workbench) -> Found {
+    match fs::read(bench.path().join(JOURNAL)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
+        Err(_) => Found::Unreadable,
+        Ok(bytes) => serde_json::from_slice(&bytes).map_or(Found::Unreadable, Found::Journal),
+    }
+}
+
+fn lock_digest(folder: &Path) -> Option<String> {
+    let path = folder.join(LOCK_FILE);
+    regular(&path)?;
+    Some(Digest::of(&fs::read(path).ok()?).to_string())
 }
 
 fn inode(path: &Path) -> Option<u64> {
@@ -295,7 +343,7 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Makes the names in a folder durable.
-fn sync_folder(folder: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     disk::step("sync", folder)?;
     File::open(folder)?.sync_all()
 }

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 use super::OutputError;
-use super::ownership::{Aside, Owned};
+use super::ownership::Owned;
 use super::publish::{self, MODEL};
 use super::workbench::Workbench;
+use crate::build::Events;
 use crate::disk;
 
 /// A directory in the making. Without [`Staging::publish`] it goes as if it had never been.
@@ -21,17 +22,14 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Begins a new version of `target`, which need not exist.
+    /// Begins a new version of `target`, a path without links, which need not exist.
     pub fn start(target: &Path) -> Result<Self, OutputError> {
-        // A link to a directory stays one; what it leads to is replaced.
-        let target = fs::canonicalize(target).unwrap_or_else(|_| target.to_owned());
-        let parent = parent_of(&target);
+        let parent = parent_of(target);
         fs::create_dir_all(parent).map_err(OutputError::io("create", parent))?;
-        let permissions =
-            fs::metadata(&target).map_or(Permissions::from_mode(0o777), |old| old.permissions());
+        let permissions = fs::metadata(target).map_or(Permissions::from_mode(0o777), |old| old.permissions());
         let make = |folder: &Path| {
             let bench = Workbench::start(folder, target.file_name().unwrap_or_default())?;
-            let staging = Self { target: target.clone(), bench: Some(bench) };
+            let staging = Self { target: target.to_owned(), bench: Some(bench) };
             let model = staging.path("");
             fs::create_dir(&model)?;
             // Those of a first version are up to the process's mask.
@@ -40,9 +38,9 @@ impl Staging {
             }
             Ok(staging)
         };
-        let staging = if is_mount_point(&target, parent) { make(&target) } else { make(parent) };
+        let staging = if is_mount_point(target, parent) { make(target) } else { make(parent) };
         let staging = match staging {
-            Err(error) if is_refused(&error) && target.is_dir() => make(&target),
+            Err(error) if is_refused(&error) && target.is_dir() => make(target),
             staging => staging,
         };
         staging.map_err(OutputError::io("create a folder in", parent))
@@ -74,13 +72,11 @@ impl Staging {
         File::open(&new)?.sync_all()
     }
 
-    /// Puts the new version in the old one's place, of which `owned` may go; says where it is, and which
-    /// files of somebody else's had to make room.
-    pub fn publish(mut self, owned: &Owned) -> Result<(PathBuf, Vec<Aside>), OutputError> {
+    /// Puts the new version in the old one's place, of which `owned` may go; gives the files of somebody else's
+    /// that had to make room, as they are called now.
+    pub fn publish(mut self, owned: &Owned, events: &dyn Events) -> Result<Vec<PathBuf>, OutputError> {
         let bench = self.bench.take().expect("it is published once");
-        let aside =
-            publish::publish(&self.target, bench, owned).map_err(OutputError::io("write", &self.target))?;
-        Ok((self.target.clone(), aside))
+        publish::publish(&self.target, bench, owned, events).map_err(OutputError::io("write", &self.target))
     }
 }
 
@@ -113,6 +109,7 @@ fn is_refused(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::Event;
     use crate::output::LOCK_FILE;
     use crate::output::publish::recover;
 
@@ -131,8 +128,14 @@ mod tests {
         staging
     }
 
-    fn publish(target: &Path, files: &[(&str, &str)], owned: &[&str]) -> Vec<Aside> {
-        version(target, files).publish(&Owned::assume(target, owned)).unwrap().1
+    fn nobody(_: Event<'_>) {}
+
+    fn publish(target: &Path, files: &[(&str, &str)], owned: &[&str]) -> Vec<PathBuf> {
+        put(version(target, files), target, owned)
+    }
+
+    fn put(staging: Staging, target: &Path, owned: &[&str]) -> Vec<PathBuf> {
+        staging.publish(&Owned::assume(target, owned.iter().copied()), &nobody).unwrap()
     }
 
     #[test]
@@ -142,7 +145,7 @@ mod tests {
         publish(&target, &[("a", "1"), (LOCK_FILE, "1")], &[]);
         let staging = version(&target, &[("b", "2"), (LOCK_FILE, "2")]);
         assert_eq!(fs::read_to_string(target.join(LOCK_FILE)).unwrap(), "1");
-        staging.publish(&Owned::assume(&target, &["a", LOCK_FILE])).unwrap();
+        put(staging, &target, &["a", LOCK_FILE]);
         assert_eq!(names(&target), ["b", LOCK_FILE]);
         assert_eq!(names(space.path()), ["out"]);
     }
@@ -162,7 +165,7 @@ mod tests {
         assert_eq!(fs::read_to_string(target.join("theirs/x")).unwrap(), "precious");
         assert_eq!(fs::read_to_string(target.join("config.json.yours")).unwrap(), "mine");
         assert_eq!(aside.len(), 1);
-        assert_eq!(fs::metadata(&target).unwrap().ino(), inode);
+        assert_eq!(fs::metadata(target).unwrap().ino(), inode);
         assert_eq!(names(space.path()), ["out"]);
     }
 
@@ -186,9 +189,9 @@ mod tests {
         let lock_is_free = |mut staging: Staging| drop(staging.bench.take());
         lock_is_free(dead);
         let alive = version(&target, &[("a", "2")]);
-        recover(&target).unwrap();
+        recover(&target, &nobody).unwrap();
         assert!(!left.exists());
-        alive.publish(&Owned::assume(&target, &["a"])).unwrap();
+        put(alive, &target, &["a"]);
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "2");
         assert_eq!(names(space.path()), ["out"]);
     }
@@ -201,7 +204,7 @@ mod tests {
         let inode = fs::metadata(target.join("a")).unwrap().ino();
         let staging = version(&target, &[("b", "2")]);
         staging.keep("a").unwrap();
-        staging.publish(&Owned::assume(&target, &["a"])).unwrap();
+        put(staging, &target, &["a"]);
         assert_eq!(fs::metadata(target.join("a")).unwrap().ino(), inode);
     }
 }

@@ -64,11 +64,13 @@ impl Workbench {
             let dir = dir.keep();
             // Whoever clears up may have come in between: then there is nothing here, and a new one is made.
             match File::create_new(dir.join(LOCK)) {
-                Ok(lock) => {
-                    if let Some(lock) = locked(&dir, lock)? {
+                // Where the file system has no locks, nobody can tell that a folder was left behind.
+                Ok(lock) => match lock.try_lock() {
+                    Ok(()) | Err(TryLockError::Error(_)) if is_lock_of(&dir, &lock) => {
                         return Ok(Self { dir, _lock: lock });
                     }
-                }
+                    _ => {}
+                },
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
                     let _ = fs::remove_dir(&dir);
@@ -82,11 +84,22 @@ impl Workbench {
         &self.dir
     }
 
+    /// Whether it was made for something of this name.
+    pub(super) fn is_for(&self, name: Option<&OsStr>) -> bool {
+        self.dir.file_name().and_then(stem) == name
+    }
+
     /// Removes the folder, which must hold nothing but its lock.
     pub(super) fn end(self) -> io::Result<()> {
-        disk::step("remove", &self.dir)?;
-        fs::remove_file(self.dir.join(LOCK))?;
-        fs::remove_dir(&self.dir)
+        let Self { dir, _lock: lock } = self;
+        disk::step("remove", &dir)?;
+        fs::remove_file(dir.join(LOCK))?;
+        // Some file systems keep a name for a file that is open.
+        drop(lock);
+        match fs::remove_dir(&dir) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Removes the folder with all that was built in it, which nobody but lamarck has written to.
@@ -98,21 +111,28 @@ impl Workbench {
     }
 }
 
-/// Removes folders to be thrown away whose processes are gone.
+/// Removes folders to be thrown away whose processes are gone. What cannot be removed is left to the next time.
 pub(super) fn clear_scratch(parent: &Path) -> io::Result<()> {
     for left in abandoned(parent, |name| whose(name, SCRATCH_PREFIX).is_some_and(OsStr::is_empty))? {
-        left.throw_away()?;
+        let _ = left.throw_away();
     }
     Ok(())
 }
 
+/// Whether there is anything in a folder that may have been left on the way to a new version, or is in use.
+pub(super) fn is_any_in(parent: &Path) -> bool {
+    let is_one = |name: &OsStr| whose(name, PREFIX).or_else(|| whose(name, SCRATCH_PREFIX)).is_some();
+    fs::read_dir(parent).is_ok_and(|entries| entries.flatten().any(|entry| is_one(&entry.file_name())))
+}
+
 /// The folders in `parent` that were left on the way to new versions; of `name`, or of anything.
 pub(super) fn left_behind(parent: &Path, name: Option<&OsStr>) -> io::Result<Vec<Workbench>> {
-    abandoned(parent, |entry| {
-        whose(entry, PREFIX)
-            .and_then(|stem| stem.as_bytes().strip_suffix(b"-"))
-            .is_some_and(|stem| name.is_none_or(|name| name.as_bytes() == stem))
-    })
+    abandoned(parent, |entry| stem(entry).is_some_and(|stem| name.is_none_or(|name| name == stem)))
+}
+
+/// Of what a folder's new version was to become one, if the name tells.
+fn stem(name: &OsStr) -> Option<&OsStr> {
+    Some(OsStr::from_bytes(whose(name, PREFIX)?.as_bytes().strip_suffix(b"-")?))
 }
 
 fn abandoned(parent: &Path, is_one: impl Fn(&OsStr) -> bool) -> io::Result<Vec<Workbench>> {
@@ -135,8 +155,9 @@ fn abandoned(parent: &Path, is_one: impl Fn(&OsStr) -> bool) -> io::Result<Vec<W
         if !is_file {
             // Its process was killed before it began, or is just about to begin, and will begin again.
             let _ = fs::remove_dir(&dir);
-        } else if let Ok(lock) = File::open(dir.join(LOCK))
-            && let Some(lock) = locked(&dir, lock)?
+        } else if let Ok(lock) = open(&dir.join(LOCK))
+            && lock.try_lock().is_ok()
+            && is_lock_of(&dir, &lock)
         {
             found.push(Workbench { dir, _lock: lock });
         }
@@ -144,13 +165,16 @@ fn abandoned(parent: &Path, is_one: impl Fn(&OsStr) -> bool) -> io::Result<Vec<W
     Ok(found)
 }
 
-/// The lock, if nobody holds it and it is still the folder's.
-fn locked(dir: &Path, lock: File) -> io::Result<Option<File>> {
-    if lock.try_lock().is_err() {
-        return Ok(None);
-    }
-    let inode = lock.metadata()?.ino();
-    Ok(fs::metadata(dir.join(LOCK)).is_ok_and(|metadata| metadata.ino() == inode).then_some(lock))
+/// Some file systems lock only what is open for writing.
+fn open(lock: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).open(lock).or_else(|_| File::open(lock))
+}
+
+/// Whether an open file is still the folder's lock.
+fn is_lock_of(dir: &Path, lock: &File) -> bool {
+    let inode = |metadata: fs::Metadata| metadata.ino();
+    let found = lock.metadata().map(inode).ok();
+    found.is_some() && fs::metadata(dir.join(LOCK)).map(inode).ok() == found
 }
 
 /// Waits until no other process puts an output into `parent`, and keeps others out until the file is dropped.
@@ -174,8 +198,7 @@ pub(super) fn take_turn<E>(parent: &Path, proceed: &dyn Fn() -> Result<(), E>) -
 
 /// Whether a folder has the name of one of these.
 pub(super) fn is_one(path: &Path) -> bool {
-    path.file_name()
-        .is_some_and(|name| whose(name, PREFIX).is_some_and(|stem| stem.as_bytes().ends_with(b"-")))
+    path.file_name().is_some_and(|name| stem(name).is_some())
 }
 
 /// What stands between the prefix and the random letters.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::{Planned, Workspace, WorkspaceError, now, recipe_id, stage_names};
@@ -12,6 +12,7 @@ use crate::digest::Digest;
 use crate::history::{self, OutputRecord, Record};
 use crate::output::card::{Card, license_of};
 use crate::output::delivery::Delivery;
+use crate::output::destination;
 use crate::output::locked::{Locked, differences};
 use crate::output::{self, Output, OutputError, Written, lock};
 use crate::recipe::Recipe;
@@ -85,13 +86,21 @@ impl Workspace {
         let Request { recipe, planned, out, locked, repeats, rehash, events, interrupted } = *request;
         let started = Instant::now();
         let Planned { plan, models, checkpoints } = planned;
-        let dirs: Vec<PathBuf> =
+        let shown: Vec<PathBuf> =
             plan.targets.iter().map(|target| self.output_dir(recipe, *target, out)).collect();
+        // From here on only these are used, so that what is checked is what is written.
+        let dirs: Vec<PathBuf> =
+            shown.iter().map(|dir| destination::resolve(dir)).collect::<Result<_, _>>()?;
+        destination::check_apart(&dirs)?;
+        let proceed = || match interrupted.load(Ordering::Relaxed) {
+            true => Err(BuildError::Interrupted),
+            false => Ok(()),
+        };
         for (target, dir) in plan.targets.iter().zip(&dirs) {
-            output::recover(dir).map_err(OutputError::io("finish what was begun in", dir))?;
-            output::check_free(dir, plan.stage(*target), self.shard_bytes)?;
-            output::check_not_read(dir, checkpoints.iter().map(AsRef::as_ref))?;
-            output::check_outside(dir, &self.cache)?;
+            destination::check_not_read(dir, checkpoints.iter().map(AsRef::as_ref))?;
+            destination::check_outside(dir, &self.cache)?;
+            output::recover(dir, events, &proceed)?;
+            destination::check_free(dir, plan.stage(*target), self.shard_bytes)?;
         }
         let locks: Vec<Locked> = if locked {
             dirs.iter().map(|dir| Locked::read(dir)).collect::<Result<_, _>>()?
@@ -146,8 +155,10 @@ impl Workspace {
                     })?;
                 }
                 let mut outputs = Vec::new();
-                for (number, dir) in dirs.iter().enumerate() {
-                    outputs.push(self.write(request, number, dir, &delivery, build, &store)?);
+                for (number, (dir, shown)) in dirs.iter().zip(&shown).enumerate() {
+                    let mut report = self.write(request, number, dir, &delivery, build, &store)?;
+                    shown.clone_into(&mut report.dir);
+                    outputs.push(report);
                 }
                 let mut report = Report {
                     number: None,

@@ -89,12 +89,6 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             ui.print(&format!("{}\n", finished(&report, output)))?;
         } else {
             let is_last = i + 1 == report.outputs.len();
-            for aside in &output.written.aside {
-                let (name, dir, kept_as) = (&aside.name, output.dir.display(), aside.kept_as.display());
-                ui.status(&format!(
-                    "note: {name} in {dir} was not as lamarck wrote it; yours is kept as {kept_as}"
-                ));
-            }
             ui.status(&summary(&report, output, is_last));
         }
     }
@@ -102,6 +96,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 }
 
 fn finished(report: &Report, output: &OutputReport) -> serde_json::Value {
+    let kept_aside: Vec<_> = output.written.kept_aside.iter().map(|path| path.to_string_lossy()).collect();
     let reasons: Vec<&str> = report.reasons.iter().map(|(text, _)| text.as_str()).collect();
     json!({
         "event": "finished",
@@ -115,7 +110,7 @@ fn finished(report: &Report, output: &OutputReport) -> serde_json::Value {
         "shards": output.written.shards,
         "shards_written": output.written.shards_written,
         "bytes_written": output.written.bytes_written,
-        "kept_aside": output.written.aside.iter().map(|aside| aside.kept_as.to_string_lossy()).collect::<Vec<_>>(),
+        "kept_aside": kept_aside,
         "build": report.number,
         "damaged_rows": report.damaged_rows,
         "reasons": reasons,

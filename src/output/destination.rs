@@ -1,0 +1,140 @@
+//! Where an output goes, and whether it may.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{CARD_FILE, CONFIG_FILE, LOCK_FILE, OutputError, RECIPE_FILE, extras, sharding, workbench};
+use crate::model::checkpoint::Checkpoint;
+use crate::plan::StagePlan;
+
+/// The real path of a directory, of which not all need be there yet: what is checked of it now must hold when it
+/// is made.
+///
+/// # Errors
+/// If it leads through a link to nothing, or back out of what is not there.
+pub fn resolve(dir: &Path) -> Result<PathBuf, OutputError> {
+    let unusable = |problem| OutputError::Unusable { path: dir.to_owned(), problem };
+    let (mut part, mut rest) = (dir, Vec::new());
+    loop {
+        let there = if part.as_os_str().is_empty() { Path::new(".") } else { part };
+        match fs::canonicalize(there) {
+            Ok(real) => return Ok(rest.iter().rev().fold(real, |path, name| path.join(name))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(OutputError::io("look at", there)(error)),
+        }
+        if fs::symlink_metadata(there).is_ok() {
+            return Err(unusable("it leads through a link to nothing"));
+        }
+        let (Some(name), Some(parent)) = (part.file_name(), part.parent()) else {
+            return Err(unusable("`..` follows a folder that is not there"));
+        };
+        rest.push(name);
+        part = parent;
+    }
+}
+
+/// Refuses to write two outputs into one directory.
+///
+/// # Errors
+/// [`OutputError::Unusable`].
+pub fn check_apart(dirs: &[PathBuf]) -> Result<(), OutputError> {
+    for (i, dir) in dirs.iter().enumerate() {
+        if dirs[..i].iter().any(|other| other == dir || is_same(other, dir)) {
+            let problem = "another stage of this build goes there, too";
+            return Err(OutputError::Unusable { path: dir.clone(), problem });
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a directory that cannot become an output: one that holds other things and no earlier output, or in
+/// which a folder, pipe, socket or device has the name of a file to be written.
+///
+/// # Errors
+/// [`OutputError::Occupied`], [`OutputError::InTheWay`], or if the directory cannot be read.
+pub fn check_free(dir: &Path, stage: &StagePlan, shard_bytes: u64) -> Result<(), OutputError> {
+    let occupied = || OutputError::Occupied { path: dir.to_owned() };
+    let shards = sharding::cut(&stage.tensors, shard_bytes);
+    let mut names: Vec<&str> = shards.iter().map(|shard| shard.file.as_str()).collect();
+    names.extend(extras::NAMES.iter().flat_map(|names| names.iter().copied()));
+    names.extend([sharding::INDEX, sharding::SINGLE, CONFIG_FILE, CARD_FILE, RECIPE_FILE, LOCK_FILE]);
+    for path in names.into_iter().map(|name| dir.join(name)) {
+        match fs::symlink_metadata(&path).map(|metadata| metadata.file_type()) {
+            Ok(kind) if !kind.is_file() && !kind.is_symlink() => {
+                return Err(OutputError::InTheWay { path });
+            }
+            _ => {}
+        }
+    }
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(occupied()),
+        Err(error) => Err(OutputError::io("read", dir)(error)),
+        Ok(mut entries) => {
+            let only_ours = entries.all(|entry| entry.is_ok_and(|entry| workbench::is_one(&entry.path())));
+            if only_ours || dir.join(LOCK_FILE).is_file() { Ok(()) } else { Err(occupied()) }
+        }
+    }
+}
+
+/// Refuses to write a directory that a build reads models from, however its path is spelled.
+///
+/// # Errors
+/// [`OutputError::IsSource`].
+pub fn check_not_read<'a>(
+    dir: &Path,
+    mut sources: impl Iterator<Item = &'a Checkpoint>,
+) -> Result<(), OutputError> {
+    let is_read = |source: &Checkpoint| {
+        // The files may be links that lead here from elsewhere.
+        let named =
+            extras::NAMES.iter().flat_map(|names| names.iter()).chain(&[CONFIG_FILE, sharding::INDEX]);
+        let mut files = (source.shards.iter().map(|shard| shard.path.clone()))
+            .chain(named.map(|name| source.dir.join(name)))
+            .filter_map(|file| fs::canonicalize(file).ok());
+        is_same(&source.dir, dir)
+            || files.any(|file| file.parent().is_some_and(|parent| is_same(parent, dir)))
+    };
+    match sources.find(|source| is_read(source)) {
+        Some(source) => Err(OutputError::IsSource { path: dir.to_owned(), model: source.dir.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Refuses to write into a cache.
+///
+/// # Errors
+/// [`OutputError::InCache`].
+pub fn check_outside(dir: &Path, cache: &Path) -> Result<(), OutputError> {
+    let Ok(cache) = fs::canonicalize(cache) else { return Ok(()) };
+    if dir.starts_with(&cache) {
+        return Err(OutputError::InCache { path: dir.to_owned(), cache });
+    }
+    Ok(())
+}
+
+/// Whether two paths lead to one folder.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+    identity(one).is_some_and(|one| identity(other) == Some(one))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_followed_as_far_as_there_is_anything() {
+        let space = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(space.path()).unwrap();
+        fs::create_dir(root.join("a")).unwrap();
+        std::os::unix::fs::symlink("a", root.join("link")).unwrap();
+        std::os::unix::fs::symlink("nowhere", root.join("dangling")).unwrap();
+        assert_eq!(resolve(&root.join("link/../link/new/out")).unwrap(), root.join("a/new/out"));
+        assert_eq!(resolve(&root.join("a/..")).unwrap(), root);
+        assert!(resolve(&root.join("nope/..")).unwrap_err().to_string().contains("`..`"));
+        assert!(resolve(&root.join("dangling/x")).unwrap_err().to_string().contains("link to nothing"));
+    }
+}
