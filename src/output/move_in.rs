@@ -92,6 +92,11 @@ impl MoveIn<'_> {
         sync_folder(self.target)?;
         self.place(CONFIG)?;
         sync_folder(self.target)?;
+        // In one step, since a folder without one is somebody else's.
+        if self.old.holds(self.target, LOCK_FILE) && inode(&self.model.join(LOCK_FILE)).is_some() {
+            disk::step("rename", self.target)?;
+            fs::rename(self.model.join(LOCK_FILE), self.target.join(LOCK_FILE))?;
+        }
         self.place(LOCK_FILE)?;
         sync_folder(self.target)
     }

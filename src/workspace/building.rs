@@ -97,10 +97,10 @@ impl Workspace {
             false => Ok(()),
         };
         for (target, dir) in plan.targets.iter().zip(&dirs) {
+            destination::check_free(dir, plan.stage(*target), self.shard_bytes)?;
             destination::check_not_read(dir, checkpoints.iter().map(AsRef::as_ref))?;
             destination::check_outside(dir, &self.cache)?;
             output::recover(dir, events, &proceed)?;
-            destination::check_free(dir, plan.stage(*target), self.shard_bytes)?;
         }
         let locks: Vec<Locked> = if locked {
             dirs.iter().map(|dir| Locked::read(dir)).collect::<Result<_, _>>()?

@@ -155,7 +155,7 @@ impl Space {
                 "hashed" => assert!(built.hashed.insert(pair("model")), "no source is hashed twice"),
                 "damaged" => built.damaged += 1,
                 "finished" => built.finished.push(event.clone()),
-                "reused" => {}
+                "reused" | "kept_aside" => {}
                 other => panic!("unknown event {other}"),
             }
         }
