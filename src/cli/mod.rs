@@ -17,14 +17,18 @@ use args::{Args, Command};
 use error::CliError;
 use ui::Ui;
 
-use crate::store::guard::is_guarded;
+use crate::store::guard::{Panic, note_panic};
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |info| {
-        if !is_guarded() {
-            report(info);
+    std::panic::set_hook(Box::new(move |info| match note_panic() {
+        Panic::Elsewhere => report(info),
+        Panic::Caught => {}
+        Panic::Fatal(index) => {
+            let index = index.display();
+            ui::tell(&format!("error: the cache's index {index} is damaged; it is put aside, build again"));
+            std::process::exit(error::DAMAGED.into());
         }
     }));
     let args = match Args::try_parse() {

@@ -118,7 +118,7 @@ pub fn error(error: &CliError) {
 }
 
 /// Prints a line to standard error; if that is closed, nobody is there to be told.
-fn tell(line: &str) {
+pub fn tell(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 

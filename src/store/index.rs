@@ -97,7 +97,7 @@ pub type PlaceRow = (Digest, Place);
 
 #[derive(Debug)]
 pub struct Index {
-    path: PathBuf,
+    path: Arc<Path>,
     /// There until it is closed.
     database: Option<Handle>,
     /// Rows found damaged since it was opened.
@@ -144,25 +144,29 @@ impl Index {
     }
 
     pub(super) fn open(path: &Path, memory: u64) -> Result<Self, StoreError> {
-        let database = guarded(|| Ok(builder(memory).create(path)?)).map_err(|error| failed(path, error))?;
+        let path: Arc<Path> = path.into();
+        let open = || Ok(builder(memory).create(&path)?);
+        let database = guarded(&path, open).map_err(|error| failed(&path, error))?;
         Ok(Self::new(path, Handle::Write(database)))
     }
 
     pub(super) fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
-        let open = || guarded(|| Ok(builder(u64::MAX).open_read_only(path)?));
+        let path: Arc<Path> = path.into();
+        let open = || guarded(&path, || Ok(builder(u64::MAX).open_read_only(&path)?));
         let database = match open() {
             // After a power cut somebody must open it for writing once, which mends it.
             Err(redb::Error::RepairAborted) => {
-                drop(Self::open(path, u64::MAX)?);
+                drop(Self::open(&path, u64::MAX)?);
                 open()
             }
             result => result,
         };
-        Ok(Self::new(path, Handle::Read(database.map_err(|error| failed(path, error))?)))
+        let database = database.map_err(|error| failed(&path, error))?;
+        Ok(Self::new(path, Handle::Read(database)))
     }
 
-    fn new(path: &Path, database: Handle) -> Self {
-        Self { path: path.to_owned(), database: Some(database), damaged: AtomicUsize::new(0) }
+    fn new(path: Arc<Path>, database: Handle) -> Self {
+        Self { path, database: Some(database), damaged: AtomicUsize::new(0) }
     }
 
     /// Closes the database, which may come upon damage as late as then.
@@ -172,7 +176,7 @@ impl Index {
 
     fn shut(&mut self) -> Result<(), StoreError> {
         let database = self.database.take();
-        guarded(|| {
+        guarded(&self.path, || {
             drop(database);
             Ok(())
         })
@@ -198,7 +202,7 @@ impl Index {
             Handle::Write(database) => Ok(database.begin_read()?),
             Handle::Read(database) => Ok(database.begin_read()?),
         };
-        let transaction = guarded(begin).map_err(|error| failed(&self.path, error))?;
+        let transaction = guarded(&self.path, begin).map_err(|error| failed(&self.path, error))?;
         Ok(Snapshot { index: self, transaction, opened: Default::default() })
     }
 
@@ -264,7 +268,7 @@ impl Index {
         let snapshot = self.snapshot()?;
         let count = |table: Table| {
             let count = || snapshot.table(table)?.map_or(Ok(0), |table| Ok(table.len()?));
-            guarded(count).map_err(|error| failed(&self.path, error))
+            guarded(&self.path, count).map_err(|error| failed(&self.path, error))
         };
         Ok(Usage {
             index_bytes: std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len()),
@@ -310,7 +314,7 @@ impl Index {
             body(&transaction)?;
             Ok(transaction.commit()?)
         };
-        guarded(run).map_err(|error| failed(&self.path, error))
+        guarded(&self.path, run).map_err(|error| failed(&self.path, error))
     }
 }
 
@@ -428,7 +432,7 @@ impl Snapshot<'_> {
                 }
             }
         };
-        guarded(get).map_err(|error| failed(&self.index.path, error))
+        guarded(&self.index.path, get).map_err(|error| failed(&self.index.path, error))
     }
 
     /// Calls `visit` with the key of every row and, if the row is sound, its payload, in the order of the
@@ -442,7 +446,7 @@ impl Snapshot<'_> {
             }
             Ok(())
         };
-        guarded(run).map_err(|error| failed(&self.index.path, error))
+        guarded(&self.index.path, run).map_err(|error| failed(&self.index.path, error))
     }
 
     /// A table, or `None` while nothing was ever written to it.
@@ -481,10 +485,13 @@ fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {
         redb::Error::Io(source) => StoreError::io("use the index", path)(source),
         redb::Error::Corrupted(problem) => StoreError::Damaged { path: path.to_owned(), problem },
         // Tables are always opened with the types that they were made with, locks are poisoned by panics
-        // alone, and redb has never had another format here than today's.
+        // alone, and redb has never had another format here than today's. What it could not read or write is
+        // told of when it happens; an earlier failure that nobody was told of was one of closing a transaction
+        // over a file that ends too early.
         error @ (redb::Error::TableTypeMismatch { .. }
         | redb::Error::TypeDefinitionChanged { .. }
         | redb::Error::UpgradeRequired(_)
+        | redb::Error::PreviousIo
         | redb::Error::LockPoisoned(_)) => {
             StoreError::Damaged { path: path.to_owned(), problem: error.to_string() }
         }

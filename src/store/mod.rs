@@ -159,12 +159,7 @@ impl Store {
     /// again as soon as the actions that made them have run. Another process may have been faster.
     pub fn set_index_aside(cache: &Path) -> Result<(), StoreError> {
         let path = cache.join(STORE_VERSION).join(INDEX);
-        match fs::rename(&path, path.with_extension("redb.damaged")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StoreError::io("move away", &path)(error))
-            }
-            _ => Ok(()),
-        }
+        guard::put_aside(&path).map_err(StoreError::io("move away", &path))
     }
 
     /// Closes the store, and says if its index turns out to be damaged at that.
