@@ -179,7 +179,7 @@ impl Output<'_> {
             current.fill(None);
         }
         shards::rescue(&self, shards, &current, build, store)?;
-        let staging = match staging {
+        let mut staging = match staging {
             Some(staging) => staging,
             None => Staging::start(self.dir)?,
         };

@@ -8,10 +8,9 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::ownership::{Owned, rename_if_free, rename_to_free};
+use super::ownership::{Owned, inode, rename_if_free, rename_to_free};
 use super::publish::sync_folder;
 use super::sharding::{INDEX, SINGLE};
 use super::{CARD_FILE, CONFIG_FILE as CONFIG, LOCK_FILE, RECIPE_FILE};
@@ -26,6 +25,8 @@ pub(super) struct MoveIn<'a> {
     pub target: &'a Path,
     /// The new version's files in the order in which they are moved.
     pub files: &'a [String],
+    /// Those of them that are the old version's.
+    pub kept: &'a [String],
     pub old: &'a Owned,
     pub new: &'a Owned,
     /// What was kept under another name.
@@ -125,7 +126,9 @@ impl MoveIn<'_> {
         if inode(&from).is_none() {
             return Ok(());
         }
-        if self.is_there(name) {
+        // What was to stay and has been replaced meanwhile is not lamarck's business any more.
+        let is_replaced = self.kept.iter().any(|kept| kept == name) && inode(&to).is_some();
+        if self.is_there(name) || is_replaced {
             return fs::remove_file(from);
         }
         // Somebody may put something there again, but not for ever.
@@ -166,8 +169,4 @@ impl MoveIn<'_> {
         }
         Ok(())
     }
-}
-
-fn inode(path: &Path) -> Option<u64> {
-    fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }

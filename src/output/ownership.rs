@@ -129,6 +129,11 @@ pub(super) fn regular(path: &Path) -> Option<Metadata> {
     fs::symlink_metadata(path).ok().filter(Metadata::is_file)
 }
 
+/// The inode of whatever stands at a path, links not followed: two names of one file have the same.
+pub(super) fn inode(path: &Path) -> Option<u64> {
+    fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
+}
+
 /// The digest by which a lock file lists a file, a shard aside. Of the card it covers the generated parts.
 pub(super) fn digest_of(name: &str, bytes: &[u8]) -> Digest {
     match std::str::from_utf8(bytes) {

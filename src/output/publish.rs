@@ -16,14 +16,13 @@
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use super::move_in::{MoveIn, Progress, in_order};
-use super::ownership::{Owned, regular, rename_if_free, rename_to_free};
+use super::ownership::{Owned, inode, regular, rename_if_free, rename_to_free};
 use super::staging::{is_mount_point, parent_of};
 use super::workbench::{Workbench, clear_scratch, is_any_in, left_behind, take_turn};
 use super::{LOCK_FILE, OutputError, extras};
@@ -55,7 +54,8 @@ enum Way {
     /// The versions trade places; the new one is known by its lock file, and by the folder's inode.
     Exchange { lock: String, inode: u64 },
     /// The new version's files are renamed into the old one, in this order.
-    MoveIn { files: Vec<String> },
+    /// Those of `kept` were the old version's, too.
+    MoveIn { files: Vec<String>, kept: Vec<String> },
 }
 
 /// What the journal of a bench says.
@@ -71,6 +71,7 @@ enum Found {
 pub(super) fn publish(
     target: &Path,
     bench: Workbench,
+    kept: &[String],
     owned: &Owned,
     events: &dyn Events,
 ) -> io::Result<Vec<PathBuf>> {
@@ -93,7 +94,7 @@ pub(super) fn publish(
     } else {
         let files = in_order(&model)?;
         let new = Owned::assume(&model, files.iter().map(String::as_str));
-        let journal = Journal { way: Way::MoveIn { files }, old: owned.clone(), new };
+        let journal = Journal { way: Way::MoveIn { files, kept: kept.to_vec() }, old: owned.clone(), new };
         write_journal(&bench, &journal)?;
         move_in(&bench, target, &journal, &mut kept_aside)?;
     }
@@ -264,12 +265,13 @@ fn move_in(
     journal: &Journal,
     kept_aside: &mut Vec<PathBuf>,
 ) -> io::Result<()> {
-    let Journal { way: Way::MoveIn { files }, old, new } = journal else { return Ok(()) };
+    let Journal { way: Way::MoveIn { files, kept }, old, new } = journal else { return Ok(()) };
     let (model, displaced) = (bench.path().join(MODEL), bench.path().join(DISPLACED));
     if !displaced.is_dir() {
         fs::create_dir(&displaced)?;
     }
-    let mut change = MoveIn { model: &model, displaced: &displaced, target, files, old, new, kept_aside };
+    let mut change =
+        MoveIn { model: &model, displaced: &displaced, target, files, kept, old, new, kept_aside };
     match change.progress() {
         Progress::Under => change.finish()?,
         // Somebody has put another folder in its place.
@@ -332,10 +334,6 @@ fn lock_digest(folder: &Path) -> Option<String> {
     let path = folder.join(LOCK_FILE);
     regular(&path)?;
     Some(Digest::of(&fs::read(path).ok()?).to_string())
-}
-
-fn inode(path: &Path) -> Option<u64> {
-    fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {

@@ -19,6 +19,8 @@ pub(super) struct Staging {
     target: PathBuf,
     /// Gone once it is published.
     bench: Option<Workbench>,
+    /// Files of the old version that are taken over.
+    kept: Vec<String>,
 }
 
 impl Staging {
@@ -29,7 +31,7 @@ impl Staging {
         let permissions = fs::metadata(target).map_or(Permissions::from_mode(0o777), |old| old.permissions());
         let make = |folder: &Path| {
             let bench = Workbench::start(folder, target.file_name().unwrap_or_default())?;
-            let staging = Self { target: target.to_owned(), bench: Some(bench) };
+            let staging = Self { target: target.to_owned(), bench: Some(bench), kept: Vec::new() };
             let model = staging.path("");
             fs::create_dir(&model)?;
             // Those of a first version are up to the process's mask.
@@ -62,7 +64,8 @@ impl Staging {
     }
 
     /// Takes a file of the old version over as it is.
-    pub fn keep(&self, name: &str) -> io::Result<()> {
+    pub fn keep(&mut self, name: &str) -> io::Result<()> {
+        self.kept.push(name.to_owned());
         let (old, new) = (self.target.join(name), self.path(name));
         disk::step("link", &new)?;
         if fs::hard_link(&old, &new).is_ok() {
@@ -76,7 +79,8 @@ impl Staging {
     /// that had to make room, as they are called now.
     pub fn publish(mut self, owned: &Owned, events: &dyn Events) -> Result<Vec<PathBuf>, OutputError> {
         let bench = self.bench.take().expect("it is published once");
-        publish::publish(&self.target, bench, owned, events).map_err(OutputError::io("write", &self.target))
+        publish::publish(&self.target, bench, &self.kept, owned, events)
+            .map_err(OutputError::io("write", &self.target))
     }
 }
 
@@ -197,12 +201,26 @@ mod tests {
     }
 
     #[test]
+    fn a_kept_file_that_somebody_replaces_is_theirs() {
+        let space = tempfile::tempdir().unwrap();
+        let target = space.path().join("out");
+        publish(&target, &[("a", "1"), (LOCK_FILE, "1")], &[]);
+        let mut staging = version(&target, &[(LOCK_FILE, "2")]);
+        staging.keep("a").unwrap();
+        fs::remove_file(target.join("a")).unwrap();
+        fs::write(target.join("a"), "mine").unwrap();
+        assert!(put(staging, &target, &[LOCK_FILE]).is_empty());
+        assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "mine");
+        assert_eq!(names(&target), ["a", LOCK_FILE]);
+    }
+
+    #[test]
     fn a_kept_file_is_the_same_file() {
         let space = tempfile::tempdir().unwrap();
         let target = space.path().join("out");
         publish(&target, &[("a", "1")], &[]);
         let inode = fs::metadata(target.join("a")).unwrap().ino();
-        let staging = version(&target, &[("b", "2")]);
+        let mut staging = version(&target, &[("b", "2")]);
         staging.keep("a").unwrap();
         put(staging, &target, &["a"]);
         assert_eq!(fs::metadata(target.join("a")).unwrap().ino(), inode);

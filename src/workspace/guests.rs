@@ -128,19 +128,20 @@ fn nothing_of_somebody_elses_is_lost_at_any_step() {
                 let came = disarm().len() > at;
                 let what = format!("step {at}, dies: {dies}, alone: {is_alone}, {result:?}");
                 let now = found(&root);
-                let lost: Vec<_> = before
-                    .iter()
-                    .filter(|thing| !now.contains(*thing))
-                    // A guest may have replaced what another left.
-                    .filter(|thing| !came || !MEANWHILE.contains(&thing.trim_start_matches("before:")))
-                    .collect();
-                assert!(lost.is_empty(), "{what}: {lost:?} are gone");
+                // A guest may have replaced what another left.
+                let is_replaced =
+                    |thing: &str| came && MEANWHILE.contains(&thing.trim_start_matches("before:"));
+                let lost = |before: &BTreeSet<String>, now: &BTreeSet<String>| -> Vec<String> {
+                    before.difference(now).filter(|thing| !is_replaced(thing)).cloned().collect()
+                };
+                let gone = lost(&before, &now);
+                assert!(gone.is_empty(), "{what}: {gone:?} are gone");
                 let after = now;
                 build(&root, &models, "0.6").unwrap_or_else(|error| panic!("{what}: then {error}"));
                 build(&root, &models, "0.2").unwrap_or_else(|error| panic!("{what}: then {error}"));
                 let now = found(&root);
-                let lost: Vec<_> = after.iter().filter(|thing| !now.contains(*thing)).collect();
-                assert!(lost.is_empty(), "{what}: the next builds lost {lost:?}");
+                let gone = lost(&after, &now);
+                assert!(gone.is_empty(), "{what}: the next builds lost {gone:?}");
                 if came {
                     let n_late = now.iter().filter(|thing| thing.starts_with("meanwhile:")).count();
                     assert_eq!(n_late, MEANWHILE.len(), "{what}: {now:?}");

@@ -160,7 +160,7 @@ fn cut_short(moved: &[&str]) -> Space {
     let new: Map<String, Value> =
         files.iter().map(|name| ((*name).to_owned(), stamp(&model.join(name)))).collect();
     let journal = json!({
-        "way": { "MoveIn": { "files": files } }, "old": { "model.safetensors": old }, "new": new,
+        "way": { "MoveIn": { "files": files, "kept": [] } }, "old": { "model.safetensors": old }, "new": new,
     });
     space.write(&format!("{BENCH}/journal.json"), journal.to_string());
     for name in moved {
