@@ -131,11 +131,7 @@ impl<'b, 'a> Cone<'b, 'a> {
     fn read_blob(&self, digest: &Digest, n_bytes: usize) -> Result<Lookup<Bytes>, BuildError> {
         let store = self.build.context.store;
         if !self.parallel {
-            return Ok(match store.read(digest, n_bytes as u64)? {
-                Lookup::Found(bytes) => Lookup::Found(Bytes::Memory(Arc::new(bytes))),
-                Lookup::Missing => Lookup::Missing,
-                Lookup::Damaged => Lookup::Damaged,
-            });
+            return Ok(store.read(digest, n_bytes as u64)?.map(|bytes| Bytes::Memory(Arc::new(bytes))));
         }
         let file = match store.open_blob(digest, n_bytes as u64)? {
             Lookup::Found(file) => file,

@@ -1,5 +1,6 @@
 //! Why actions are not up to date: typed, for others to render.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use crate::digest::{ActionKey, Digest};
@@ -63,24 +64,32 @@ impl Difference {
 
 /// The build to compare with, and what was edited in the recipe since.
 pub struct Last<'a> {
-    pub record: &'a Record,
-    edits: Vec<FieldChange>,
+    record: &'a Record,
+    recipe: &'a Recipe,
+    /// Found when something turns out to have changed.
+    edits: OnceCell<Vec<FieldChange>>,
 }
 
 impl<'a> Last<'a> {
-    pub fn new(record: &'a Record, recipe: &Recipe) -> Self {
-        let Record { recipe: name, sets, seed, .. } = record;
-        let options = LoadOptions { name: name.clone(), sets: sets.clone(), seed: *seed };
-        // A recipe that this version no longer reads leaves only keys to compare.
-        let old = load(&record.recipe_text, &options).recipe;
-        Self { record, edits: old.map_or_else(Vec::new, |old| changes(&old, recipe)) }
+    pub fn new(record: &'a Record, recipe: &'a Recipe) -> Self {
+        Self { record, recipe, edits: OnceCell::new() }
+    }
+
+    fn edits(&self) -> &[FieldChange] {
+        self.edits.get_or_init(|| {
+            let Record { recipe: name, recipe_text, sets, seed, .. } = self.record;
+            let options = LoadOptions { name: name.clone(), sets: sets.clone(), seed: *seed };
+            // A recipe that this version no longer reads leaves only keys to compare.
+            let old = load(recipe_text, &options).recipe;
+            old.map_or_else(Vec::new, |old| changes(&old, self.recipe))
+        })
     }
 
     /// The edits that show in an action's key, as differences of the recipe's own fields, and behind them what
     /// only follows from them.
     fn in_recipes_words(&self, stage: &str, found: Vec<Difference>) -> Vec<Difference> {
         let of_stage = |edit: &&FieldChange| edit.stage.as_deref().is_none_or(|of| of == stage);
-        let edits: Vec<&FieldChange> = self.edits.iter().filter(of_stage).collect();
+        let edits: Vec<&FieldChange> = self.edits().iter().filter(of_stage).collect();
         let is_plain = |difference: &Difference| !difference.is_input();
         // What is set shows under its own name; a list, a method or a type shows in anything.
         let shows_in = |edit: &FieldChange| {

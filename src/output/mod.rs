@@ -148,11 +148,10 @@ impl Output<'_> {
         store: &Store,
     ) -> Result<Written, OutputError> {
         let staging = delivery.staging(number);
-        destination::check_free(self.dir, self.stage, self.shard_bytes)?;
         let shards = sharding::cut(&self.stage.tensors, self.shard_bytes);
-        if !self.rehash && self.compare(&shards, build, store)?.is_current() {
-            store.hand_over(shards::delivered(&self, build), Vec::new(), Vec::new())?;
-            return Ok(Written { shards: shards.len(), ..Written::default() });
+        // Where nothing came for it there is most often nothing to do, and nobody is waited for.
+        if staging.is_none() && !self.rehash && self.compare(&shards, build, store)?.is_current() {
+            return self.leave(&shards, build, store);
         }
         let parent = staging::parent_of(self.dir);
         fs::create_dir_all(parent).map_err(OutputError::io("create", parent))?;
@@ -163,7 +162,18 @@ impl Output<'_> {
         self.replace(staging, &shards, build, store)
     }
 
-    /// Writes a new version and puts it in the old one's place.
+    /// Leaves the directory as it is.
+    fn leave(
+        &self,
+        shards: &[sharding::ShardPlan],
+        build: &Build<'_>,
+        store: &Store,
+    ) -> Result<Written, OutputError> {
+        store.hand_over(shards::delivered(self, build), Vec::new(), Vec::new())?;
+        Ok(Written { shards: shards.len(), ..Written::default() })
+    }
+
+    /// Writes a new version and puts it in the old one's place, unless that is as it should be.
     fn replace(
         self,
         staging: Option<Staging>,
@@ -174,7 +184,11 @@ impl Output<'_> {
         let mut written = Written { shards: shards.len(), changed: true, ..Written::default() };
         // Before anything is read of it: what is edited from here on is not taken for lamarck's.
         let owned = Owned::of(self.dir, &store.index().snapshot()?)?;
-        let Comparison { mut current, files, unchanged, .. } = self.compare(shards, build, store)?;
+        let comparison = self.compare(shards, build, store)?;
+        if !self.rehash && comparison.is_current() {
+            return self.leave(shards, build, store);
+        }
+        let Comparison { mut current, files, unchanged, .. } = comparison;
         if self.rehash {
             current.fill(None);
         }

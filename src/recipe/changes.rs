@@ -57,6 +57,7 @@ pub fn changes(old: &Recipe, new: &Recipe) -> Vec<FieldChange> {
     found
 }
 
+/// Begins the field that lists models which are fields of their own, for their order.
 const ORDER: &str = "order of models";
 
 /// A field with its value as text.
@@ -65,8 +66,6 @@ struct Field {
     model: Option<String>,
     what: String,
     value: String,
-    /// Whether it lists models that are fields of their own, for their order.
-    is_order: bool,
     span: Option<Span>,
 }
 
@@ -93,7 +92,8 @@ fn compare(old: &[Field], new: &[Field], stage: &str, found: &mut Vec<FieldChang
         let before = old.iter().find(|other| other.what == field.what);
         match before {
             Some(before) if before.value == field.value => {}
-            Some(before) if field.is_order && sorted(&before.value) != sorted(&field.value) => {}
+            Some(before)
+                if field.what.starts_with(ORDER) && sorted(&before.value) != sorted(&field.value) => {}
             // What is set for a model that is new goes without saying.
             None if field.param.is_some() && !is_listed(old, &field.model) => {}
             None if field.value.is_empty() => {
@@ -152,8 +152,7 @@ struct Fields<'a> {
 
 impl Fields<'_> {
     fn plain(&mut self, what: &str, value: String, span: Option<Span>) {
-        let is_order = what.starts_with(ORDER);
-        self.list.push(Field { param: None, model: None, what: what.to_owned(), value, is_order, span });
+        self.list.push(Field { param: None, model: None, what: what.to_owned(), value, span });
     }
 
     fn base(&mut self, what: &str, base: Option<&Located<Reference>>) {
@@ -183,7 +182,6 @@ impl Fields<'_> {
                 model: Some(name.clone()),
                 what: format!("model {label}{place}"),
                 value: String::new(),
-                is_order: false,
                 span: Some(input.model.span),
             });
             if let Some(range) = &input.layer_range {
@@ -206,7 +204,6 @@ impl Fields<'_> {
                 model: model.map(|(name, _)| name.to_owned()),
                 what: format!("{param}{of}{place}"),
                 value: written(&setting.value),
-                is_order: false,
                 span: Some(setting.span),
             });
         }

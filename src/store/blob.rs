@@ -20,6 +20,16 @@ pub enum Lookup<T> {
     Damaged,
 }
 
+impl<T> Lookup<T> {
+    pub fn map<U>(self, found: impl FnOnce(T) -> U) -> Lookup<U> {
+        match self {
+            Self::Found(value) => Lookup::Found(found(value)),
+            Self::Missing => Lookup::Missing,
+            Self::Damaged => Lookup::Damaged,
+        }
+    }
+}
+
 /// A result on its way into the store.
 #[derive(Debug)]
 pub enum Content {

@@ -37,10 +37,10 @@ use crate::identity::Identity;
 /// The version of everything below the cache directory; other versions' folders are left alone.
 pub const STORE_VERSION: &str = "v1";
 
-/// The index's file.
 /// Marks a folder as a cache for backup programs.
 const TAG_FILE: &str = "CACHEDIR.TAG";
 
+/// The index's file.
 const INDEX: &str = "index.redb";
 
 /// Why the store cannot go on.

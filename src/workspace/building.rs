@@ -86,11 +86,10 @@ impl Workspace {
         let Request { recipe, planned, out, locked, repeats, rehash, events, interrupted } = *request;
         let started = Instant::now();
         let Planned { plan, models, checkpoints } = planned;
-        let shown: Vec<PathBuf> =
-            plan.targets.iter().map(|target| self.output_dir(recipe, *target, out)).collect();
         // From here on only these are used, so that what is checked is what is written.
-        let dirs: Vec<PathBuf> =
-            shown.iter().map(|dir| destination::resolve(dir)).collect::<Result<_, _>>()?;
+        let dirs: Vec<PathBuf> = (plan.targets.iter())
+            .map(|target| destination::resolve(&self.output_dir(recipe, *target, out)))
+            .collect::<Result<_, _>>()?;
         destination::check_apart(&dirs)?;
         let proceed = || match interrupted.load(Ordering::Relaxed) {
             true => Err(BuildError::Interrupted),
@@ -155,10 +154,8 @@ impl Workspace {
                     })?;
                 }
                 let mut outputs = Vec::new();
-                for (number, (dir, shown)) in dirs.iter().zip(&shown).enumerate() {
-                    let mut report = self.write(request, number, dir, &delivery, build, &store)?;
-                    shown.clone_into(&mut report.dir);
-                    outputs.push(report);
+                for (number, dir) in dirs.iter().enumerate() {
+                    outputs.push(self.write(request, number, dir, &delivery, build, &store)?);
                 }
                 let mut report = Report {
                     number: None,
@@ -235,7 +232,8 @@ impl Workspace {
         let of = |outcome| stage.nodes.values().filter(|node| build.outcome(**node) == outcome).count();
         Ok(OutputReport {
             stage: recipe.stage(target).name.clone(),
-            dir: dir.to_owned(),
+            // As the user wrote it.
+            dir: self.output_dir(recipe, target, request.out),
             tensors: stage.nodes.len(),
             reused: of(Outcome::Reused),
             cut_off: of(Outcome::CutOff),

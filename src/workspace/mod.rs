@@ -8,8 +8,9 @@ mod building;
 mod faults;
 #[cfg(test)]
 mod guests;
+mod kept;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,9 +22,9 @@ use rayon::prelude::*;
 
 use crate::build::BuildError;
 use crate::build::reasons::{Last, Reason, reason};
-use crate::build::status::{Verdict, mark_removed, source_range, verdicts};
+use crate::build::status::{Verdict, mark_removed, verdicts};
 use crate::digest::Digest;
-use crate::history::{self, Record};
+use crate::history;
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::experts;
@@ -31,13 +32,14 @@ use crate::model::layout::Layout;
 use crate::model::locate::{Places, commit_of, is_hub_id};
 use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::output::OutputError;
-use crate::plan::{self, Inventory, Model, Node, NodeId, Plan, models_needed};
+use crate::plan::{self, Inventory, Model, NodeId, Plan, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{LoadOptions, Loaded, Recipe, Stage, StageId, load};
-use crate::store::index::Snapshot;
 use crate::store::lock::Wait;
 use crate::store::{Store, StoreError};
+
+use kept::Kept;
 
 pub use building::{OutputReport, Report, Request};
 
@@ -207,26 +209,8 @@ impl Workspace {
             reasons.insert(node, reason);
         }
         if let (Some(store), Some(snapshot)) = (&store, &snapshot) {
-            let sources: HashSet<Digest> = sources_known(plan, &verdicts);
-            let outputs: HashMap<NodeId, (PathBuf, &str)> = self.last_outputs(recipe, plan, last.as_ref());
-            let opened: HashMap<&Path, Checkpoint> = outputs
-                .values()
-                .filter_map(|(dir, _)| Some((dir.as_path(), Checkpoint::open(dir).ok()?)))
-                .collect();
-            let removed = mark_removed(plan, &mut verdicts, |node, digest| {
-                let n_bytes = plan.graph[node].spec().n_bytes() as u64;
-                if sources.contains(digest) || store.holds(digest, n_bytes) || is_in_place(snapshot, digest)?
-                {
-                    return Ok::<_, StoreError>(true);
-                }
-                let Some((dir, tensor)) = outputs.get(&node) else { return Ok(false) };
-                let Some(output) = opened.get(dir.as_path()).filter(|output| output.spec(tensor).is_some())
-                else {
-                    return Ok(false);
-                };
-                let content = snapshot.remembered(&source_range(output, tensor))?;
-                Ok(content.is_some_and(|content| content.digest == *digest))
-            })?;
+            let kept = Kept::new(self, (recipe, plan), (store, snapshot), &verdicts, last.as_ref());
+            let removed = mark_removed(plan, &mut verdicts, |node, digest| kept.holds(node, digest))?;
             reasons.extend(
                 removed
                     .into_iter()
@@ -238,25 +222,6 @@ impl Workspace {
         Ok(Status { verdicts, reasons, compared })
     }
 
-    /// Of every node that a target's output holds: the folder that the last build wrote, and the tensor.
-    fn last_outputs<'p>(
-        &self,
-        recipe: &Recipe,
-        plan: &'p Plan,
-        last: Option<&Record>,
-    ) -> HashMap<NodeId, (PathBuf, &'p str)> {
-        let mut outputs = HashMap::new();
-        for target in &plan.targets {
-            let name = &recipe.stage(*target).name;
-            let written = last.and_then(|last| last.outputs.iter().find(|output| output.stage == *name));
-            let dir = written
-                .map_or_else(|| self.output_dir(recipe, *target, None), |output| PathBuf::from(&output.dir));
-            let nodes = plan.stage(*target).nodes.iter();
-            outputs.extend(nodes.map(|(tensor, node)| (*node, (dir.clone(), tensor.as_str()))));
-        }
-        outputs
-    }
-
     /// Where a target is written.
     pub fn output_dir(&self, recipe: &Recipe, target: StageId, out: Option<&Path>) -> PathBuf {
         out.map_or_else(|| self.merges.join(&recipe.stage(target).name), Path::to_owned)
@@ -266,23 +231,6 @@ impl Workspace {
     pub fn wait<'a>(&self, tell: &'a dyn Fn(), interrupted: &'a AtomicBool) -> Wait<'a> {
         if self.patient { Wait::Telling(tell, interrupted) } else { Wait::Refuse }
     }
-}
-
-/// The digests of all sources that were read before.
-fn sources_known(plan: &Plan, verdicts: &HashMap<NodeId, Verdict>) -> HashSet<Digest> {
-    let digest = |node: NodeId| match (&plan.graph[node], verdicts[&node]) {
-        (Node::Source(_), Verdict::Reuse { digest, .. }) => Some(digest),
-        _ => None,
-    };
-    plan.graph.node_indices().filter_map(digest).collect()
-}
-
-/// Whether a finished output still holds a digest's bytes.
-fn is_in_place(snapshot: &Snapshot<'_>, digest: &Digest) -> Result<bool, StoreError> {
-    let place = snapshot.place(digest)?;
-    Ok(place.is_some_and(|place| {
-        fs::metadata(&place.path).is_ok_and(|metadata| place.range.identity.fits(&metadata))
-    }))
 }
 
 fn how_to_get(path: &str) -> String {

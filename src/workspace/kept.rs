@@ -1,0 +1,91 @@
+//! Whether the bytes of a result that is known are kept anywhere: as a blob, in a source or in a finished output.
+
+use std::cell::OnceCell;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::PathBuf;
+
+use super::Workspace;
+use crate::build::status::{Verdict, source_range};
+use crate::digest::Digest;
+use crate::history::Record;
+use crate::model::checkpoint::Checkpoint;
+use crate::plan::{Node, NodeId, Plan};
+use crate::recipe::Recipe;
+use crate::store::index::Snapshot;
+use crate::store::{Store, StoreError};
+
+/// Everything that may hold the results of a plan.
+pub(super) struct Kept<'a> {
+    plan: &'a Plan,
+    store: &'a Store,
+    snapshot: &'a Snapshot<'a>,
+    /// What sources hold that were read before.
+    sources: HashSet<Digest>,
+    /// Of every node that a target's output holds, the output's number and the tensor's name.
+    held: HashMap<NodeId, (usize, &'a str)>,
+    outputs: Vec<LastOutput>,
+}
+
+/// The folder that the last build wrote for a target, opened when it is first asked.
+struct LastOutput {
+    dir: PathBuf,
+    opened: OnceCell<Option<Checkpoint>>,
+}
+
+impl<'a> Kept<'a> {
+    pub fn new(
+        workspace: &Workspace,
+        (recipe, plan): (&Recipe, &'a Plan),
+        (store, snapshot): (&'a Store, &'a Snapshot<'a>),
+        verdicts: &HashMap<NodeId, Verdict>,
+        last: Option<&Record>,
+    ) -> Self {
+        let source = |node: NodeId| match (&plan.graph[node], verdicts[&node]) {
+            (Node::Source(_), Verdict::Reuse { digest, .. }) => Some(digest),
+            _ => None,
+        };
+        let sources = plan.graph.node_indices().filter_map(source).collect();
+        let (mut held, mut outputs) = (HashMap::new(), Vec::new());
+        for (number, target) in plan.targets.iter().enumerate() {
+            let name = &recipe.stage(*target).name;
+            let written = last.and_then(|last| last.outputs.iter().find(|output| output.stage == *name));
+            let dir = written.map_or_else(
+                || workspace.output_dir(recipe, *target, None),
+                |output| PathBuf::from(&output.dir),
+            );
+            outputs.push(LastOutput { dir, opened: OnceCell::new() });
+            let nodes = plan.stage(*target).nodes.iter();
+            held.extend(nodes.map(|(tensor, node)| (*node, (number, tensor.as_str()))));
+        }
+        Self { plan, store, snapshot, sources, held, outputs }
+    }
+
+    /// Whether a node's result, of which the digest is known, can be had without running anything.
+    pub fn holds(&self, node: NodeId, digest: &Digest) -> Result<bool, StoreError> {
+        let n_bytes = self.plan.graph[node].spec().n_bytes() as u64;
+        Ok(self.sources.contains(digest)
+            || self.store.holds(digest, n_bytes)
+            || self.is_in_place(digest)?
+            || self.is_in_output(node, digest)?)
+    }
+
+    /// Whether some finished output still holds a digest's bytes for the store.
+    fn is_in_place(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.snapshot.place(digest)?.is_some_and(|place| {
+            fs::metadata(&place.path).is_ok_and(|metadata| place.range.identity.fits(&metadata))
+        }))
+    }
+
+    /// Whether the target's own output holds them, also where the store keeps no results of its stage.
+    fn is_in_output(&self, node: NodeId, digest: &Digest) -> Result<bool, StoreError> {
+        let Some((number, tensor)) = self.held.get(&node) else { return Ok(false) };
+        let LastOutput { dir, opened } = &self.outputs[*number];
+        let output = opened.get_or_init(|| Checkpoint::open(dir).ok());
+        let Some(output) = output.as_ref().filter(|output| output.spec(tensor).is_some()) else {
+            return Ok(false);
+        };
+        let content = self.snapshot.remembered(&source_range(output, tensor))?;
+        Ok(content.is_some_and(|content| content.digest == *digest))
+    }
+}
