@@ -15,6 +15,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`digest`], [`identity`], [`tensor`], [`manifest`] | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
+//! | [`event`] | what work tells of itself; whoever listens decides what to show |
 //! | [`disk`] | the steps at which a disk can fail us; writing past the page cache |
 //! | [`mapping`] | read-only maps of files (unsafe code) |
 //! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
@@ -74,6 +75,7 @@ pub mod build;
 pub mod cli;
 pub mod digest;
 pub mod disk;
+pub mod event;
 pub mod history;
 pub mod identity;
 pub mod kernels;

@@ -10,8 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{BuildError, Bytes, Events, Region, spanned};
+use super::{BuildError, Bytes, Region};
 use crate::disk::DirectWriter;
+use crate::event::{Events, spanned};
 use crate::plan::NodeId;
 use crate::store::blob::Content;
 use crate::store::index::{ActionRow, ChecksumsRow, MemoRow, Place};

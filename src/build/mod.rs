@@ -9,7 +9,7 @@ mod bytes;
 mod committer;
 pub mod compute;
 mod cone;
-mod event;
+
 mod geometry;
 mod outlet;
 pub mod reasons;
@@ -25,10 +25,11 @@ use petgraph::unionfind::UnionFind;
 use rayon::prelude::*;
 
 pub use bytes::Bytes;
-pub use event::{Event, Events, spanned};
+
 pub use outlet::{Outlet, Region};
 
 use crate::digest::{ActionKey, Digest};
+use crate::event::{Events, spanned};
 use crate::identity::Identity;
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;

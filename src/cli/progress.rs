@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::ui::{Ui, bytes, print};
-use crate::build::{Event, Events};
+use crate::event::{Event, Events};
 
 /// How often a plain line is printed.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
@@ -154,7 +154,7 @@ impl Events for Progress<'_> {
                     ));
                 }
             }
-            Event::Span { .. } => {}
+            Event::Started { .. } | Event::Progress { .. } | Event::Finished { .. } => {}
             Event::Damaged { digest } => {
                 if self.ui.json {
                     self.json(&json!({ "event": "damaged", "digest": digest.to_string() }));

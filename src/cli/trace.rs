@@ -12,7 +12,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::build::{Event, Events};
+use crate::event::{Event, Events};
 
 /// A trace in the making, beside whoever else listens to the build.
 pub struct Trace<'a> {
@@ -82,7 +82,7 @@ impl<'a> Trace<'a> {
 
 impl Events for Trace<'_> {
     fn event(&self, event: Event<'_>) {
-        if let Event::Span { what, of, began } = event {
+        if let Event::Finished { what, of, began, .. } = event {
             self.span(what, of, began);
         }
         self.inner.event(event);

@@ -26,8 +26,9 @@ use delivery::Delivery;
 use ownership::Owned;
 use staging::Staging;
 
-use crate::build::{Build, BuildError, Events, spanned};
+use crate::build::{Build, BuildError};
 use crate::digest::Digest;
+use crate::event::{Events, spanned};
 use crate::identity::Identity;
 use crate::model::ModelError;
 use crate::plan::StagePlan;

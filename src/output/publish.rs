@@ -26,9 +26,9 @@ use super::ownership::{Owned, inode, regular, rename_if_free, rename_to_free};
 use super::staging::{is_mount_point, parent_of};
 use super::workbench::{Workbench, clear_scratch, is_any_in, left_behind, take_turn};
 use super::{LOCK_FILE, OutputError, extras};
-use crate::build::{Event, Events};
 use crate::digest::Digest;
 use crate::disk;
+use crate::event::{Event, Events};
 
 /// The folder on a workbench that is the new version, or the old one after the two traded places.
 pub(super) const MODEL: &str = "model";

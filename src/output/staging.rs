@@ -11,8 +11,8 @@ use super::OutputError;
 use super::ownership::Owned;
 use super::publish::{self, MODEL};
 use super::workbench::Workbench;
-use crate::build::Events;
 use crate::disk;
+use crate::event::Events;
 
 /// A directory in the making. Without [`Staging::publish`] it goes as if it had never been.
 pub(super) struct Staging {
@@ -113,7 +113,7 @@ fn is_refused(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::build::Event;
+    use crate::event::Event;
     use crate::output::LOCK_FILE;
     use crate::output::publish::recover;
 

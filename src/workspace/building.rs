@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use super::{Planned, Workspace, WorkspaceError, now, recipe_id, stage_names};
 use crate::build::reasons::{Last, Reason, reason, roots};
-use crate::build::{Build, BuildError, Context, Event, Events, Outcome, spanned, with_build};
+use crate::build::{Build, BuildError, Context, Outcome, with_build};
 use crate::digest::Digest;
+use crate::event::{Event, Events, spanned};
 use crate::history::{self, OutputRecord, Record};
 use crate::output::card::{Card, license_of};
 use crate::output::delivery::Delivery;

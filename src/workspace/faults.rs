@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::{Report, Request, Workspace, WorkspaceError};
-use crate::build::{Event, Events};
 use crate::disk::faults::{Fault, arm};
+use crate::event::{Event, Events};
 use crate::model::locate::Places;
 use crate::store::Store;
 
@@ -167,7 +167,7 @@ fn a_panic_of_the_writer_ends_the_build_with_an_error() {
     for what in ["write blob", "write to shard"] {
         let root = space.path().join(what);
         let listen = |event: Event<'_>| match event {
-            Event::Span { what: done, .. } if done == what => panic!("as the test wants it"),
+            Event::Finished { what: done, .. } if done == what => panic!("as the test wants it"),
             _ => {}
         };
         // Few results fit into the queue.

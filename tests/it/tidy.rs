@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use crate::harness::{project, project_text};
 
 /// The modules of the library, lowest first. One may use those before it, never those behind it.
-const LAYERS: [&str; 19] = [
+const LAYERS: [&str; 20] = [
     "digest",
+    "event",
     "disk",
     "identity",
     "mapping",

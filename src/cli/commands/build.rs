@@ -6,13 +6,13 @@ use std::time::Instant;
 use serde_json::json;
 
 use super::{Ready, Signals, read, read_again, ready};
-use crate::build::{Event, Events};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::progress::Progress;
 use crate::cli::trace::Trace;
 use crate::cli::ui::{Ui, bytes, plural};
+use crate::event::{Events, Span};
 use crate::workspace::{OutputReport, Report, Request};
 
 /// Changes named in the last line.
@@ -52,7 +52,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         None => None,
     };
     if let Some((_, trace)) = &trace {
-        trace.event(Event::Span { what: "read recipe and headers", of: "", began: started });
+        drop(Span::since(started, trace, "read recipe and headers", ""));
     }
     let result = workspace.build(&Request {
         recipe: &recipe,

@@ -8,12 +8,13 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::{Ready, Signals, prepare};
-use crate::build::{Bytes, Event, Events};
+use crate::build::Bytes;
 use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::progress::Progress;
 use crate::cli::ui::{Ui, plural};
+use crate::event::{Event, Events};
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::output::locked::{Locked, LockedTensor};

@@ -1,0 +1,123 @@
+//! What work tells of itself while it goes on. Whoever listens decides what to show.
+//!
+//! Work that takes time has an id: it starts, may tell how far it is, and finishes. Everything else is a fact
+//! about a model, an action or a file, told when it happens.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use crate::digest::Digest;
+
+/// Tells pieces of work of one process apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WorkId(u64);
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub enum Event<'a> {
+    /// The current thread begins with something.
+    Started { id: WorkId, what: &'static str, of: &'a str },
+    /// So many more bytes of it are done.
+    Progress { id: WorkId, bytes: u64 },
+    /// It has ended, well or not, on the thread that began with it.
+    Finished { id: WorkId, what: &'static str, of: &'a str, began: Instant },
+    /// Another process removes results; the build waits until it is done.
+    Waiting,
+    /// A source tensor was read and hashed.
+    Hashed { model: &'a str, tensor: &'a str, bytes: u64 },
+    /// An action was run.
+    Ran { stage: &'a str, tensor: &'a str, bytes: u64 },
+    /// An action was found in the store.
+    Reused { stage: &'a str, tensor: &'a str },
+    /// A blob was damaged and has been removed; what needs it is made again.
+    Damaged { digest: Digest },
+    /// A file of somebody else's made room for one of a model's, and has this name now.
+    KeptAside { path: &'a Path },
+    /// What is left of an earlier version, or of a build that was killed, could not be removed.
+    NotRemoved { path: &'a Path },
+    /// The store's index was damaged and has been put aside; the build starts over.
+    IndexDamaged { problem: &'a str },
+}
+
+/// Listens to work, on any of its threads.
+pub trait Events: Sync {
+    fn event(&self, event: Event<'_>);
+}
+
+impl<F: Fn(Event<'_>) + Sync> Events for F {
+    fn event(&self, event: Event<'_>) {
+        self(event);
+    }
+}
+
+/// Work under way. It finishes when this is dropped.
+pub struct Span<'e> {
+    events: &'e dyn Events,
+    id: WorkId,
+    what: &'static str,
+    of: &'e str,
+    began: Instant,
+}
+
+impl<'e> Span<'e> {
+    /// Starts `what`, a word for the kind of work, on `of`, which may be empty.
+    pub fn start(events: &'e dyn Events, what: &'static str, of: &'e str) -> Self {
+        let span = Self::since(Instant::now(), events, what, of);
+        events.event(Event::Started { id: span.id, what, of });
+        span
+    }
+
+    /// Work that began before anyone listened.
+    pub fn since(began: Instant, events: &'e dyn Events, what: &'static str, of: &'e str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self { events, id: WorkId(NEXT.fetch_add(1, Ordering::Relaxed)), what, of, began }
+    }
+
+    /// Tells that so many more bytes are done.
+    pub fn progress(&self, bytes: u64) {
+        self.events.event(Event::Progress { id: self.id, bytes });
+    }
+}
+
+impl Drop for Span<'_> {
+    fn drop(&mut self) {
+        let Self { events, id, what, of, began } = *self;
+        events.event(Event::Finished { id, what, of, began });
+    }
+}
+
+/// Does some work and tells of its start and end.
+pub fn spanned<T>(events: &dyn Events, what: &'static str, of: &str, work: impl FnOnce() -> T) -> T {
+    let _span = Span::start(events, what, of);
+    work()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[test]
+    fn work_finishes_under_the_id_that_it_started_with() {
+        let told = Mutex::new(Vec::new());
+        let listen = |event: Event<'_>| {
+            told.lock().unwrap().push(match event {
+                Event::Started { id, what, .. } => (id, format!("start {what}")),
+                Event::Progress { id, bytes } => (id, format!("{bytes}")),
+                Event::Finished { id, of, .. } => (id, format!("end of {of}")),
+                other => panic!("{other:?}"),
+            });
+        };
+        {
+            let span = Span::start(&listen, "hash", "a");
+            spanned(&listen, "read", "b", || span.progress(7));
+        }
+        let told = told.into_inner().unwrap();
+        let (ids, texts): (Vec<WorkId>, Vec<&str>) =
+            told.iter().map(|(id, text)| (*id, text.as_str())).unzip();
+        assert_eq!(texts, ["start hash", "start read", "7", "end of b", "end of a"]);
+        assert!(ids[0] == ids[2] && ids[0] == ids[4] && ids[1] == ids[3] && ids[0] != ids[1]);
+    }
+}
