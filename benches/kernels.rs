@@ -12,7 +12,7 @@ use lamarck::build::Bytes;
 use lamarck::build::compute::{Computation, Failure};
 use lamarck::kernels::philox::Stream;
 use lamarck::kernels::simd::{self, Level};
-use lamarck::methods::{self, Arguments, InputArguments, Method, Reduced, Scope, Value, Values};
+use lamarck::methods::{self, Arguments, InputArguments, Method, Scope, Simplified, Value, Values};
 use lamarck::tensor::{Dtype, Shape, TensorSpec};
 use rayon::prelude::*;
 
@@ -54,8 +54,8 @@ fn tensor(n: usize, number: usize) -> Bytes {
 fn measure(method: &dyn Method, level: Level, inputs: &[Bytes], out: &mut [u8]) {
     let name = method.spec().name;
     let n_inputs = if name == "slerp" { 2 } else { inputs.len() };
-    let Reduced::Operation { operation, inputs: order } =
-        method.reduce(&arguments(method, n_inputs)).expect("the arguments are sound")
+    let Simplified::Operation { operation, inputs: order } =
+        method.simplify(&arguments(method, n_inputs)).expect("the arguments are sound")
     else {
         unreachable!("there is something to compute")
     };

@@ -3,7 +3,7 @@
 use super::task_vector::{
     DENSITY, Family, GAMMA, INT8_MASK, LAMBDA, Sparsification, WEIGHT, normalize, rescale,
 };
-use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Reduced};
+use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Simplified};
 
 #[derive(Debug)]
 pub struct Breadcrumbs;
@@ -27,7 +27,7 @@ impl Method for Breadcrumbs {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
-        Family { sparsification: Sparsification::Outliers, election: false }.reduce(arguments)
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
+        Family { sparsification: Sparsification::Outliers, election: false }.simplify(arguments)
     }
 }

@@ -1,7 +1,7 @@
 //! `dare_ties`: a member of the task-arithmetic family.
 
 use super::task_vector::{DENSITY, Family, INT8_MASK, LAMBDA, Sparsification, WEIGHT, normalize, rescale};
-use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Reduced};
+use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Simplified};
 
 #[derive(Debug)]
 pub struct DareTies;
@@ -26,7 +26,7 @@ impl Method for DareTies {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
-        Family { sparsification: Sparsification::Random, election: true }.reduce(arguments)
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
+        Family { sparsification: Sparsification::Random, election: true }.simplify(arguments)
     }
 }

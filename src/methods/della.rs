@@ -3,7 +3,7 @@
 use super::task_vector::{
     DENSITY, EPSILON, Family, INT8_MASK, LAMBDA, Sparsification, WEIGHT, normalize, rescale,
 };
-use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Reduced};
+use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Simplified};
 
 #[derive(Debug)]
 pub struct Della;
@@ -29,7 +29,7 @@ impl Method for Della {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
-        Family { sparsification: Sparsification::Ranked, election: true }.reduce(arguments)
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
+        Family { sparsification: Sparsification::Ranked, election: true }.simplify(arguments)
     }
 }

@@ -3,7 +3,7 @@
 use super::task_vector::{
     DENSITY, EPSILON, Family, INT8_MASK, LAMBDA, Sparsification, WEIGHT, normalize, rescale,
 };
-use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Reduced};
+use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Simplified};
 
 #[derive(Debug)]
 pub struct DellaLinear;
@@ -28,7 +28,7 @@ impl Method for DellaLinear {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
-        Family { sparsification: Sparsification::Ranked, election: false }.reduce(arguments)
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
+        Family { sparsification: Sparsification::Ranked, election: false }.simplify(arguments)
     }
 }

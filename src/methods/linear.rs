@@ -2,7 +2,7 @@
 
 use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Reduced, Scope, Scratch, Value, flag, number,
+    MissingRule, Operation, ParamSpec, Scope, Scratch, Simplified, Value, flag, number,
 };
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
@@ -44,7 +44,7 @@ impl Method for Linear {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
         let weights: Vec<f64> =
             arguments.inputs.iter().map(|input| number(&input.values, "weight")).collect();
         let total: f64 = weights.iter().sum();
@@ -58,7 +58,7 @@ impl Method for Linear {
         if let [only] = inputs[..]
             && (normalize || weights[only] == 1.0)
         {
-            return Ok(Reduced::Input(only));
+            return Ok(Simplified::Input(only));
         }
         if inputs.is_empty() {
             // Zero times the first input keeps the shape of the result.
@@ -68,7 +68,7 @@ impl Method for Linear {
             weights: inputs.iter().map(|i| weights[*i]).collect(),
             divisor: (normalize && total != 1.0).then_some(total),
         };
-        Ok(Reduced::Operation { operation: Box::new(operation), inputs })
+        Ok(Simplified::Operation { operation: Box::new(operation), inputs })
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn inputs_without_weight_are_not_read() {
         let case = Case::new(&[("x", &X2), ("y", &Y2)]).each("weight", &[0.0, 0.4]);
-        assert!(matches!(case.reduce(&Linear), Ok(Reduced::Input(1))));
+        assert!(matches!(case.simplify(&Linear), Ok(Simplified::Input(1))));
         let case = case.each("weight", &[0.0, 0.4]).flag("normalize", false);
         assert_close(&case.run(&Linear), &Y2.map(|y| y * 0.4));
         let case = Case::new(&[("b", &B), ("y", &Y2)]).each("weight", &[0.0, 0.0]).flag("normalize", false);
@@ -152,6 +152,6 @@ mod tests {
     #[test]
     fn weights_that_cancel_are_refused() {
         let case = Case::new(&[("x", &X2), ("y", &Y2)]).each("weight", &[0.5, -0.5]);
-        assert_eq!(case.reduce(&Linear).unwrap_err().param, "weight");
+        assert_eq!(case.simplify(&Linear).unwrap_err().param, "weight");
     }
 }

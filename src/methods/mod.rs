@@ -115,7 +115,7 @@ fn flag(values: &Values, name: &str) -> bool {
 
 /// What an action comes down to once everything that cannot change its bytes is gone.
 #[derive(Debug)]
-pub enum Reduced {
+pub enum Simplified {
     /// The result is this input's tensor (an index into [`Arguments::inputs`]).
     Input(usize),
     /// The result is computed from these inputs, in this order.
@@ -130,7 +130,7 @@ pub trait Method: Sync + Debug {
     ///
     /// # Errors
     /// Says which parameter has a value that the method cannot work with, and why.
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError>;
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError>;
 }
 
 /// A parameter value, or a combination of them, that a method refuses.

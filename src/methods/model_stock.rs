@@ -2,7 +2,7 @@
 
 use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, Scratch, Value, flag,
+    MissingRule, Operation, ParamSpec, Pass, Scope, Scratch, Simplified, Value, flag,
 };
 use crate::kernels::reduce::{LANES, over_lanes, products_from};
 use crate::kernels::simd::{short_runs, vectorized};
@@ -45,10 +45,10 @@ impl Method for ModelStock {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
         let inputs = arguments.base_first();
         let operation = Stock { filter_wise: flag(&arguments.shared, "filter_wise"), n: inputs.len() - 1 };
-        Ok(Reduced::Operation { operation: Box::new(operation), inputs })
+        Ok(Simplified::Operation { operation: Box::new(operation), inputs })
     }
 }
 

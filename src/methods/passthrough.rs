@@ -2,7 +2,7 @@
 
 use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Reduced, Scope, Scratch, number,
+    MissingRule, Operation, ParamSpec, Scope, Scratch, Simplified, number,
 };
 use crate::manifest::{Sink, SinkExt};
 
@@ -33,12 +33,12 @@ impl Method for Passthrough {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
         match arguments.inputs[0].values.get("scale") {
-            None => Ok(Reduced::Input(0)),
+            None => Ok(Simplified::Input(0)),
             Some(_) => match number(&arguments.inputs[0].values, "scale") {
-                1.0 => Ok(Reduced::Input(0)),
-                scale => Ok(Reduced::Operation { operation: Box::new(Scale(scale)), inputs: vec![0] }),
+                1.0 => Ok(Simplified::Input(0)),
+                scale => Ok(Simplified::Operation { operation: Box::new(Scale(scale)), inputs: vec![0] }),
             },
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{
     ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Pass, Reduced, Scope, Scratch, number,
+    MissingRule, Operation, ParamSpec, Pass, Scope, Scratch, Simplified, number,
 };
 use crate::kernels::reduce::{LANES, over_lanes, products};
 use crate::kernels::simd::vectorized;
@@ -45,16 +45,16 @@ impl Method for Slerp {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
         let t = number(&arguments.shared, "t");
         let base = arguments.base();
         let other = 1 - base;
         if t == 0.0 {
-            Ok(Reduced::Input(base))
+            Ok(Simplified::Input(base))
         } else if t == 1.0 {
-            Ok(Reduced::Input(other))
+            Ok(Simplified::Input(other))
         } else {
-            Ok(Reduced::Operation { operation: Box::new(Arc { t }), inputs: vec![base, other] })
+            Ok(Simplified::Operation { operation: Box::new(Arc { t }), inputs: vec![base, other] })
         }
     }
 }
@@ -148,9 +148,9 @@ mod tests {
     #[test]
     fn the_ends_are_the_inputs() {
         let case = Case::new(&[("x", &X2), ("base", &B)]);
-        let reduced = |t| case.clone().number("t", t).reduce(&Slerp);
-        assert!(matches!(reduced(0.0), Ok(Reduced::Input(1))));
-        assert!(matches!(reduced(1.0), Ok(Reduced::Input(0))));
+        let simplified = |t| case.clone().number("t", t).simplify(&Slerp);
+        assert!(matches!(simplified(0.0), Ok(Simplified::Input(1))));
+        assert!(matches!(simplified(1.0), Ok(Simplified::Input(0))));
     }
 
     #[test]

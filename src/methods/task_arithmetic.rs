@@ -1,7 +1,7 @@
 //! `task_arithmetic`: a member of the task-arithmetic family.
 
 use super::task_vector::{Family, INT8_MASK, LAMBDA, Sparsification, WEIGHT, normalize};
-use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Reduced};
+use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Simplified};
 
 #[derive(Debug)]
 pub struct TaskArithmetic;
@@ -25,7 +25,7 @@ impl Method for TaskArithmetic {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
-        Family { sparsification: Sparsification::None, election: false }.reduce(arguments)
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
+        Family { sparsification: Sparsification::None, election: false }.simplify(arguments)
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ArgumentError, Arguments, Cut, InputArguments, Kernel, Leaf, Method, Operation, Reduced, Scope, Scratch,
-    Value, Values,
+    ArgumentError, Arguments, Cut, InputArguments, Kernel, Leaf, Method, Operation, Scope, Scratch,
+    Simplified, Value, Values,
 };
 use crate::kernels::philox::Stream;
 
@@ -91,14 +91,14 @@ impl Case {
 
     /// Runs a method with its defaults for whatever the case does not set.
     pub fn run(&self, method: &dyn Method) -> Vec<f32> {
-        match self.reduce(method).unwrap() {
-            Reduced::Input(i) => self.inputs[i].1.clone(),
-            Reduced::Operation { operation, inputs } => self.compute(&*operation, &inputs),
+        match self.simplify(method).unwrap() {
+            Simplified::Input(i) => self.inputs[i].1.clone(),
+            Simplified::Operation { operation, inputs } => self.compute(&*operation, &inputs),
         }
     }
 
-    pub fn reduce(&self, method: &dyn Method) -> Result<Reduced, ArgumentError> {
-        method.reduce(&self.with_defaults(method))
+    pub fn simplify(&self, method: &dyn Method) -> Result<Simplified, ArgumentError> {
+        method.simplify(&self.with_defaults(method))
     }
 
     fn with_defaults(&self, method: &dyn Method) -> Arguments {

@@ -1,7 +1,7 @@
 //! `ties`: a member of the task-arithmetic family.
 
 use super::task_vector::{DENSITY, Family, INT8_MASK, LAMBDA, Sparsification, WEIGHT, normalize, rescale};
-use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Reduced};
+use super::{ArgumentError, Arguments, BaseRule, Count, Method, MethodSpec, MissingRule, Simplified};
 
 #[derive(Debug)]
 pub struct Ties;
@@ -26,7 +26,7 @@ impl Method for Ties {
         &SPEC
     }
 
-    fn reduce(&self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
-        Family { sparsification: Sparsification::Magnitude, election: true }.reduce(arguments)
+    fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
+        Family { sparsification: Sparsification::Magnitude, election: true }.simplify(arguments)
     }
 }

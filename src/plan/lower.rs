@@ -1,6 +1,6 @@
 //! Lowers output tensors to actions, on demand from the targets.
 //!
-//! Every method first reduces its arguments to the least work that gives the same bytes; what it then
+//! Every method first simplifies its arguments to the least work that gives the same bytes; what it then
 //! does not read is never lowered.
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,7 +14,8 @@ use super::shape::{OutputTensor, Part, Shapes, StageShape, inventory_of, keeps_b
 use super::{Action, InputLabel, Model, ModelId, Node, NodeId, Origin, Plan, Source, StagePlan, Task};
 use crate::kernels::philox::Stream;
 use crate::methods::{
-    ArgumentError, Arguments, BaseRule, Default, InputArguments, ParamSpec, Reduced, Scope, Values, convert,
+    ArgumentError, Arguments, BaseRule, Default, InputArguments, ParamSpec, Scope, Simplified, Values,
+    convert,
 };
 use crate::recipe::diagnostic::{Diagnostic, Span};
 use crate::recipe::{Parameters, Recipe, Reference, StageId};
@@ -121,9 +122,9 @@ impl<'a> Lowering<'a> {
             }
         };
         let stage = self.recipe.stage(site.stage);
-        match stage.method.reduce(&arguments) {
-            Ok(Reduced::Input(number)) => self.copy(site, parts[number]),
-            Ok(Reduced::Operation { operation, inputs }) => {
+        match stage.method.simplify(&arguments) {
+            Ok(Simplified::Input(number)) => self.copy(site, parts[number]),
+            Ok(Simplified::Operation { operation, inputs }) => {
                 let used: Vec<&Part> = inputs.iter().map(|number| parts[*number]).collect();
                 let labels = inputs
                     .iter()

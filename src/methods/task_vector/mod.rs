@@ -14,8 +14,8 @@ mod kernel;
 mod sparsify;
 
 use super::{
-    ArgumentError, Arguments, Cut, Default, Kernel, Kind, Operation, ParamSpec, Reduced, Scope, Value, flag,
-    number,
+    ArgumentError, Arguments, Cut, Default, Kernel, Kind, Operation, ParamSpec, Scope, Simplified, Value,
+    flag, number,
 };
 use crate::kernels::philox::Stream;
 use crate::manifest::{Sink, SinkExt};
@@ -131,7 +131,7 @@ struct TaskVectors {
 
 impl Family {
     /// Resolves arguments to the least work: what has no weight or no density is not read.
-    pub(super) fn reduce(self, arguments: &Arguments) -> Result<Reduced, ArgumentError> {
+    pub(super) fn simplify(self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
         let base = arguments.base();
         let lambda = number(&arguments.shared, "lambda");
         let mut total = 0.0;
@@ -149,7 +149,7 @@ impl Family {
             }
         }
         if vectors.is_empty() || lambda == 0.0 {
-            return Ok(Reduced::Input(base));
+            return Ok(Simplified::Input(base));
         }
         let divisor = match (flag(&arguments.shared, "normalize"), self.election) {
             (false, _) => Divisor::One,
@@ -162,12 +162,12 @@ impl Family {
             && !matches!(divisor, Divisor::Fixed(_))
         {
             // b + (x - b) is x; taking it so also spares the rounding of the detour.
-            return Ok(Reduced::Input(inputs[1]));
+            return Ok(Simplified::Input(inputs[1]));
         }
         let sparse = vectors.iter().any(|vector| vector.sparsifier != Sparsifier::Everything);
         let rescale = sparse && flag(&arguments.shared, "rescale");
         let operation = TaskVectors { vectors, election: self.election, divisor, rescale, lambda };
-        Ok(Reduced::Operation { operation: Box::new(operation), inputs })
+        Ok(Simplified::Operation { operation: Box::new(operation), inputs })
     }
 
     fn sparsifier(

@@ -61,29 +61,29 @@ fn breadcrumbs_keep_the_published_ranks() {
 
 #[test]
 fn what_cannot_matter_is_not_read_and_not_in_the_key() {
-    let reduced = |case: &Case, name| match case.reduce(method(name)).unwrap() {
-        Reduced::Input(i) => format!("input {i}"),
-        Reduced::Operation { operation, inputs } => {
+    let simplified = |case: &Case, name| match case.simplify(method(name)).unwrap() {
+        Simplified::Input(i) => format!("input {i}"),
+        Simplified::Operation { operation, inputs } => {
             let mut text = ManifestText::default();
             operation.write_manifest(&mut text);
             format!("{inputs:?}\n{}", text.finish())
         }
     };
     let one = |density: f64| case().each("weight", &[1.0, 0.0]).each("density", &[density, 0.5]);
-    assert_eq!(reduced(&one(1.0), "ties"), "input 1");
-    assert_eq!(reduced(&one(1.0).number("lambda", 0.0), "ties"), "input 0");
-    assert_eq!(reduced(&one(0.0), "della"), "input 0");
+    assert_eq!(simplified(&one(1.0), "ties"), "input 1");
+    assert_eq!(simplified(&one(1.0).number("lambda", 0.0), "ties"), "input 0");
+    assert_eq!(simplified(&one(0.0), "della"), "input 0");
     let full = case().each("density", &[1.0, 2.0]);
-    let text = reduced(&full, "della");
+    let text = simplified(&full, "della");
     assert_eq!(
         text,
-        reduced(&full.clone().each("epsilon", &[0.3, 0.9]).seed(5).flag("rescale", false), "della")
+        simplified(&full.clone().each("epsilon", &[0.3, 0.9]).seed(5).flag("rescale", false), "della")
     );
     assert!(!text.contains("epsilon") && !text.contains("stream"), "{text}");
     let sparse = case().each("density", &[0.5, 1.0]);
-    assert!(reduced(&sparse, "della").contains("inputs[1].stream"));
+    assert!(simplified(&sparse, "della").contains("inputs[1].stream"));
     // The weight of a model that is left out still counts in the mean.
-    let text = reduced(&case().each("density", &[0.0, 1.0]).flag("normalize", true), "dare_linear");
+    let text = simplified(&case().each("density", &[0.0, 1.0]).flag("normalize", true), "dare_linear");
     assert!(
         text.starts_with("[0, 2]\n") && text.contains("divisor = 1\n") || text.contains("normalize = false"),
         "{text}"
@@ -94,7 +94,7 @@ fn what_cannot_matter_is_not_read_and_not_in_the_key() {
 fn keep_probabilities_outside_the_unit_interval_are_refused() {
     let refused = |density, epsilon| {
         let case = case().each("density", &[density, 1.0]).each("epsilon", &[epsilon, 0.15]);
-        case.reduce(method("della")).err().map(|error| (error.param, error.input))
+        case.simplify(method("della")).err().map(|error| (error.param, error.input))
     };
     assert_eq!(refused(0.15, 0.15), Some(("epsilon", Some(1))));
     assert_eq!(refused(0.9, 0.1), Some(("epsilon", Some(1))));
