@@ -1,7 +1,11 @@
 //! What the code base promises about itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use petgraph::algo::tarjan_scc;
+use petgraph::graph::DiGraph;
 
 use crate::harness::{project, project_text};
 
@@ -87,6 +91,136 @@ fn imports_point_down() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The path of a file's module below the crate, such as `store::index`.
+fn module_path(file: &Path) -> Vec<String> {
+    let relative = file.strip_prefix(project("src")).expect("the file is below src").with_extension("");
+    let mut path: Vec<String> =
+        relative.iter().map(|part| part.to_str().expect("names are text").to_owned()).collect();
+    path.pop_if(|last| ["mod", "lib"].contains(&last.as_str()));
+    path
+}
+
+/// A file's code without comments and its tests.
+fn code(file: &Path) -> String {
+    let text = fs::read_to_string(file).expect("the file can be read");
+    let code = text.split("#[cfg(test)]\nmod tests").next().expect("there is a first part");
+    code.lines().map(|line| line.split("//").next().expect("there is a first part")).fold(
+        String::new(),
+        |mut code, line| {
+            code.push_str(line.trim());
+            code.push(' ');
+            code
+        },
+    )
+}
+
+/// Every path that begins at `start` (behind a word and `::`), with its braces expanded.
+fn expanded(start: &str, before: &[String], paths: &mut Vec<Vec<String>>) -> usize {
+    let mut path = before.to_vec();
+    let mut at = 0;
+    loop {
+        let rest = &start[at..];
+        let blank = rest.len() - rest.trim_start().len();
+        at += blank;
+        let rest = &start[at..];
+        if let Some(inner) = rest.strip_prefix('{') {
+            at += 1;
+            let mut more = inner;
+            loop {
+                let n = expanded(more, &path, paths);
+                let n = n + more[n..].find([',', '}']).expect("braces are closed");
+                let is_end = more[n..].starts_with('}');
+                more = &more[n + 1..];
+                at += n + 1;
+                if is_end || more.trim_start().starts_with('}') {
+                    return at;
+                }
+            }
+        }
+        let word = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        path.push(rest[..word].to_owned());
+        at += word;
+        match start[at..].strip_prefix("::") {
+            Some(_) => at += 2,
+            None => {
+                paths.push(path);
+                return at;
+            }
+        }
+    }
+}
+
+/// The files that a file uses something of.
+fn files_used(file: &Path, files: &BTreeMap<Vec<String>, PathBuf>) -> BTreeSet<PathBuf> {
+    let (own, code) = (module_path(file), code(file));
+    let children = files.keys().filter(|path| path.split_last().is_some_and(|(_, parent)| *parent == own));
+    let children: Vec<&String> = children.filter_map(|path| path.last()).collect();
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices("::") {
+        let word = code[..at].rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_').map_or(0, |n| n + 1);
+        if code[..word].ends_with("::") {
+            continue;
+        }
+        let mut before = own.clone();
+        match &code[word..at] {
+            "crate" => before.clear(),
+            "self" => {}
+            "super" => drop(before.pop()),
+            child if children.iter().any(|name| *name == child) => before.push(child.to_owned()),
+            _ => continue,
+        }
+        expanded(&code[at + 2..], &before, &mut paths);
+    }
+    let of = |path: &Vec<String>| {
+        let mut path = path.clone();
+        while let Some(at) = path.iter().position(|word| word == "super") {
+            path.drain(at - 1..=at);
+        }
+        (0..=path.len()).rev().find_map(|n| files.get(&path[..n])).cloned()
+    };
+    paths.iter().filter_map(of).filter(|used| used != file).collect()
+}
+
+/// Folders whose files still use one another in a circle.
+const CIRCLES: [&str; 7] = ["build", "methods", "output", "plan", "recipe", "store", "workspace"];
+
+/// Whether a file is compiled for tests alone.
+fn is_for_tests(file: &Path) -> bool {
+    let name = file.file_stem().and_then(|name| name.to_str()).expect("names are text");
+    let folder = file.parent().expect("the file is below src");
+    [folder.join("mod.rs"), folder.with_extension("rs")].iter().any(|parent| {
+        let text = fs::read_to_string(parent).unwrap_or_default();
+        ["mod", "pub mod"].iter().any(|word| text.contains(&format!("#[cfg(test)]\n{word} {name};")))
+    })
+}
+
+#[test]
+fn no_files_use_one_another_in_a_circle() {
+    let files: BTreeMap<Vec<String>, PathBuf> = rust_files(&project("src"))
+        .into_iter()
+        .filter(|file| !file.ends_with("src/main.rs") && !is_for_tests(file))
+        .map(|file| (module_path(&file), file))
+        .collect();
+    let uses: Vec<(&PathBuf, BTreeSet<PathBuf>)> =
+        files.values().map(|file| (file, files_used(file, &files))).collect();
+    let mut graph = DiGraph::new();
+    let nodes: BTreeMap<&PathBuf, _> = uses.iter().map(|(file, _)| (*file, graph.add_node(*file))).collect();
+    for (file, used) in &uses {
+        for used in used {
+            graph.add_edge(nodes[file], nodes[used], ());
+        }
+    }
+    let n_edges: usize = uses.iter().map(|(_, used)| used.len()).sum();
+    assert!(n_edges > files.len(), "uses are found");
+    let name = |file: &PathBuf| file.strip_prefix(project("src")).expect("it is").display().to_string();
+    let circles: Vec<String> = tarjan_scc(&graph)
+        .into_iter()
+        .filter(|circle| circle.len() > 1 && !CIRCLES.contains(&module(graph[circle[0]]).as_str()))
+        .map(|circle| circle.into_iter().map(|node| name(graph[node])).collect::<Vec<_>>().join(", "))
+        .collect();
+    assert!(circles.is_empty(), "these use one another:\n{}", circles.join("\n"));
 }
 
 #[test]
