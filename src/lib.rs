@@ -16,6 +16,7 @@
 //! | --- | --- |
 //! | [`digest`], [`identity`], [`tensor`], [`manifest`] | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
 //! | [`event`] | what work tells of itself; whoever listens decides what to show |
+//! | [`error`] | the classes of errors, which every error type tells |
 //! | [`disk`] | the steps at which a disk can fail us; writing past the page cache |
 //! | [`mapping`] | read-only maps of files (unsafe code) |
 //! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
@@ -75,6 +76,7 @@ pub mod build;
 pub mod cli;
 pub mod digest;
 pub mod disk;
+pub mod error;
 pub mod event;
 pub mod history;
 pub mod identity;

@@ -29,6 +29,7 @@ pub use bytes::Bytes;
 pub use outlet::{Outlet, Region};
 
 use crate::digest::{ActionKey, Digest};
+use crate::error::ErrorClass;
 use crate::event::{Events, spanned};
 use crate::identity::Identity;
 use crate::model::ModelError;
@@ -65,6 +66,21 @@ pub enum BuildError {
     Interrupted,
     #[error("a thread that keeps results has panicked; what was finished before is kept")]
     Panicked,
+}
+
+impl BuildError {
+    /// Whose trouble it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            // What was there when the headers were read is the system's to keep.
+            Self::Io { .. } | Self::Model(ModelError::Io { .. }) => ErrorClass::System,
+            Self::Model(error) => error.class(),
+            Self::Store(error) => error.class(),
+            Self::Arithmetic { .. } | Self::NotFinite { .. } | Self::NotLocked { .. } => ErrorClass::Data,
+            Self::Interrupted => ErrorClass::Interrupt,
+            Self::NotReproducible { .. } | Self::Panicked => ErrorClass::Internal,
+        }
+    }
 }
 
 /// What a build works with.

@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::build::BuildError;
-use crate::model::ModelError;
-use crate::output::{LOCK_FILE, OutputError};
+use crate::error::ErrorClass;
+use crate::output::OutputError;
 use crate::store::StoreError;
 use crate::workspace::WorkspaceError;
 
@@ -69,7 +69,7 @@ impl CliError {
             Self::Config { .. } | Self::Trace { .. } | Self::Print(_) => IO,
             Self::Pipe => 0,
             Self::Interrupted { code, .. } => *code,
-            Self::Workspace(error) => workspace_code(error),
+            Self::Workspace(error) => code_of(error.class()),
         }
     }
 
@@ -106,35 +106,14 @@ impl CliError {
     }
 }
 
-fn workspace_code(error: &WorkspaceError) -> u8 {
-    match error {
-        error if error.damage().is_some() => DAMAGED,
-        WorkspaceError::Store(StoreError::Locked { .. }) => LOCKED,
-        WorkspaceError::Output(OutputError::Io { path, source, .. })
-            if source.kind() == io::ErrorKind::NotFound && path.ends_with(LOCK_FILE) =>
-        {
-            WRONG
-        }
-        // A file that a checkpoint should have and has not, or that is no text, is the checkpoint's fault.
-        WorkspaceError::Model(ModelError::Io { source, .. })
-            if matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) =>
-        {
-            WRONG
-        }
-        WorkspaceError::Output(OutputError::Build(BuildError::Interrupted)) => INTERRUPTED,
-        WorkspaceError::Model(ModelError::Io { .. })
-        | WorkspaceError::Store(_)
-        | WorkspaceError::Threads { .. }
-        | WorkspaceError::Output(
-            OutputError::Io { .. }
-            | OutputError::Build(
-                BuildError::Io { .. } | BuildError::Store(_) | BuildError::Model(ModelError::Io { .. }),
-            ),
-        ) => IO,
-        WorkspaceError::Recipe { .. }
-        | WorkspaceError::Model(_)
-        | WorkspaceError::Output(_)
-        | WorkspaceError::NotRepeated { .. } => WRONG,
+/// The exit code of every class of errors.
+fn code_of(class: ErrorClass) -> u8 {
+    match class {
+        ErrorClass::Recipe | ErrorClass::Data | ErrorClass::Internal => WRONG,
+        ErrorClass::Damage => DAMAGED,
+        ErrorClass::System => IO,
+        ErrorClass::Lock => LOCKED,
+        ErrorClass::Interrupt => INTERRUPTED,
     }
 }
 

@@ -8,7 +8,10 @@ pub mod locate;
 pub mod shard;
 pub mod tokenizer;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+use crate::error::ErrorClass;
 
 /// Why a checkpoint cannot be used. Every message names the file and, where there is one, the tensor.
 #[derive(Debug, thiserror::Error)]
@@ -36,5 +39,24 @@ pub enum ModelError {
 impl ModelError {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
         |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    /// Whose trouble it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            // A file that a checkpoint should have and has not, or that is no text, is the checkpoint's fault.
+            Self::Io { source, .. }
+                if matches!(source.kind(), ErrorKind::NotFound | ErrorKind::InvalidData) =>
+            {
+                ErrorClass::Data
+            }
+            Self::Io { .. } => ErrorClass::System,
+            Self::Header { .. }
+            | Self::Layout { .. }
+            | Self::Tensor { .. }
+            | Self::Changed { .. }
+            | Self::Differs { .. } => ErrorClass::Data,
+            Self::OwnFile => ErrorClass::Internal,
+        }
     }
 }

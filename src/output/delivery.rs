@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::OutputError;
+use super::error::OutputError;
 use super::ownership::regular;
 use super::sharding::{self, ShardPlan};
 use super::shards::create;

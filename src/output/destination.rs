@@ -5,7 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{CARD_FILE, CONFIG_FILE, LOCK_FILE, OutputError, RECIPE_FILE, extras, sharding, workbench};
+use super::error::OutputError;
+use super::names::{CARD_FILE, CONFIG_FILE, LOCKFILE, RECIPE_FILE};
+use super::{extras, sharding, workbench};
 use crate::model::checkpoint::Checkpoint;
 use crate::plan::StagePlan;
 
@@ -59,7 +61,7 @@ pub fn check_free(dir: &Path, stage: &StagePlan, shard_bytes: u64) -> Result<(),
     let shards = sharding::cut(&stage.tensors, shard_bytes);
     let mut names: Vec<&str> = shards.iter().map(|shard| shard.file.as_str()).collect();
     names.extend(extras::NAMES.iter().flat_map(|names| names.iter().copied()));
-    names.extend([sharding::INDEX, sharding::SINGLE, CONFIG_FILE, CARD_FILE, RECIPE_FILE, LOCK_FILE]);
+    names.extend([sharding::INDEX, sharding::SINGLE, CONFIG_FILE, CARD_FILE, RECIPE_FILE, LOCKFILE]);
     for path in names.into_iter().map(|name| dir.join(name)) {
         match fs::symlink_metadata(&path).map(|metadata| metadata.file_type()) {
             Ok(kind) if !kind.is_file() && !kind.is_symlink() => {
@@ -74,7 +76,7 @@ pub fn check_free(dir: &Path, stage: &StagePlan, shard_bytes: u64) -> Result<(),
         Err(error) => Err(OutputError::io("read", dir)(error)),
         Ok(mut entries) => {
             let only_ours = entries.all(|entry| entry.is_ok_and(|entry| workbench::is_one(&entry.path())));
-            if only_ours || dir.join(LOCK_FILE).is_file() { Ok(()) } else { Err(occupied()) }
+            if only_ours || dir.join(LOCKFILE).is_file() { Ok(()) } else { Err(occupied()) }
         }
     }
 }

@@ -5,7 +5,8 @@ use std::io;
 
 use serde_json::Value;
 
-use super::{Output, OutputError};
+use super::Output;
+use super::error::OutputError;
 use crate::model::tokenizer::{CHAT_TEMPLATE, TOKENIZER_CONFIG};
 
 /// Files that belong to a tokenizer; any of them may be missing.

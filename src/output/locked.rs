@@ -7,8 +7,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::error::OutputError;
 use super::lock::FORMAT;
-use super::{LOCK_FILE, OutputError};
+use super::names::LOCKFILE;
 use crate::digest::Digest;
 
 /// A lock file.
@@ -46,9 +47,9 @@ impl Locked {
     /// # Errors
     /// If there is none, if it is no lock, or if it is of another format.
     pub fn read(dir: &Path) -> Result<Self, OutputError> {
-        let path = dir.join(LOCK_FILE);
+        let path = dir.join(LOCKFILE);
         let text = fs::read(&path).map_err(OutputError::io("read", &path))?;
-        let unreadable = |problem: String| OutputError::Lock { path: path.clone(), problem };
+        let unreadable = |problem: String| OutputError::Lockfile { path: path.clone(), problem };
         let value: Value = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
         // The format says how to read the rest, so it comes first.
         match value["format"].as_u64() {

@@ -6,10 +6,12 @@
 pub mod card;
 pub mod delivery;
 pub mod destination;
+mod error;
 mod extras;
 pub mod lock;
 pub mod locked;
 mod move_in;
+mod names;
 mod ownership;
 mod publish;
 pub mod sharding;
@@ -19,10 +21,10 @@ pub mod workbench;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use delivery::Delivery;
+use names::{CARD_FILE, CONFIG_FILE};
 use ownership::Owned;
 use staging::Staging;
 
@@ -30,69 +32,12 @@ use crate::build::{Build, BuildError};
 use crate::digest::Digest;
 use crate::event::{Events, spanned};
 use crate::identity::Identity;
-use crate::model::ModelError;
 use crate::plan::StagePlan;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
-/// The file that marks a directory as lamarck's output and says what it was made of.
-pub const LOCK_FILE: &str = "lamarck.lock.json";
-
-/// The recipe as built.
-pub const RECIPE_FILE: &str = "recipe.yaml";
-
-const CARD_FILE: &str = "README.md";
-const CONFIG_FILE: &str = "config.json";
-
+pub use error::OutputError;
+pub use names::{LOCKFILE, RECIPE_FILE};
 pub use publish::is_half_published;
-
-/// Why an output directory could not be written. What was there is as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum OutputError {
-    #[error(transparent)]
-    Build(#[from] BuildError),
-    #[error("cannot {action} {}", path.display())]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{} would not come out as its lock file says: {}", path.display(), shorten(differences))]
-    NotLocked { path: PathBuf, differences: Vec<String> },
-    #[error("cannot use {}: {problem}", path.display())]
-    Lock { path: PathBuf, problem: String },
-    #[error("{} holds files that lamarck did not write; it was left as it is", path.display())]
-    Occupied { path: PathBuf },
-    #[error("{} is neither a file nor a link, and a file of the model has its name", path.display())]
-    InTheWay { path: PathBuf },
-    #[error("{} is also read by this build, as the model {}", path.display(), model.display())]
-    IsSource { path: PathBuf, model: PathBuf },
-    #[error("{} lies in the cache {}", path.display(), cache.display())]
-    InCache { path: PathBuf, cache: PathBuf },
-    #[error("cannot write a model to {}: {problem}", path.display())]
-    Unusable { path: PathBuf, problem: &'static str },
-}
-
-/// The first differences, and how many more there are.
-fn shorten(differences: &[String]) -> String {
-    const SHOWN: usize = 5;
-    let more = differences.len().saturating_sub(SHOWN);
-    let shown = differences[..differences.len().min(SHOWN)].join("; ");
-    if more > 0 { format!("{shown}; and {more} more") } else { shown }
-}
-
-impl OutputError {
-    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Io { action, path: path.to_owned(), source }
-    }
-}
-
-impl From<ModelError> for OutputError {
-    fn from(error: ModelError) -> Self {
-        Self::Build(error.into())
-    }
-}
-
-impl From<StoreError> for OutputError {
-    fn from(error: StoreError) -> Self {
-        Self::Build(error.into())
-    }
-}
 
 /// A directory to be written.
 pub struct Output<'a> {
@@ -270,7 +215,7 @@ impl Output<'_> {
         if let Some(card) = files.iter_mut().find(|(name, _)| name == CARD_FILE) {
             card.1 = self.card_beside(self.present(CARD_FILE));
         }
-        files.push((LOCK_FILE.to_owned(), self.lock.clone().text(listed).into_bytes()));
+        files.push((LOCKFILE.to_owned(), self.lock.clone().text(listed).into_bytes()));
         Ok(files)
     }
 

@@ -10,10 +10,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::names::{CARD_FILE, CONFIG_FILE as CONFIG, LOCKFILE, RECIPE_FILE};
 use super::ownership::{Owned, inode, rename_if_free, rename_to_free};
 use super::publish::sync_folder;
 use super::sharding::{INDEX, SINGLE};
-use super::{CARD_FILE, CONFIG_FILE as CONFIG, LOCK_FILE, RECIPE_FILE};
 use crate::disk;
 
 /// A change of a directory, at whatever step it is.
@@ -50,7 +50,7 @@ pub(super) fn in_order(model: &Path) -> io::Result<Vec<String>> {
         files.push(entry?.file_name().to_string_lossy().into_owned());
     }
     files.sort_by_key(|name| {
-        (name == LOCK_FILE, name == CONFIG, !name.ends_with(".safetensors"), name.clone())
+        (name == LOCKFILE, name == CONFIG, !name.ends_with(".safetensors"), name.clone())
     });
     Ok(files)
 }
@@ -74,13 +74,13 @@ impl MoveIn<'_> {
     pub fn finish(&mut self) -> io::Result<()> {
         self.settle()?;
         let stale: Vec<&str> = self.old.names().filter(|name| !self.is_new(name)).collect();
-        let is_told = |name: &str| [CARD_FILE, RECIPE_FILE, LOCK_FILE].contains(&name);
+        let is_told = |name: &str| [CARD_FILE, RECIPE_FILE, LOCKFILE].contains(&name);
         let changes_model =
             self.files.iter().any(|name| !is_told(name) && !self.is_there(name)) || !stale.is_empty();
         if changes_model && self.model.join(CONFIG).exists() {
             self.unload()?;
         }
-        for name in self.files.iter().filter(|name| *name != CONFIG && *name != LOCK_FILE) {
+        for name in self.files.iter().filter(|name| *name != CONFIG && *name != LOCKFILE) {
             self.place(name)?;
         }
         for name in stale {
@@ -94,11 +94,11 @@ impl MoveIn<'_> {
         self.place(CONFIG)?;
         sync_folder(self.target)?;
         // In one step, since a folder without one is somebody else's.
-        if self.old.holds(self.target, LOCK_FILE) && inode(&self.model.join(LOCK_FILE)).is_some() {
+        if self.old.holds(self.target, LOCKFILE) && inode(&self.model.join(LOCKFILE)).is_some() {
             disk::step("rename", self.target)?;
-            fs::rename(self.model.join(LOCK_FILE), self.target.join(LOCK_FILE))?;
+            fs::rename(self.model.join(LOCKFILE), self.target.join(LOCKFILE))?;
         }
-        self.place(LOCK_FILE)?;
+        self.place(LOCKFILE)?;
         sync_folder(self.target)
     }
 

@@ -12,8 +12,10 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use super::card;
+use super::error::OutputError;
 use super::locked::Locked;
-use super::{CARD_FILE, LOCK_FILE, OutputError, card};
+use super::names::{CARD_FILE, LOCKFILE};
 use crate::build::Bytes;
 use crate::digest::Digest;
 use crate::disk;
@@ -52,7 +54,7 @@ impl Owned {
     pub fn of(dir: &Path, snapshot: &Snapshot<'_>) -> Result<Self, OutputError> {
         let mut owned = Self::default();
         let Ok(locked) = Locked::read(dir) else { return Ok(owned) };
-        owned.note(dir, LOCK_FILE);
+        owned.note(dir, LOCKFILE);
         for (name, written) in &locked.files {
             // The lock is a file, too: a name that leads elsewhere is none of an output's.
             if Path::new(name).components().count() != 1 {

@@ -21,11 +21,13 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
+use super::error::OutputError;
+use super::extras;
 use super::move_in::{MoveIn, Progress, in_order};
+use super::names::LOCKFILE;
 use super::ownership::{Owned, inode, regular, rename_if_free, rename_to_free};
 use super::staging::{is_mount_point, parent_of};
 use super::workbench::{Workbench, clear_scratch, is_any_in, left_behind, take_turn};
-use super::{LOCK_FILE, OutputError, extras};
 use crate::digest::Digest;
 use crate::disk;
 use crate::event::{Event, Events};
@@ -331,7 +333,7 @@ fn read_journal(bench: &Workbench) -> Found {
 }
 
 fn lock_digest(folder: &Path) -> Option<String> {
-    let path = folder.join(LOCK_FILE);
+    let path = folder.join(LOCKFILE);
     regular(&path)?;
     Some(Digest::of(&fs::read(path).ok()?).to_string())
 }

@@ -14,9 +14,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
+use super::Output;
+use super::error::OutputError;
 use super::ownership::regular;
 use super::sharding::ShardPlan;
-use super::{Output, OutputError};
 use crate::build::{Build, Bytes};
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
-use super::OutputError;
+use super::error::OutputError;
 use super::ownership::Owned;
 use super::publish::{self, MODEL};
 use super::workbench::Workbench;
@@ -114,7 +114,7 @@ fn is_refused(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::event::Event;
-    use crate::output::LOCK_FILE;
+    use crate::output::names::LOCKFILE;
     use crate::output::publish::recover;
 
     fn names(folder: &Path) -> Vec<String> {
@@ -146,11 +146,11 @@ mod tests {
     fn versions_replace_one_another_whole() {
         let space = tempfile::tempdir().unwrap();
         let target = space.path().join("out");
-        publish(&target, &[("a", "1"), (LOCK_FILE, "1")], &[]);
-        let staging = version(&target, &[("b", "2"), (LOCK_FILE, "2")]);
-        assert_eq!(fs::read_to_string(target.join(LOCK_FILE)).unwrap(), "1");
-        put(staging, &target, &["a", LOCK_FILE]);
-        assert_eq!(names(&target), ["b", LOCK_FILE]);
+        publish(&target, &[("a", "1"), (LOCKFILE, "1")], &[]);
+        let staging = version(&target, &[("b", "2"), (LOCKFILE, "2")]);
+        assert_eq!(fs::read_to_string(target.join(LOCKFILE)).unwrap(), "1");
+        put(staging, &target, &["a", LOCKFILE]);
+        assert_eq!(names(&target), ["b", LOCKFILE]);
         assert_eq!(names(space.path()), ["out"]);
     }
 
@@ -158,14 +158,13 @@ mod tests {
     fn what_somebody_else_put_there_stays_where_it_is() {
         let space = tempfile::tempdir().unwrap();
         let target = space.path().join("out");
-        publish(&target, &[("a", "1"), ("config.json", "1"), (LOCK_FILE, "1")], &[]);
+        publish(&target, &[("a", "1"), ("config.json", "1"), (LOCKFILE, "1")], &[]);
         fs::create_dir(target.join("theirs")).unwrap();
         fs::write(target.join("theirs/x"), "precious").unwrap();
         fs::write(target.join("config.json"), "mine").unwrap();
         let inode = fs::metadata(&target).unwrap().ino();
-        let aside =
-            publish(&target, &[("b", "2"), ("config.json", "2"), (LOCK_FILE, "2")], &["a", LOCK_FILE]);
-        assert_eq!(names(&target), ["b", "config.json", "config.json.yours", LOCK_FILE, "theirs"]);
+        let aside = publish(&target, &[("b", "2"), ("config.json", "2"), (LOCKFILE, "2")], &["a", LOCKFILE]);
+        assert_eq!(names(&target), ["b", "config.json", "config.json.yours", LOCKFILE, "theirs"]);
         assert_eq!(fs::read_to_string(target.join("theirs/x")).unwrap(), "precious");
         assert_eq!(fs::read_to_string(target.join("config.json.yours")).unwrap(), "mine");
         assert_eq!(aside.len(), 1);
@@ -204,14 +203,14 @@ mod tests {
     fn a_kept_file_that_somebody_replaces_is_theirs() {
         let space = tempfile::tempdir().unwrap();
         let target = space.path().join("out");
-        publish(&target, &[("a", "1"), (LOCK_FILE, "1")], &[]);
-        let mut staging = version(&target, &[(LOCK_FILE, "2")]);
+        publish(&target, &[("a", "1"), (LOCKFILE, "1")], &[]);
+        let mut staging = version(&target, &[(LOCKFILE, "2")]);
         staging.keep("a").unwrap();
         fs::remove_file(target.join("a")).unwrap();
         fs::write(target.join("a"), "mine").unwrap();
-        assert!(put(staging, &target, &[LOCK_FILE]).is_empty());
+        assert!(put(staging, &target, &[LOCKFILE]).is_empty());
         assert_eq!(fs::read_to_string(target.join("a")).unwrap(), "mine");
-        assert_eq!(names(&target), ["a", LOCK_FILE]);
+        assert_eq!(names(&target), ["a", LOCKFILE]);
     }
 
     #[test]

@@ -32,6 +32,7 @@ use session::Session;
 
 use crate::digest::Digest;
 use crate::disk::DirectWriter;
+use crate::error::ErrorClass;
 use crate::identity::Identity;
 
 /// The version of everything below the cache directory; other versions' folders are left alone.
@@ -63,6 +64,16 @@ pub enum StoreError {
 impl StoreError {
     pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
         move |source| Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Whose trouble it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Io { .. } | Self::Index { .. } | Self::ReadOnly { .. } => ErrorClass::System,
+            Self::Locked { .. } => ErrorClass::Lock,
+            Self::Interrupted => ErrorClass::Interrupt,
+            Self::Damaged { .. } => ErrorClass::Damage,
+        }
     }
 }
 

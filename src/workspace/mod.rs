@@ -4,6 +4,7 @@
 //! caller whatever comes from the environment.
 
 mod building;
+mod error;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
@@ -12,7 +13,6 @@ mod kept;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,66 +20,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
-use crate::build::BuildError;
 use crate::build::reasons::{Last, Reason, reason};
 use crate::build::status::{Verdict, mark_removed, verdicts};
 use crate::digest::Digest;
 use crate::history;
-use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::experts;
 use crate::model::layout::Layout;
 use crate::model::locate::{Places, commit_of, is_hub_id};
 use crate::model::tokenizer::{chat_template, vocabularies};
-use crate::output::OutputError;
 use crate::plan::{self, Inventory, Model, NodeId, Plan, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{LoadOptions, Loaded, Recipe, Stage, StageId, load};
+use crate::store::Store;
 use crate::store::lock::Wait;
-use crate::store::{Store, StoreError};
 
 use kept::Kept;
 
 pub use building::{OutputReport, Report, Request};
-
-/// Why something could not be done.
-#[derive(Debug, thiserror::Error)]
-pub enum WorkspaceError {
-    #[error("cannot read {}", path.display())]
-    Recipe { path: PathBuf, source: io::Error },
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    #[error(
-        "build {number} cannot be written out again: stage `{stage}`, tensor `{tensor}` would be made of other bytes than it was then"
-    )]
-    NotRepeated { number: u64, stage: String, tensor: String },
-    #[error("cannot start {jobs} threads")]
-    Threads { jobs: usize, source: rayon::ThreadPoolBuildError },
-}
-
-impl From<BuildError> for WorkspaceError {
-    fn from(error: BuildError) -> Self {
-        Self::Output(error.into())
-    }
-}
-
-impl WorkspaceError {
-    /// What is wrong with the store's index, if that is the trouble.
-    pub fn damage(&self) -> Option<&str> {
-        match self {
-            Self::Store(error) | Self::Output(OutputError::Build(BuildError::Store(error))) => match error {
-                StoreError::Damaged { problem, .. } => Some(problem),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-}
+pub use error::WorkspaceError;
 
 /// Where things are and how much may be used.
 #[derive(Clone, Debug)]

@@ -10,9 +10,10 @@ use petgraph::graph::DiGraph;
 use crate::harness::{project, project_text};
 
 /// The modules of the library, lowest first. One may use those before it, never those behind it.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "digest",
     "event",
+    "error",
     "disk",
     "identity",
     "mapping",

@@ -22,9 +22,8 @@ use super::args::RecipeArgs;
 use super::config::{self, Flags};
 use super::error::CliError;
 use super::ui::{Ui, plural};
-use crate::build::BuildError;
+use crate::error::ErrorClass;
 use crate::history::{self, Record};
-use crate::output::OutputError;
 use crate::recipe::diagnostic::{Diagnostic, Severity};
 use crate::recipe::{Recipe, StageId};
 use crate::store::{Store, StoreError};
@@ -158,8 +157,8 @@ impl Signals {
 
     /// Gives an error of interrupted work the exit code of the signal.
     fn explain(&self, error: WorkspaceError) -> CliError {
-        match (&error, self.which.load(Ordering::Relaxed)) {
-            (WorkspaceError::Output(OutputError::Build(BuildError::Interrupted)), signal) if signal > 0 => {
+        match (error.class(), self.which.load(Ordering::Relaxed)) {
+            (ErrorClass::Interrupt, signal) if signal > 0 => {
                 CliError::Interrupted { message: error.to_string(), code: exit_code(signal as i32) }
             }
             _ => error.into(),

@@ -1,0 +1,10 @@
+//! The names of an output's own files, its weights aside.
+
+/// The file that marks a directory as lamarck's output and says what it was made of.
+pub const LOCKFILE: &str = "lamarck.lock.json";
+
+/// The recipe as built.
+pub const RECIPE_FILE: &str = "recipe.yaml";
+
+pub(super) const CARD_FILE: &str = "README.md";
+pub(super) const CONFIG_FILE: &str = "config.json";
