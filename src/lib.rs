@@ -21,8 +21,9 @@
 //! | [`mapping`] | read-only maps of files (unsafe code) |
 //! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
 //! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
-//! | [`recipe`] | from YAML to stages whose every reference and parameter has been checked |
+//! | [`reference`] | how models are named |
 //! | [`model`] | checkpoints: where they are, their headers, what their layers are |
+//! | [`recipe`] | from YAML to stages whose every reference and parameter has been checked |
 //! | [`plan`] | a pure function from a recipe and headers to the graph of actions; their keys |
 //! | [`store`] | blobs named by digest, and an index from action keys to digests |
 //! | [`history`] | the builds so far |
@@ -88,6 +89,7 @@ pub mod model;
 pub mod output;
 pub mod plan;
 pub mod recipe;
+pub mod reference;
 pub mod store;
 pub mod tensor;
 pub mod upkeep;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::checkpoint::is_checkpoint;
-use crate::recipe::ModelRef;
+use crate::reference::ModelRef;
 
 /// The places to look in, in order.
 #[derive(Clone, Debug, Default)]
@@ -40,7 +40,7 @@ impl Places {
             .flatten()
             .or_else(|| {
                 // A path that leads elsewhere is never looked up below a models folder.
-                is_hub_id(&model.path).then(|| {
+                model.is_hub_id().then(|| {
                     let in_models = || model.revision.is_none().then_some(&self.models).into_iter().flatten();
                     in_models()
                         .find_map(|folder| try_dir(folder.join(&model.path)))
@@ -49,16 +49,6 @@ impl Places {
             });
         found.ok_or(NotFound { tried })
     }
-}
-
-/// Whether text can name a model on the hub: `name` or `org/name` of plain characters.
-pub fn is_hub_id(path: &str) -> bool {
-    let plain = |part: &str| {
-        !part.is_empty()
-            && !part.starts_with('.')
-            && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-    };
-    path.matches('/').count() <= 1 && path.split('/').all(plain)
 }
 
 /// The commit of a directory in a Hugging Face cache.

@@ -7,7 +7,6 @@ use std::fmt::Write;
 use std::ops::Range;
 use std::path::Path;
 
-use crate::model::locate::is_hub_id;
 use crate::plan::Model;
 use crate::recipe::{Recipe, StageId};
 
@@ -37,8 +36,8 @@ impl Card<'_> {
         let hub: Vec<&str> = self
             .models
             .iter()
+            .filter(|model| model.reference.is_hub_id())
             .map(|model| model.reference.path.as_str())
-            .filter(|path| is_hub_id(path))
             .collect();
         if !hub.is_empty() {
             text.push_str("base_model:\n");

@@ -13,7 +13,8 @@ use serde_json::Value;
 use crate::methods::{MethodSpec, Operation};
 use crate::model::layout::Layout;
 use crate::recipe::diagnostic::{Diagnostic, Span};
-use crate::recipe::{ModelRef, Recipe, Reference, StageId};
+use crate::recipe::{Recipe, Reference, StageId};
+use crate::reference::ModelRef;
 use crate::tensor::{Dtype, TensorSpec};
 
 mod config;

@@ -70,7 +70,7 @@ pub fn shape_all<'r>(
 ///
 /// # Panics
 /// If the caller did not list every model of the recipe.
-pub fn model_id(models: &[Model], reference: &crate::recipe::ModelRef) -> ModelId {
+pub fn model_id(models: &[Model], reference: &crate::reference::ModelRef) -> ModelId {
     ModelId(models.iter().position(|model| model.reference == *reference).expect("every model is listed"))
 }
 

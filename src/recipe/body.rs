@@ -5,8 +5,9 @@ use super::fields::{Fields, whole};
 use super::resolve::StageReader;
 use super::settings::{Level, SettingsReader};
 use super::yaml::{Node, Value};
-use super::{Body, Input, Located, ModelRef, Module, ModuleBody, Parameters, Reference, Slice, Stage};
+use super::{Body, Input, Located, Module, ModuleBody, Parameters, Reference, Slice, Stage};
 use crate::methods::{BaseRule, MethodSpec};
+use crate::reference::ModelRef;
 
 type Base<'a> = Option<&'a Located<Reference>>;
 

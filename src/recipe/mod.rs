@@ -3,10 +3,10 @@
 //! Two forms of a recipe: as typed (`yaml`, nodes with source positions) and as meant (this file, made
 //! by `resolve`). Everything after the recipe works on the second. Nothing here reads files.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::methods::{Method, Value};
+use crate::reference::ModelRef;
 use crate::tensor::Dtype;
 
 mod body;
@@ -146,18 +146,6 @@ pub enum Reference {
     Model(ModelRef),
 }
 
-/// A checkpoint outside the recipe.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ModelRef {
-    /// `org/name` or a path, without prefix, revision and LoRA.
-    pub path: String,
-    pub revision: Option<String>,
-    /// The adapter of `model+lora[@revision]`, as written.
-    pub lora: Option<String>,
-    /// Set by the `hub:` prefix: never a local path.
-    pub hub_only: bool,
-}
-
 /// What the output's tokenizer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokenizer {
@@ -197,20 +185,6 @@ pub struct Clause {
 /// which gives no value, so that the next lower level is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradient(pub Vec<Value>);
-
-impl fmt::Display for ModelRef {
-    /// As recipes write it, without a prefix.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.path)?;
-        if let Some(revision) = &self.revision {
-            write!(f, "@{revision}")?;
-        }
-        if let Some(lora) = &self.lora {
-            write!(f, "+{lora}")?;
-        }
-        Ok(())
-    }
-}
 
 impl Stage {
     /// What the stage's random draws hang on: its own name, and nothing where it has none, so that moving

@@ -1,11 +1,12 @@
-//! Model references: `path[@revision][+lora[@revision]]`, and which of them mean a stage.
+//! Model references as recipes write them, and which of them mean a stage.
 
 use std::collections::HashMap;
 
 use super::diagnostic::{Diagnostic, Span};
 use super::fields::Fields;
 use super::yaml::{Node, Value};
-use super::{Located, ModelRef, Reference, StageId};
+use super::{Located, Reference, StageId};
+use crate::reference::ModelRef;
 
 /// Resolves references within one recipe.
 pub struct Resolver<'a> {
@@ -38,18 +39,14 @@ impl Resolver<'_> {
 
     fn parse(&self, text: &str, span: Span, findings: &mut Vec<Diagnostic>) -> Option<Reference> {
         let text = text.trim();
-        let (hub_only, rest) = match text.strip_prefix("hub:") {
-            Some(rest) => (true, rest),
-            None => (false, text),
-        };
-        let model = match parse_model(rest, hub_only) {
+        let model = match ModelRef::parse(text) {
             Ok(model) => model,
             Err(problem) => {
                 findings.push(Diagnostic::error("model-reference", span, format!("`{text}`: {problem}")));
                 return None;
             }
         };
-        if hub_only || model.lora.is_some() || model.path.starts_with("./") {
+        if model.hub_only || model.lora.is_some() || model.path.starts_with("./") {
             return Some(Reference::Model(model));
         }
         let (owner, name) = match model.path.split_once('/') {
@@ -70,33 +67,6 @@ impl Resolver<'_> {
         }
         Some(Reference::Stage(*stage))
     }
-}
-
-fn parse_model(text: &str, hub_only: bool) -> Result<ModelRef, String> {
-    let mut parts = text.split('+');
-    let (model, lora, more) = (parts.next().unwrap_or(""), parts.next(), parts.next());
-    if more.is_some() {
-        return Err("a model can have one `+lora` only".to_owned());
-    }
-    let revised = |part: &str| {
-        let mut halves = part.split('@');
-        let (path, revision, more) = (halves.next().unwrap_or(""), halves.next(), halves.next());
-        if more.is_some() {
-            return Err("there can be one `@revision` only".to_owned());
-        }
-        if path.is_empty() || revision == Some("") {
-            return Err("a part of the reference is empty".to_owned());
-        }
-        Ok((path.to_owned(), revision.map(str::to_owned)))
-    };
-    let (path, revision) = revised(model)?;
-    if let Some(lora) = lora {
-        revised(lora)?;
-    }
-    if path.chars().any(char::is_control) {
-        return Err("a reference cannot hold control characters".to_owned());
-    }
-    Ok(ModelRef { path, revision, lora: lora.map(str::to_owned), hub_only })
 }
 
 /// Reads `{model: {path, revision}, lora: {path, revision}, override_architecture}`.

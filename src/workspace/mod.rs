@@ -27,12 +27,13 @@ use crate::history;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::experts;
 use crate::model::layout::Layout;
-use crate::model::locate::{Places, commit_of, is_hub_id};
+use crate::model::locate::{Places, commit_of};
 use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::plan::{self, Inventory, Model, NodeId, Plan, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{LoadOptions, Loaded, Recipe, Stage, StageId, load};
+use crate::reference::ModelRef;
 use crate::store::Store;
 use crate::store::lock::Wait;
 
@@ -103,7 +104,7 @@ impl Workspace {
                     let help = if tried.is_empty() {
                         "no place to look in fits the name".to_owned()
                     } else {
-                        format!("looked in:{}\n{}", tried.concat(), how_to_get(&reference.path))
+                        format!("looked in:{}\n{}", tried.concat(), how_to_get(reference))
                     };
                     findings.push(Diagnostic::error("missing-model", *span, message).help(help));
                 }
@@ -193,10 +194,10 @@ impl Workspace {
     }
 }
 
-fn how_to_get(path: &str) -> String {
+fn how_to_get(model: &ModelRef) -> String {
     let folder = "name the folder that holds it with --models";
-    if is_hub_id(path) && path.contains('/') {
-        format!("{folder}, or fetch it from the hub with `hf download {path}`")
+    if model.is_hub_id() && model.path.contains('/') {
+        format!("{folder}, or fetch it from the hub with `hf download {}`", model.path)
     } else {
         folder.to_owned()
     }

@@ -10,7 +10,7 @@ use petgraph::graph::DiGraph;
 use crate::harness::{project, project_text};
 
 /// The modules of the library, lowest first. One may use those before it, never those behind it.
-const LAYERS: [&str; 21] = [
+const LAYERS: [&str; 22] = [
     "digest",
     "event",
     "error",
@@ -21,8 +21,9 @@ const LAYERS: [&str; 21] = [
     "manifest",
     "kernels",
     "methods",
-    "recipe",
+    "reference",
     "model",
+    "recipe",
     "plan",
     "store",
     "history",

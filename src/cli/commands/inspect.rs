@@ -15,7 +15,7 @@ use crate::cli::ui::{Ui, bytes, plural};
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::layout::{Layout, Position};
-use crate::recipe::ModelRef;
+use crate::reference::ModelRef;
 use crate::workspace::WorkspaceError;
 
 pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {

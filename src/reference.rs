@@ -1,0 +1,99 @@
+//! How models outside a recipe are named: `path[@revision][+lora[@revision]]`.
+
+use std::fmt;
+
+/// A checkpoint outside the recipe.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelRef {
+    /// `org/name` or a path, without prefix, revision and LoRA.
+    pub path: String,
+    /// A branch, tag or commit on the hub.
+    pub revision: Option<String>,
+    /// The adapter of `model+lora[@revision]`, as written.
+    pub lora: Option<String>,
+    /// Set by the `hub:` prefix: never a local path.
+    pub hub_only: bool,
+}
+
+impl ModelRef {
+    /// Reads a reference, with or without `hub:` before it.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let (hub_only, rest) = match text.strip_prefix("hub:") {
+            Some(rest) => (true, rest),
+            None => (false, text),
+        };
+        let mut parts = rest.split('+');
+        let (model, lora, more) = (parts.next().unwrap_or(""), parts.next(), parts.next());
+        if more.is_some() {
+            return Err("a model can have one `+lora` only");
+        }
+        let (path, revision) = revised(model)?;
+        if let Some(lora) = lora {
+            revised(lora)?;
+        }
+        if path.chars().any(char::is_control) {
+            return Err("a reference cannot hold control characters");
+        }
+        Ok(Self { path, revision, lora: lora.map(str::to_owned), hub_only })
+    }
+
+    /// Whether it can name a model on the hub: `name` or `org/name` of plain characters.
+    pub fn is_hub_id(&self) -> bool {
+        let plain = |part: &str| {
+            !part.is_empty()
+                && !part.starts_with('.')
+                && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+        };
+        self.path.matches('/').count() <= 1 && self.path.split('/').all(plain)
+    }
+}
+
+fn revised(part: &str) -> Result<(String, Option<String>), &'static str> {
+    let mut halves = part.split('@');
+    let (path, revision, more) = (halves.next().unwrap_or(""), halves.next(), halves.next());
+    if more.is_some() {
+        return Err("there can be one `@revision` only");
+    }
+    if path.is_empty() || revision == Some("") {
+        return Err("a part of the reference is empty");
+    }
+    Ok((path.to_owned(), revision.map(str::to_owned)))
+}
+
+impl fmt::Display for ModelRef {
+    /// As recipes write it, without a prefix.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
+        if let Some(revision) = &self.revision {
+            write!(f, "@{revision}")?;
+        }
+        if let Some(lora) = &self.lora {
+            write!(f, "+{lora}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_shown_as_it_was_written() {
+        for text in ["name", "org/name@v2", "./a/b+org/lora@main", "a@x+y"] {
+            assert_eq!(ModelRef::parse(text).unwrap().to_string(), text);
+        }
+        let hub = ModelRef::parse("hub:org/name").unwrap();
+        assert_eq!((hub.to_string().as_str(), hub.hub_only), ("org/name", true));
+    }
+
+    #[test]
+    fn ids_of_the_hub_are_told_from_paths() {
+        let is_hub_id = |text: &str| ModelRef::parse(text).unwrap().is_hub_id();
+        assert!(is_hub_id("gpt2") && is_hub_id("org/name-1.5_x"));
+        assert!(!["../x", "./x", "/x/y", "a/b/c", "org/.x", "a b"].into_iter().any(is_hub_id));
+    }
+}
