@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{BuildError, Bytes, Region};
+use super::{BuildError, Bytes, FileSlice};
 use crate::disk::DirectWriter;
 use crate::event::{Events, spanned};
 use crate::plan::NodeId;
@@ -45,7 +45,7 @@ enum Job {
 #[derive(Debug)]
 pub struct Delivered {
     pub row: ActionRow,
-    pub region: Region,
+    pub slice: FileSlice,
 }
 
 /// Everything delivered so far.
@@ -149,8 +149,8 @@ impl Committer {
         self.send(Job::Action(row, content, place))
     }
 
-    /// Hands over a finished action whose result belongs into a region; what is not in memory is in its
-    /// region already.
+    /// Hands over a finished action whose result belongs into a slice; what is not in memory is in its
+    /// slice already.
     ///
     /// # Errors
     /// If a worker has stopped; its own result says why.
@@ -241,7 +241,7 @@ fn write(
             Job::Flush(done) => Written::Flush(done),
             Job::Delivery(node, bytes, delivered) => {
                 if let Bytes::Memory(bytes) = &bytes {
-                    spanned(events, "write to shard", "", || delivered.region.write_all(bytes, &mut writer))?;
+                    spanned(events, "write to shard", "", || delivered.slice.write_all(bytes, &mut writer))?;
                 }
                 deliveries.lock().expect("no thread panics with it").insert(node, delivered);
                 waiting.free(bytes.in_memory());
@@ -313,12 +313,12 @@ const GIVEN_BACK: u64 = 1 << 30;
 pub fn give_back(deliveries: &Deliveries, store: &Store) -> Result<(), BuildError> {
     let deliveries = deliveries.lock().expect("no thread panics with it");
     let (mut finished, mut total) = (Vec::new(), 0);
-    for Delivered { row, region } in deliveries.values() {
+    for Delivered { row, slice } in deliveries.values() {
         total += row.n_bytes;
         if total > GIVEN_BACK {
             break;
         }
-        if let Some(blob) = region.rescue(row.digest, store)? {
+        if let Some(blob) = slice.rescue(row.digest, store)? {
             finished.push(Finished { row: row.clone(), kept: Kept::Blob(blob) });
         }
     }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::bytes::Window;
 use super::geometry::{Geometry, LeafSpan};
-use super::{BuildError, Bytes, Region};
+use super::{BuildError, Bytes, FileSlice};
 use crate::kernels::convert;
 use crate::methods::{Kernel, Leaf, Operation, Pass, Scratch};
 use crate::store::Store;
@@ -19,7 +19,7 @@ pub enum Target<'a> {
     /// A temporary file of the store, for results that memory cannot hold.
     File(&'a Store),
     /// Where the result will stay.
-    Region(&'a Region),
+    Slice(&'a FileSlice),
 }
 
 /// One tensor's computation.
@@ -35,7 +35,7 @@ pub struct Computation<'a> {
     pub proceed: &'a (dyn Fn() -> Result<(), BuildError> + Sync),
 }
 
-/// A result's bytes, to be read on, and what the store is to keep of it: nothing of what is in a region.
+/// A result's bytes, to be read on, and what the store is to keep of it: nothing of what is in a slice.
 pub type Computed = (Bytes, Option<Content>);
 
 fn in_memory(bytes: Vec<u8>) -> Computed {
@@ -98,9 +98,9 @@ impl Computation<'_> {
                 let mapping = file.map()?;
                 Ok((Bytes::Mapped(Arc::new(mapping)), Some(Content::File(file.seal()?))))
             }
-            Target::Region(region) => {
-                self.emit_to(&geometry, &*kernel, &|offset, bytes| region.write_at(offset, bytes))?;
-                Ok((Bytes::Mapped(Arc::new(region.map()?)), None))
+            Target::Slice(slice) => {
+                self.emit_to(&geometry, &*kernel, &|offset, bytes| slice.write_at(offset, bytes))?;
+                Ok((Bytes::Mapped(Arc::new(slice.map()?)), None))
             }
         }
     }

@@ -289,7 +289,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         let undefined =
             |problem| BuildError::Arithmetic { stage: stage.clone(), tensor: action.tensor.clone(), problem };
         self.announce_next()?;
-        let (mut region, mut held) = (None, false);
+        let (mut slice, mut held) = (None, false);
         let (digest, bytes, content) = match &action.task {
             Task::Identical { inputs } => {
                 if let Some(other) = digests.iter().position(|digest| *digest != digests[0]) {
@@ -323,10 +323,10 @@ impl<'b, 'a> Cone<'b, 'a> {
                     proceed: &proceed,
                 };
                 let large = action.spec.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
-                region = context.outlet.region(node)?;
-                held = !cached && region.is_none() && self.build.is_output(node);
-                let target = match &region {
-                    Some(region) if large => Target::Region(region),
+                slice = context.sink.slice(node)?;
+                held = !cached && slice.is_none() && self.build.is_output(node);
+                let target = match &slice {
+                    Some(slice) if large => Target::Slice(slice),
                     None if large || held => Target::File(context.store),
                     _ => Target::Memory,
                 };
@@ -362,9 +362,9 @@ impl<'b, 'a> Cone<'b, 'a> {
         let manifest = key::action_manifest(plan, node, &digests);
         let row = ActionRow { key, digest, n_bytes: action.spec.n_bytes() as u64, manifest };
         let place = if cached { self.build.source_place(&digest) } else { None };
-        match region {
-            Some(region) if place.is_none() => {
-                self.build.committer.deliver(node, bytes, Delivered { row, region })?;
+        match slice {
+            Some(slice) if place.is_none() => {
+                self.build.committer.deliver(node, bytes, Delivered { row, slice })?;
             }
             _ => self.build.committer.keep(row, content.filter(|_| cached), place)?,
         }

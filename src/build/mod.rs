@@ -11,8 +11,8 @@ pub mod compute;
 mod cone;
 
 mod geometry;
-mod outlet;
 pub mod reasons;
+mod sink;
 pub mod status;
 
 use std::collections::{HashMap, HashSet};
@@ -26,7 +26,7 @@ use rayon::prelude::*;
 
 pub use bytes::Bytes;
 
-pub use outlet::{Outlet, Region};
+pub use sink::{FileSlice, OutputSink};
 
 use crate::digest::{ActionKey, Digest};
 use crate::error::ErrorClass;
@@ -92,7 +92,7 @@ pub struct Context<'a> {
     pub checkpoints: &'a [Arc<Checkpoint>],
     pub store: &'a Store,
     /// Where final results go.
-    pub outlet: &'a dyn Outlet,
+    pub sink: &'a dyn OutputSink,
     /// The most bytes that results waiting to be written may take in memory.
     pub memory: u64,
     /// Whether sources are read even where the store remembers what they held.
@@ -221,7 +221,7 @@ impl<'a> Build<'a> {
         self.context.events
     }
 
-    /// The row of an action whose result was delivered to the outlet. Nothing has been committed of it.
+    /// The row of an action whose result was delivered to the sink. Nothing has been committed of it.
     pub fn delivered(&self, node: NodeId) -> Option<ActionRow> {
         self.committer.delivered().get(&node).map(|delivered| delivered.row.clone())
     }
@@ -229,8 +229,8 @@ impl<'a> Build<'a> {
     /// Takes what was delivered into the store after all.
     pub fn rescue(&self, node: NodeId) -> Result<Option<SealedBlob>, BuildError> {
         let delivered = self.committer.delivered();
-        let Some(Delivered { row, region }) = delivered.get(&node) else { return Ok(None) };
-        region.rescue(row.digest, self.context.store)
+        let Some(Delivered { row, slice }) = delivered.get(&node) else { return Ok(None) };
+        slice.rescue(row.digest, self.context.store)
     }
 
     /// Whether a settled node's bytes are a result that the store has to keep: no source holds them.

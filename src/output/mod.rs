@@ -4,8 +4,8 @@
 //! same is taken over as it is.
 
 pub mod card;
-pub mod delivery;
 pub mod destination;
+pub mod direct;
 mod error;
 mod extras;
 pub mod lock;
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use delivery::Delivery;
+use direct::DirectOutput;
 use names::{CARD_FILE, CONFIG_FILE};
 use ownership::Owned;
 use staging::Staging;
@@ -89,11 +89,11 @@ impl Output<'_> {
     pub fn write(
         self,
         number: usize,
-        delivery: &Delivery,
+        direct: &DirectOutput,
         build: &Build<'_>,
         store: &Store,
     ) -> Result<Written, OutputError> {
-        let staging = delivery.staging(number);
+        let staging = direct.staging(number);
         let shards = sharding::cut(&self.stage.tensors, self.shard_bytes);
         // Where nothing came for it there is most often nothing to do, and nobody is waited for.
         if staging.is_none() && !self.rehash && self.compare(&shards, build, store)?.is_current() {

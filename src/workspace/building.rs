@@ -12,8 +12,8 @@ use crate::digest::Digest;
 use crate::event::{Event, Events, spanned};
 use crate::history::{self, OutputRecord, Record};
 use crate::output::card::{Card, license_of};
-use crate::output::delivery::Delivery;
 use crate::output::destination;
+use crate::output::direct::DirectOutput;
 use crate::output::locked::{Locked, differences};
 use crate::output::{self, Output, OutputError, Written, lock};
 use crate::recipe::Recipe;
@@ -125,10 +125,10 @@ impl Workspace {
             .map_err(|source| WorkspaceError::Threads { jobs: self.jobs, source })?;
         let locked: HashMap<_, _> = locks.iter().flat_map(Locked::source_digests).collect();
         // From a read-only store nothing can be kept, so nothing can have to be delivered.
-        let delivery = if store.is_read_only() {
-            Delivery::none()
+        let direct = if store.is_read_only() {
+            DirectOutput::none()
         } else {
-            Delivery::new(plan, &dirs, self.shard_bytes)
+            DirectOutput::new(plan, &dirs, self.shard_bytes)
         };
         let context = Context {
             recipe,
@@ -136,7 +136,7 @@ impl Workspace {
             models,
             checkpoints,
             store: &store,
-            outlet: &delivery,
+            sink: &direct,
             memory: self.memory,
             rehash,
             locked,
@@ -156,7 +156,7 @@ impl Workspace {
                 }
                 let mut outputs = Vec::new();
                 for (number, dir) in dirs.iter().enumerate() {
-                    outputs.push(self.write(request, number, dir, &delivery, build, &store)?);
+                    outputs.push(self.write(request, number, dir, &direct, build, &store)?);
                 }
                 let mut report = Report {
                     number: None,
@@ -205,7 +205,7 @@ impl Workspace {
         request: &Request<'_>,
         number: usize,
         dir: &Path,
-        delivery: &Delivery,
+        direct: &DirectOutput,
         build: &Build<'_>,
         store: &Store,
     ) -> Result<OutputReport, WorkspaceError> {
@@ -229,7 +229,7 @@ impl Workspace {
             lock: lock::of(recipe, models, plan, target, build),
             rehash,
         };
-        let written = output.write(number, delivery, build, store)?;
+        let written = output.write(number, direct, build, store)?;
         let of = |outcome| stage.nodes.values().filter(|node| build.outcome(**node) == outcome).count();
         Ok(OutputReport {
             stage: recipe.stage(target).name.clone(),

@@ -11,12 +11,12 @@ use super::ownership::regular;
 use super::sharding::{self, ShardPlan};
 use super::shards::create;
 use super::staging::Staging;
-use crate::build::{BuildError, Outlet, Region};
+use crate::build::{BuildError, FileSlice, OutputSink};
 use crate::disk;
 use crate::plan::{NodeId, Plan, StagePlan};
 
 /// The new versions of all output directories of a build.
-pub struct Delivery {
+pub struct DirectOutput {
     outputs: Vec<Mutex<Incoming>>,
     /// For every node that exactly one output holds: the output, the shard in it and the tensor's place.
     places: HashMap<NodeId, Place>,
@@ -37,11 +37,11 @@ struct Incoming {
     staging: Option<Staging>,
     /// Whether it is being finished: what is computed from then on is not expected any more.
     closed: bool,
-    /// Of every shard, the handles that its regions are written through.
+    /// Of every shard, the handles that its slices are written through.
     files: Vec<Option<[Arc<File>; 2]>>,
 }
 
-impl Delivery {
+impl DirectOutput {
     /// Expects the results of the plan's targets, each for its directory. Nothing is made before the first
     /// of them comes.
     pub fn new(plan: &Plan, dirs: &[PathBuf], shard_bytes: u64) -> Self {
@@ -76,7 +76,7 @@ impl Delivery {
         Self { outputs: Vec::new(), places: HashMap::new() }
     }
 
-    /// Ends the delivery for one output: its new version, if any of it came.
+    /// Ends the expecting for one output: its new version, if any of it came.
     pub(super) fn staging(&self, output: usize) -> Option<Staging> {
         let mut incoming = self.outputs.get(output)?.lock().expect("no thread panics with it");
         incoming.closed = true;
@@ -85,8 +85,8 @@ impl Delivery {
     }
 }
 
-impl Outlet for Delivery {
-    fn region(&self, node: NodeId) -> Result<Option<Region>, BuildError> {
+impl OutputSink for DirectOutput {
+    fn slice(&self, node: NodeId) -> Result<Option<FileSlice>, BuildError> {
         let Some(Place { output, shard, offset, n_bytes }) = self.places.get(&node).copied() else {
             return Ok(None);
         };
@@ -110,7 +110,7 @@ impl Outlet for Delivery {
                 files[shard].insert(open).clone()
             }
         };
-        Ok(Some(Region { path, file, direct, offset, n_bytes }))
+        Ok(Some(FileSlice { path, file, direct, offset, n_bytes }))
     }
 }
 

@@ -15,14 +15,14 @@ use crate::store::Store;
 use crate::store::blob::SealedBlob;
 
 /// Whoever writes the outputs of a build, as the build sees it.
-pub trait Outlet: Sync {
+pub trait OutputSink: Sync {
     /// The place that waits for a node's bytes, if there is one.
-    fn region(&self, node: NodeId) -> Result<Option<Region>, BuildError>;
+    fn slice(&self, node: NodeId) -> Result<Option<FileSlice>, BuildError>;
 }
 
 /// A range of a file that nobody else has been told of yet.
 #[derive(Clone, Debug)]
-pub struct Region {
+pub struct FileSlice {
     pub path: PathBuf,
     /// For blocks that come from several threads.
     pub file: Arc<File>,
@@ -32,8 +32,8 @@ pub struct Region {
     pub n_bytes: usize,
 }
 
-impl Region {
-    /// Writes bytes at an offset from the region's start. Writers of separate ranges may run at the same
+impl FileSlice {
+    /// Writes bytes at an offset from the slice's start. Writers of separate ranges may run at the same
     /// time.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), BuildError> {
         let write = || {
@@ -43,7 +43,7 @@ impl Region {
         write().map_err(self.failed("write"))
     }
 
-    /// Writes the whole region. Only for one thread of the process.
+    /// Writes the whole slice. Only for one thread of the process.
     pub fn write_all(&self, bytes: &[u8], writer: &mut DirectWriter) -> Result<(), BuildError> {
         let mut write = || {
             disk::step("write", &self.path)?;
@@ -52,12 +52,12 @@ impl Region {
         write().map_err(self.failed("write"))
     }
 
-    /// Maps the region, which must not be written any more.
+    /// Maps the slice, which must not be written any more.
     pub fn map(&self) -> Result<Mapping, BuildError> {
         Mapping::of_region(&self.file, self.offset, self.n_bytes).map_err(self.failed("map"))
     }
 
-    /// Copies the region's bytes into the store, if they are those of a digest.
+    /// Copies the slice's bytes into the store, if they are those of a digest.
     pub fn rescue(&self, digest: Digest, store: &Store) -> Result<Option<SealedBlob>, BuildError> {
         const BLOCK: usize = 1 << 20;
         let blob = store.new_blob()?;
