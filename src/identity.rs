@@ -53,13 +53,14 @@ impl Identity {
         }
     }
 
-    /// Whether the stamps are old enough, at `now`, that a later write must move them.
+    /// Whether the stamps are so young, at `now` (nanoseconds since the epoch), that a later write might not
+    /// move them.
     ///
     /// File systems stamp in steps of up to two seconds; a file written within the step could be
     /// written again without a trace. Stamps in the future are never trusted.
-    pub fn is_settled(&self, now: i64) -> bool {
+    pub fn is_racy(&self, now: i64) -> bool {
         const STEP: i64 = 2_000_000_000;
-        now.saturating_sub(self.modified.max(self.changed)) >= STEP
+        now.saturating_sub(self.modified.max(self.changed)) < STEP
     }
 }
 
@@ -96,9 +97,9 @@ mod tests {
             probe: 0,
         };
         let second = 1_000_000_000;
-        assert!(at(0, 0).is_settled(2 * second));
-        assert!(!at(0, second).is_settled(2 * second));
-        assert!(!at(9 * second, 0).is_settled(2 * second));
+        assert!(!at(0, 0).is_racy(2 * second));
+        assert!(at(0, second).is_racy(2 * second));
+        assert!(at(9 * second, 0).is_racy(2 * second));
     }
 
     #[test]

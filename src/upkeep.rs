@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::digest::Digest;
 use crate::history::{self, Record};
 use crate::store::index::Snapshot;
-use crate::store::sweep::BlobEntry;
+use crate::store::listing::BlobEntry;
 use crate::store::{Store, StoreError};
 
 /// How much a store may hold. Without any limit nothing is removed but what no build has.

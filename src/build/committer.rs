@@ -14,9 +14,11 @@ use super::{BuildError, Bytes, FileSlice};
 use crate::disk::DirectWriter;
 use crate::event::{Events, spanned};
 use crate::plan::NodeId;
-use crate::store::blob::Content;
-use crate::store::index::{ActionRow, ChecksumsRow, MemoRow, Place};
-use crate::store::{Finished, Kept, Store};
+use crate::store::blob::{Content, SealedBlob};
+use crate::store::range::{ChecksumsRow, ExternalRange, ExternalRow, MemoRow};
+use crate::store::tier::{ActionRow, NewBlob};
+use crate::store::tiered::Tiered;
+use crate::store::{ActionCache, Cas, Store, StoreError};
 
 /// A commit is not made larger once it holds this many bytes.
 const BATCH_BYTES: u64 = 256 << 20;
@@ -32,8 +34,8 @@ const WRITTEN: usize = 1024;
 /// Something to be kept.
 enum Job {
     /// A finished action; its result in full where the store is to hold it.
-    Action(ActionRow, Option<Content>, Option<Place>),
-    /// A finished action whose result goes to a place outside the store.
+    Action(ActionRow, Option<Content>, Option<ExternalRange>),
+    /// A finished action whose result goes to a file outside the store.
     Delivery(NodeId, Bytes, Delivered),
     Memo(MemoRow),
     Checksums(ChecksumsRow),
@@ -53,10 +55,43 @@ pub type Deliveries = Arc<Mutex<HashMap<NodeId, Delivered>>>;
 
 /// A job after its bytes were written.
 enum Written {
-    Action(Finished),
+    Action(Kept),
     Memo(MemoRow),
     Checksums(ChecksumsRow),
     Flush(Sender<()>),
+}
+
+/// A finished action: its result in a file of the store's, or in one outside of it, or nowhere.
+struct Kept {
+    row: ActionRow,
+    blob: Option<SealedBlob>,
+    external: Option<ExternalRange>,
+}
+
+/// What one commit takes.
+#[derive(Default)]
+struct Batch {
+    rows: Vec<ActionRow>,
+    blobs: Vec<NewBlob>,
+    memo: Vec<MemoRow>,
+    external: Vec<ExternalRow>,
+    checksums: Vec<ChecksumsRow>,
+}
+
+impl Batch {
+    fn add(&mut self, Kept { row, blob, external }: Kept) {
+        let ActionRow { digest, n_bytes, .. } = row;
+        self.blobs.extend(blob.map(|blob| NewBlob { digest, n_bytes, content: Content::File(blob) }));
+        self.external.extend(external.map(|external| (digest, external)));
+        self.rows.push(row);
+    }
+
+    /// Keeps bytes, then what files outside hold, then the keys that stand for both: in that order.
+    fn commit(self, store: &Store, tiers: &Tiered<'_>) -> Result<(), StoreError> {
+        Cas::put(tiers, self.blobs)?;
+        store.note(&self.memo, &self.external, &self.checksums)?;
+        ActionCache::put(tiers, &self.rows)
+    }
 }
 
 /// The sending side. When it is dropped, the workers keep what is left and end.
@@ -118,7 +153,7 @@ impl Committer {
     /// Starts the workers. `check` is asked before every commit; if it fails, nothing more is kept.
     pub fn start<'scope>(
         scope: &'scope Scope<'scope, '_>,
-        store: &'scope Store,
+        (store, tiers): (&'scope Store, &'scope Tiered<'scope>),
         limit: u64,
         check: Check<'scope>,
         events: &'scope dyn Events,
@@ -130,12 +165,12 @@ impl Committer {
         let (writing, delivered) = (Writing(Arc::clone(&waiting)), Arc::clone(&deliveries));
         let writer =
             spawn(scope, "writer", move || write(receiver, &written, store, &writing.0, &delivered, events));
-        let committer = spawn(scope, "committer", move || commit(&to_commit, store, check, events));
+        let committer = spawn(scope, "committer", move || commit(&to_commit, (store, tiers), check, events));
         (Self { sender, waiting, limit, deliveries }, Workers { writer, committer })
     }
 
-    /// Hands over a finished action, with its result if the store is to hold it, and perhaps a place that
-    /// holds it already; waits while too many bytes are on their way.
+    /// Hands over a finished action, with its result if the store is to hold it, and perhaps a range
+    /// of a file that holds it already; waits while too many bytes are on their way.
     ///
     /// # Errors
     /// If a worker has stopped; its own result says why.
@@ -143,10 +178,10 @@ impl Committer {
         &self,
         row: ActionRow,
         content: Option<Content>,
-        place: Option<Place>,
+        external: Option<ExternalRange>,
     ) -> Result<(), BuildError> {
         self.wait_for_room(content.as_ref().map_or(0, in_memory))?;
-        self.send(Job::Action(row, content, place))
+        self.send(Job::Action(row, content, external))
     }
 
     /// Hands over a finished action whose result belongs into a slice; what is not in memory is in its
@@ -247,17 +282,16 @@ fn write(
                 waiting.free(bytes.in_memory());
                 continue;
             }
-            Job::Action(row, content, place) => {
+            Job::Action(row, content, external) => {
                 let freed = content.as_ref().map_or(0, in_memory);
-                let kept = match (place, content) {
-                    (Some(place), _) => Kept::Elsewhere(place),
-                    (None, Some(content)) if !store.holds(&row.digest, row.n_bytes) => {
-                        Kept::Blob(spanned(events, "write blob", "", || store.seal(content, &mut writer))?)
+                let blob = match content {
+                    Some(content) if external.is_none() && !store.holds(&row.digest, row.n_bytes) => {
+                        Some(spanned(events, "write blob", "", || store.seal(content, &mut writer))?)
                     }
-                    (None, _) => Kept::Nowhere,
+                    _ => None,
                 };
                 waiting.free(freed);
-                Written::Action(Finished { row, kept })
+                Written::Action(Kept { row, blob, external })
             }
         };
         if written.send(next).is_err() {
@@ -271,33 +305,33 @@ fn write(
 /// Commits what was written, many results at a time.
 fn commit(
     receiver: &Receiver<Written>,
-    store: &Store,
+    (store, tiers): (&Store, &Tiered<'_>),
     check: Check<'_>,
     events: &dyn Events,
 ) -> Result<(), BuildError> {
     while let Ok(first) = receiver.recv() {
-        let (mut actions, mut memo, mut checksums) = (Vec::new(), Vec::new(), Vec::new());
+        let mut batch = Batch::default();
         let mut flushed = Vec::new();
         let started = Instant::now();
         let mut total = 0;
         let mut next = Some(first);
         while let Some(job) = next {
             match job {
-                Written::Action(finished) => {
-                    total += finished.row.n_bytes;
-                    actions.push(finished);
+                Written::Action(kept) => {
+                    total += kept.row.n_bytes;
+                    batch.add(kept);
                 }
-                Written::Memo(row) => memo.push(row),
-                Written::Checksums(row) => checksums.push(row),
+                Written::Memo(row) => batch.memo.push(row),
+                Written::Checksums(row) => batch.checksums.push(row),
                 Written::Flush(done) => flushed.push(done),
             }
             // Nobody may wait for a batch that waits for them.
-            let is_full = actions.len() >= WRITTEN || total >= BATCH_BYTES;
+            let is_full = batch.rows.len() >= WRITTEN || total >= BATCH_BYTES;
             let left = BATCH_TIME.saturating_sub(started.elapsed());
             next = if is_full || !flushed.is_empty() { None } else { receiver.recv_timeout(left).ok() };
         }
         check()?;
-        spanned(events, "sync and commit", "", || store.commit(actions, memo, checksums))?;
+        spanned(events, "sync and commit", "", || batch.commit(store, tiers))?;
         for done in flushed {
             // Nobody waits any more where the build has failed meanwhile.
             let _ = done.send(());
@@ -310,17 +344,17 @@ fn commit(
 const GIVEN_BACK: u64 = 1 << 30;
 
 /// Commits delivered results that will not be published, with their bytes.
-pub fn give_back(deliveries: &Deliveries, store: &Store) -> Result<(), BuildError> {
+pub fn give_back(deliveries: &Deliveries, store: &Store, tiers: &Tiered<'_>) -> Result<(), BuildError> {
     let deliveries = deliveries.lock().expect("no thread panics with it");
-    let (mut finished, mut total) = (Vec::new(), 0);
+    let (mut batch, mut total) = (Batch::default(), 0);
     for Delivered { row, slice } in deliveries.values() {
         total += row.n_bytes;
         if total > GIVEN_BACK {
             break;
         }
         if let Some(blob) = slice.rescue(row.digest, store)? {
-            finished.push(Finished { row: row.clone(), kept: Kept::Blob(blob) });
+            batch.add(Kept { row: row.clone(), blob: Some(blob), external: None });
         }
     }
-    Ok(store.commit(finished, Vec::new(), Vec::new())?)
+    Ok(batch.commit(store, tiers)?)
 }

@@ -12,14 +12,16 @@ use super::bytes::{Blob, READ_BYTES};
 use super::committer::Delivered;
 use super::compute::{Computation, Failure, Target};
 use super::status::source_range;
-use super::{Build, BuildError, Bytes, Outcome, Settled};
+use super::{Build, BuildError, Bytes, Context, Outcome, Settled};
 use crate::digest::{Checksums, Digest};
 use crate::event::{Event, spanned};
 use crate::kernels::convert;
 use crate::model::ModelError;
 use crate::plan::{Action, Node, NodeId, Source, Task, key};
+use crate::store::Cas;
 use crate::store::blob::Lookup;
-use crate::store::index::{ActionRow, RangeContent};
+use crate::store::range::RangeContent;
+use crate::store::tier::ActionRow;
 use crate::tensor::Dtype;
 
 /// Results up to this size are made in memory; larger ones in the file that is to hold them, which is then
@@ -130,11 +132,11 @@ impl<'b, 'a> Cone<'b, 'a> {
 
     /// A digest's blob: in memory, unless the cone is too large for that.
     fn read_blob(&self, digest: &Digest, n_bytes: usize) -> Result<Lookup<Bytes>, BuildError> {
-        let store = self.build.context.store;
+        let Context { store, tiers, .. } = self.build.context;
         if !self.parallel {
-            return Ok(store.read(digest, n_bytes as u64)?.map(|bytes| Bytes::Memory(Arc::new(bytes))));
+            return Ok(tiers.get(digest, n_bytes as u64)?.map(|bytes| Bytes::Memory(Arc::new(bytes))));
         }
-        let file = match store.open_blob(digest, n_bytes as u64)? {
+        let file = match tiers.open(digest, n_bytes as u64)? {
             Lookup::Found(file) => file,
             Lookup::Missing => return Ok(Lookup::Missing),
             Lookup::Damaged => return Ok(Lookup::Damaged),
@@ -149,7 +151,7 @@ impl<'b, 'a> Cone<'b, 'a> {
 
     /// A digest's bytes from a source or a finished output, if some still holds them.
     fn bytes_elsewhere(&self, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
-        let Some(place) = self.build.place_elsewhere(digest)? else { return Ok(None) };
+        let Some(place) = self.build.bytes_outside(digest)? else { return Ok(None) };
         let read = || {
             let bytes = self.read(place.clone(), &digest.short())?;
             let examined = self.examine(&bytes, None)?;
@@ -174,7 +176,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         let checkpoint = &context.checkpoints[source.model.0];
         let range = source_range(checkpoint, &source.tensor);
         let remembered = if context.rehash { None } else { snapshot.remembered(&range)? };
-        let is_trusted = remembered.is_some() || range.identity.is_settled(now());
+        let is_trusted = remembered.is_some() || !range.identity.is_racy(now());
         let content = match remembered {
             Some(content) => content,
             None => {
@@ -193,8 +195,8 @@ impl<'b, 'a> Cone<'b, 'a> {
                 });
                 self.warm.insert(node, bytes.checked(Arc::clone(&checksums)));
                 self.build.committer.note_checksums((digest, checksums))?;
-                let content = RangeContent { digest, finite };
-                if range.identity.is_settled(started) {
+                let content = RangeContent { digest, mark: finite };
+                if !range.identity.is_racy(started) {
                     self.build.committer.remember((range, content))?;
                 }
                 content
@@ -211,7 +213,8 @@ impl<'b, 'a> Cone<'b, 'a> {
                 return Err(BuildError::NotLocked { path, tensor: source.tensor.clone() });
             }
         }
-        if !content.finite {
+        // What is read is marked if it is fit for computing with.
+        if !content.mark {
             let shard =
                 checkpoint.shard_of(&source.tensor).expect("the source is a tensor of the checkpoint");
             return Err(BuildError::NotFinite { path: shard.path.clone(), tensor: source.tensor.clone() });
@@ -361,12 +364,12 @@ impl<'b, 'a> Cone<'b, 'a> {
         let key = key::action_key(plan, node, &digests);
         let manifest = key::action_manifest(plan, node, &digests);
         let row = ActionRow { key, digest, n_bytes: action.spec.n_bytes() as u64, manifest };
-        let place = if cached { self.build.source_place(&digest) } else { None };
+        let external = if cached { self.build.source_range(&digest) } else { None };
         match slice {
-            Some(slice) if place.is_none() => {
+            Some(slice) if external.is_none() => {
                 self.build.committer.deliver(node, bytes, Delivered { row, slice })?;
             }
-            _ => self.build.committer.keep(row, content.filter(|_| cached), place)?,
+            _ => self.build.committer.keep(row, content.filter(|_| cached), external)?,
         }
         Ok(digest)
     }

@@ -38,7 +38,10 @@ use crate::model::shard::Shard;
 use crate::plan::{Model, Node, NodeId, Plan, Source};
 use crate::recipe::Recipe;
 use crate::store::blob::SealedBlob;
-use crate::store::index::{ActionRow, FileRange, Place, Snapshot};
+use crate::store::index::Snapshot;
+use crate::store::range::{ExternalRange, FileRange};
+use crate::store::tier::ActionRow;
+use crate::store::tiered::Tiered;
 use crate::store::{Store, StoreError};
 use committer::{Committer, Delivered};
 use cone::Cone;
@@ -91,6 +94,8 @@ pub struct Context<'a> {
     pub models: &'a [Model],
     pub checkpoints: &'a [Arc<Checkpoint>],
     pub store: &'a Store,
+    /// Whom results are asked of and handed to: the store, and what lies behind it.
+    pub tiers: &'a Tiered<'a>,
     /// Where final results go.
     pub sink: &'a dyn OutputSink,
     /// The most bytes that results waiting to be written may take in memory.
@@ -133,7 +138,7 @@ pub struct Build<'a> {
     /// Results of targets that the recipe keeps out of the store, mapped until they are written out.
     held: Mutex<HashMap<NodeId, Bytes>>,
     /// Source tensors by digest: a result that equals one is not kept a second time.
-    sources: Mutex<HashMap<Digest, Place>>,
+    sources: Mutex<HashMap<Digest, ExternalRange>>,
     /// Checkpoints outside the store that results are read from, by path.
     opened: Mutex<HashMap<PathBuf, Arc<Shard>>>,
     /// Actions run so far, those whose results the store had lost included.
@@ -238,7 +243,7 @@ impl<'a> Build<'a> {
         match &self.context.plan.graph[node] {
             Node::Action(action) => {
                 self.context.recipe.stage(action.stage).cache
-                    && self.source_place(&self.settled(node).digest).is_none()
+                    && self.source_range(&self.settled(node).digest).is_none()
             }
             Node::Source(_) => false,
         }
@@ -270,23 +275,23 @@ impl<'a> Build<'a> {
         let path = shard.and_then(|shard| std::path::absolute(&shard.path).ok());
         if let Some(path) = path {
             let mut sources = self.sources.lock().expect("no thread panics with it");
-            sources.entry(digest).or_insert(Place { path, range });
+            sources.entry(digest).or_insert(ExternalRange { path, range });
         }
     }
 
     /// The source that holds a digest's bytes, if there is one whose stamps can be trusted.
-    fn source_place(&self, digest: &Digest) -> Option<Place> {
+    fn source_range(&self, digest: &Digest) -> Option<ExternalRange> {
         self.sources.lock().expect("no thread panics with it").get(digest).cloned()
     }
 
     /// Where a source or a finished output holds a digest's bytes, if the file is still in the state in which
     /// it did. Whoever reads them must check them.
-    fn place_elsewhere(&self, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
-        let place = match self.source_place(digest) {
-            Some(place) => Some(place),
-            None => self.snapshot.place(digest)?,
+    fn bytes_outside(&self, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
+        let external = match self.source_range(digest) {
+            Some(external) => Some(external),
+            None => self.snapshot.external(digest)?,
         };
-        let Some(Place { path, range }) = place else { return Ok(None) };
+        let Some(ExternalRange { path, range }) = external else { return Ok(None) };
         let Some(shard) = self.open(&path).filter(|shard| shard.identity == range.identity) else {
             return Ok(None);
         };
@@ -323,7 +328,7 @@ pub fn with_build<T, E: From<BuildError>>(
     context: Context<'_>,
     body: impl FnOnce(&Build<'_>) -> Result<T, E>,
 ) -> Result<T, E> {
-    let store = context.store;
+    let (store, tiers) = (context.store, context.tiers);
     let checkpoints = context.checkpoints;
     let (memory, events) = (context.memory, context.events);
     // Nothing computed from a source that changed meanwhile may be kept under the digest it had.
@@ -332,7 +337,8 @@ pub fn with_build<T, E: From<BuildError>>(
         shards.try_for_each(|shard| shard.check_unchanged()).map_err(BuildError::from)
     };
     std::thread::scope(|scope| {
-        let (committer, workers) = Committer::start(scope, store, memory / 4, &sources_unchanged, events);
+        let (committer, workers) =
+            Committer::start(scope, (store, tiers), memory / 4, &sources_unchanged, events);
         let delivered = committer.everything_delivered();
         let mut suspects = Vec::new();
         let result = Build::new(context, committer).map_err(E::from).and_then(|build| {
@@ -346,7 +352,7 @@ pub fn with_build<T, E: From<BuildError>>(
         let forgotten = suspects.iter().try_for_each(|file| store.forget(file)).map_err(BuildError::from);
         if (committed.is_err() || result.is_err()) && sources_unchanged().is_ok() {
             // There is an error to tell of already.
-            let _ = committer::give_back(&delivered, store);
+            let _ = committer::give_back(&delivered, store, tiers);
         }
         // A failure to commit is the cause of what went wrong after it.
         committed.map_err(E::from)?;

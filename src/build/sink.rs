@@ -37,7 +37,7 @@ impl FileSlice {
     /// time.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), BuildError> {
         let write = || {
-            disk::step("write", &self.path)?;
+            disk::fail_point("write", &self.path)?;
             self.file.write_all_at(bytes, self.offset + offset)
         };
         write().map_err(self.failed("write"))
@@ -46,7 +46,7 @@ impl FileSlice {
     /// Writes the whole slice. Only for one thread of the process.
     pub fn write_all(&self, bytes: &[u8], writer: &mut DirectWriter) -> Result<(), BuildError> {
         let mut write = || {
-            disk::step("write", &self.path)?;
+            disk::fail_point("write", &self.path)?;
             writer.write_all_at(&self.direct, bytes, self.offset)
         };
         write().map_err(self.failed("write"))

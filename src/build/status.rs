@@ -9,7 +9,8 @@ use crate::model::checkpoint::Checkpoint;
 use crate::plan::{Node, NodeId, Plan, key};
 use crate::recipe::Recipe;
 use crate::store::StoreError;
-use crate::store::index::{FileRange, Snapshot};
+use crate::store::index::Snapshot;
+use crate::store::range::FileRange;
 
 /// A build's verdict on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

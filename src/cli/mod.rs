@@ -17,7 +17,7 @@ use args::{Args, Command};
 use error::CliError;
 use ui::Ui;
 
-use crate::store::guard::{Panic, note_panic};
+use crate::store::catch_panic::{Panic, note_panic};
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {

@@ -56,7 +56,7 @@ pub fn arm(root: &Path, fault: Fault) -> impl FnOnce() -> Vec<&'static str> {
     }
 }
 
-pub fn step(what: &'static str, path: &Path) -> io::Result<()> {
+pub fn fail_point(what: &'static str, path: &Path) -> io::Result<()> {
     let mut armed = ARMED.lock().expect("no test panics with it");
     let Some(armed) = armed.as_mut().filter(|armed| path.starts_with(&armed.root)) else { return Ok(()) };
     let number = armed.steps.len();

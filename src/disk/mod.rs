@@ -17,12 +17,12 @@ pub use direct::DirectWriter;
 /// Announces a change of `path`; an error stands for the change having failed.
 #[cfg(not(test))]
 #[inline(always)]
-pub fn step(_what: &'static str, _path: &Path) -> io::Result<()> {
+pub fn fail_point(_what: &'static str, _path: &Path) -> io::Result<()> {
     Ok(())
 }
 
 #[cfg(test)]
-pub use faults::step;
+pub use faults::fail_point;
 
 /// Tells the system that a range of a file will be read soon, so that the disk can begin. Only a hint.
 #[cfg(target_os = "linux")]

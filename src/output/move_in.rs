@@ -95,7 +95,7 @@ impl MoveIn<'_> {
         sync_folder(self.target)?;
         // In one step, since a folder without one is somebody else's.
         if self.old.holds(self.target, LOCKFILE) && inode(&self.model.join(LOCKFILE)).is_some() {
-            disk::step("rename", self.target)?;
+            disk::fail_point("rename", self.target)?;
             fs::rename(self.model.join(LOCKFILE), self.target.join(LOCKFILE))?;
         }
         self.place(LOCKFILE)?;
@@ -145,7 +145,7 @@ impl MoveIn<'_> {
     /// Makes sure that there is nothing at a place, without losing anything.
     fn displace(&mut self, name: &str) -> io::Result<()> {
         let (from, to) = (self.target.join(name), self.displaced.join(name));
-        disk::step("rename", &from)?;
+        disk::fail_point("rename", &from)?;
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result.and_then(|()| self.settle()),

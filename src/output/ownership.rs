@@ -21,7 +21,8 @@ use crate::digest::Digest;
 use crate::disk;
 use crate::model::shard::Shard;
 use crate::store::StoreError;
-use crate::store::index::{FileRange, Snapshot};
+use crate::store::index::Snapshot;
+use crate::store::range::FileRange;
 
 /// Lamarck's own files in a directory, each as it was when it was found to be lamarck's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,7 +118,7 @@ pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<PathBuf> {
 
 /// Renames, but never onto something.
 pub(super) fn rename_if_free(from: &Path, to: &Path) -> io::Result<()> {
-    disk::step("rename", to)?;
+    disk::fail_point("rename", to)?;
     match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if fs::symlink_metadata(to).is_err() => {
             fs::rename(from, to)

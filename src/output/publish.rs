@@ -78,7 +78,7 @@ pub(super) fn publish(
     events: &dyn Events,
 ) -> io::Result<Vec<PathBuf>> {
     let model = bench.path().join(MODEL);
-    if let Err(error) = sync_folder(&model).and_then(|()| disk::step("exchange", target)) {
+    if let Err(error) = sync_folder(&model).and_then(|()| disk::fail_point("exchange", target)) {
         // Whatever cannot be removed now is removed by the next build.
         let _ = give_up(bench);
         return Err(error);
@@ -227,7 +227,7 @@ fn trade(bench: &Workbench, model: &Path, target: &Path, owned: &Owned) -> io::R
 /// Removes an old version that has been replaced. What is not lamarck's, which came when it was too late to
 /// leave the folder where it is, moves to the new one, but never under a name that loaders read.
 fn remove_old(old: &Path, target: &Path, owned: &Owned, kept_aside: &mut Vec<PathBuf>) -> io::Result<()> {
-    disk::step("remove", old)?;
+    disk::fail_point("remove", old)?;
     // Somebody may put things there until the folder is gone, but not for ever.
     for _ in 0..100 {
         for entry in entries(old)? {
@@ -316,7 +316,7 @@ fn end(bench: Workbench) -> io::Result<()> {
 
 fn write_journal(bench: &Workbench, journal: &Journal) -> io::Result<()> {
     let (half, whole) = (bench.path().join(HALF_JOURNAL), bench.path().join(JOURNAL));
-    disk::step("write", &half)?;
+    disk::fail_point("write", &half)?;
     let mut file = File::create(&half)?;
     file.write_all(&serde_json::to_vec(journal)?)?;
     file.sync_all()?;
@@ -344,6 +344,6 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 
 /// Makes the names in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    disk::step("sync", folder)?;
+    disk::fail_point("sync", folder)?;
     File::open(folder)?.sync_all()
 }

@@ -23,9 +23,11 @@ use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
 use crate::identity::Identity;
 use crate::model::shard::Shard;
-use crate::store::Store;
-use crate::store::blob::SealedBlob;
-use crate::store::index::{ActionRow, FileRange, Place, RangeContent, Snapshot};
+use crate::store::blob::Content;
+use crate::store::index::Snapshot;
+use crate::store::range::{ExternalRange, FileRange, RangeContent};
+use crate::store::tier::{ActionRow, NewBlob};
+use crate::store::{Cas, Store};
 
 /// Longer than the step in which common file systems stamp files.
 const STAMP_STEP: Duration = Duration::from_millis(20);
@@ -75,12 +77,12 @@ fn identity_if_header_is(path: &Path, header: &[u8]) -> Option<Identity> {
 
 /// Makes a shard's file, with its header and room for everything else.
 pub(super) fn create(shard: &ShardPlan, path: &Path) -> io::Result<File> {
-    disk::step("create", path)?;
+    disk::fail_point("create", path)?;
     let file = File::options().read(true).write(true).create_new(true).open(path)?;
     // Claims all room at once, so that a full disk is noticed before anything is computed for it.
-    disk::step("allocate", path)?;
+    disk::fail_point("allocate", path)?;
     allocate(&file, shard.n_bytes)?;
-    disk::step("write", path)?;
+    disk::fail_point("write", path)?;
     file.write_all_at(&shard.header, 0)?;
     Ok(file)
 }
@@ -116,7 +118,7 @@ pub(super) fn write(
         Err(bytes.differs(0).into())
     })?;
     let file = File::open(path).map_err(failed)?;
-    disk::step("sync", path).and_then(|()| file.sync_all()).map_err(failed)?;
+    disk::fail_point("sync", path).and_then(|()| file.sync_all()).map_err(failed)?;
     Identity::of(&file).map_err(failed)
 }
 
@@ -170,7 +172,7 @@ pub(super) fn remember(
     store: &Store,
 ) -> Result<(), OutputError> {
     let dir = fs::canonicalize(dir).map_err(OutputError::io("read", dir))?;
-    let (mut memo, mut places) = (Vec::new(), Vec::new());
+    let (mut memo, mut external) = (Vec::new(), Vec::new());
     for (shard, before) in shards.iter().zip(before) {
         let path = dir.join(&shard.file);
         let file = File::open(&path).map_err(OutputError::io("read", &path))?;
@@ -186,13 +188,13 @@ pub(super) fn remember(
         for (tensor, spec, offset) in &shard.tensors {
             let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
             let digest = digest_of(output, build, tensor);
-            memo.push((range, RangeContent { digest, finite: true }));
+            memo.push((range, RangeContent { digest, mark: true }));
             if build.is_kept_result(output.stage.nodes[tensor.as_str()]) {
-                places.push((digest, Place { path: path.clone(), range }));
+                external.push((digest, ExternalRange { path: path.clone(), range }));
             }
         }
     }
-    Ok(store.hand_over(delivered(output, build), memo, places)?)
+    Ok(store.hand_over(delivered(output, build), memo, external)?)
 }
 
 /// The rows of all actions whose results were delivered to an output.
@@ -208,15 +210,16 @@ fn take_back(
     store: &Store,
 ) -> Result<(), OutputError> {
     let mut files = Vec::new();
-    for (tensor, ..) in &shard.tensors {
+    for (tensor, spec, _) in &shard.tensors {
         let node = output.stage.nodes[tensor.as_str()];
         if build.is_kept_result(node)
             && let Some(blob) = build.rescue(node)?
         {
-            files.push((digest_of(output, build, tensor), blob));
+            let (digest, n_bytes) = (digest_of(output, build, tensor), spec.n_bytes() as u64);
+            files.push(NewBlob { digest, n_bytes, content: Content::File(blob) });
         }
     }
-    Ok(store.publish(files)?)
+    Ok(store.put(files)?)
 }
 
 /// Takes results into the store that only this directory holds, before the files that hold them go.
@@ -252,7 +255,7 @@ pub(super) fn rescue(
             let (offset, n_bytes) = (entry.offset, entry.spec.n_bytes() as u64);
             let range = FileRange { identity: shard.identity, offset, n_bytes };
             let Some(RangeContent { digest, .. }) = snapshot.remembered(&range)? else { continue };
-            let is_only_here = snapshot.place(&digest)?.is_some_and(|place| place.range == range);
+            let is_only_here = snapshot.external(&digest)?.is_some_and(|external| external.range == range);
             if is_only_here && !stays.contains(&digest) && !store.holds(&digest, n_bytes) {
                 lonely.push((digest, Bytes::source(Arc::clone(&shard), tensor)));
             }
@@ -263,8 +266,12 @@ pub(super) fn rescue(
         let write = |offset, block: &[u8]| Ok(blob.write_past_cache(offset, block, writer)?);
         // What is damaged is not worth keeping; it is made again when it is wanted.
         let is_sound = copy_checked(bytes, *digest, write)?;
-        Ok::<_, OutputError>(if is_sound { Some((*digest, blob.seal()?)) } else { None })
+        if !is_sound {
+            return Ok::<_, OutputError>(None);
+        }
+        let (n_bytes, content) = (bytes.n_bytes() as u64, Content::File(blob.seal()?));
+        Ok(Some(NewBlob { digest: *digest, n_bytes, content }))
     });
-    let copies: Vec<Option<(Digest, SealedBlob)>> = copies.collect::<Result<_, _>>()?;
-    Ok(store.publish(copies.into_iter().flatten().collect())?)
+    let copies: Vec<Option<NewBlob>> = copies.collect::<Result<_, _>>()?;
+    Ok(store.put(copies.into_iter().flatten().collect())?)
 }

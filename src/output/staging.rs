@@ -57,9 +57,9 @@ impl Staging {
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let path = self.path(name);
         let mut file = File::create(&path)?;
-        disk::step("write", &path)?;
+        disk::fail_point("write", &path)?;
         file.write_all(bytes)?;
-        disk::step("sync", &path)?;
+        disk::fail_point("sync", &path)?;
         file.sync_all()
     }
 
@@ -67,7 +67,7 @@ impl Staging {
     pub fn keep(&mut self, name: &str) -> io::Result<()> {
         self.kept.push(name.to_owned());
         let (old, new) = (self.target.join(name), self.path(name));
-        disk::step("link", &new)?;
+        disk::fail_point("link", &new)?;
         if fs::hard_link(&old, &new).is_ok() {
             return Ok(());
         }

@@ -57,7 +57,7 @@ impl Workbench {
 
     fn make(parent: &Path, prefix: &OsStr) -> io::Result<Self> {
         loop {
-            disk::step("create", parent)?;
+            disk::fail_point("create", parent)?;
             let private = Permissions::from_mode(0o700);
             let mut builder = Builder::new();
             let dir = builder.prefix(prefix).rand_bytes(N_RANDOM).permissions(private).tempdir_in(parent)?;
@@ -92,7 +92,7 @@ impl Workbench {
     /// Removes the folder, which must hold nothing but its lock.
     pub(super) fn end(self) -> io::Result<()> {
         let Self { dir, _lock: lock } = self;
-        disk::step("remove", &dir)?;
+        disk::fail_point("remove", &dir)?;
         fs::remove_file(dir.join(LOCK))?;
         // Some file systems keep a name for a file that is open.
         drop(lock);

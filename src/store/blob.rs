@@ -1,12 +1,13 @@
 //! Blob files: made under a temporary name, made durable, then named by their digest.
 
+use std::borrow::Cow;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::StoreError;
+use super::error::StoreError;
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
 use crate::mapping::Mapping;
@@ -37,6 +38,16 @@ pub enum Content {
     File(SealedBlob),
 }
 
+impl Content {
+    /// The result's bytes, read from its file if they are in one.
+    pub fn bytes(&self) -> io::Result<Cow<'_, [u8]>> {
+        Ok(match self {
+            Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            Self::File(SealedBlob(path)) => Cow::Owned(fs::read(path)?),
+        })
+    }
+}
+
 /// A temporary file that is to become a blob. Removed when dropped.
 #[derive(Debug)]
 pub struct BlobFile {
@@ -51,7 +62,7 @@ pub struct SealedBlob(tempfile::TempPath);
 impl BlobFile {
     pub(super) fn create(dir: &Path) -> Result<Self, StoreError> {
         let create = || {
-            disk::step("create", dir)?;
+            disk::fail_point("create", dir)?;
             tempfile::Builder::new().prefix("blob-").tempfile_in(dir)
         };
         let temporary = create().map_err(StoreError::io("create a file in", dir))?;
@@ -62,7 +73,7 @@ impl BlobFile {
     /// Writes bytes at an offset. Writers of separate ranges may run at the same time.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<(), StoreError> {
         let write = || {
-            disk::step("write", &self.path)?;
+            disk::fail_point("write", &self.path)?;
             self.file.write_all_at(bytes, offset)
         };
         write().map_err(StoreError::io("write", &self.path))
@@ -76,7 +87,7 @@ impl BlobFile {
         writer: &mut DirectWriter,
     ) -> Result<(), StoreError> {
         let mut write = || {
-            disk::step("write", &self.path)?;
+            disk::fail_point("write", &self.path)?;
             writer.write_all_at(&self.file, bytes, offset)
         };
         write().map_err(StoreError::io("write", &self.path))
@@ -91,7 +102,7 @@ impl BlobFile {
     pub fn seal(self) -> Result<SealedBlob, StoreError> {
         let Self { path, file } = self;
         let protect = || {
-            disk::step("protect", &path)?;
+            disk::fail_point("protect", &path)?;
             file.set_permissions(Permissions::from_mode(0o444))
         };
         protect().map_err(StoreError::io("protect", &path))?;
@@ -146,6 +157,14 @@ pub(super) fn remove_any(path: &Path) -> io::Result<()> {
     if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
+/// Removes a blob, or whatever stands where one should; another process may have been faster.
+pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
+    match disk::fail_point("remove", path).and_then(|()| remove_any(path)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the file at `path` is one, and holds the bytes that the digest names; `None` if there is none,
 /// as after a build beside us has handed it over.
 pub(super) fn is_sound(path: &Path, digest: Option<Digest>) -> io::Result<Option<bool>> {
@@ -179,7 +198,7 @@ pub(super) fn publish(root: &Path, files: Vec<(SealedBlob, PathBuf)>) -> Result<
     } else {
         for (SealedBlob(blob), _) in &files {
             let sync = || {
-                disk::step("sync", blob)?;
+                disk::fail_point("sync", blob)?;
                 File::open(blob)?.sync_all()
             };
             sync().map_err(StoreError::io("sync", blob))?;
@@ -194,7 +213,7 @@ pub(super) fn publish(root: &Path, files: Vec<(SealedBlob, PathBuf)>) -> Result<
         }
         // Replacing a blob of the same name is harmless: it has the same bytes.
         let name = || {
-            disk::step("rename", path)?;
+            disk::fail_point("rename", path)?;
             fs::rename(blob, path)
         };
         name().map_err(StoreError::io("name", path))?;
@@ -208,7 +227,7 @@ pub(super) fn publish(root: &Path, files: Vec<(SealedBlob, PathBuf)>) -> Result<
     folders.dedup();
     for folder in folders {
         let sync = || {
-            disk::step("sync", folder)?;
+            disk::fail_point("sync", folder)?;
             File::open(folder)?.sync_all()
         };
         sync().map_err(StoreError::io("sync", folder))?;
@@ -220,7 +239,7 @@ pub(super) fn publish(root: &Path, files: Vec<(SealedBlob, PathBuf)>) -> Result<
 #[cfg(target_os = "linux")]
 fn sync_file_system(root: &Path) -> Result<(), StoreError> {
     let sync = || {
-        disk::step("sync all", root)?;
+        disk::fail_point("sync all", root)?;
         Ok(rustix::fs::syncfs(File::open(root)?)?)
     };
     sync().map_err(StoreError::io("sync the file system of", root))

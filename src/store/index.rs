@@ -6,7 +6,7 @@
 
 use std::io;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -15,9 +15,12 @@ use redb::{
     ReadableTableMetadata, TableDefinition, TableError,
 };
 
-use super::guard::guarded;
+use super::catch_panic::catch_panic;
+use super::error::StoreError;
+use super::folder::is_there;
+use super::range::{ChecksumsRow, ExternalRange, ExternalRow, FileRange, MemoRow, RangeContent};
 use super::rows;
-use super::{StoreError, Usage};
+use super::tier::ActionRow;
 use crate::digest::{ActionKey, Checksums, Digest};
 use crate::disk;
 use crate::identity::Identity;
@@ -34,8 +37,8 @@ const MANIFESTS: Table = Table("manifests");
 const MEMO: Table = Table("memo");
 /// Build number -> its record, as the caller wrote it.
 const BUILDS: Table = Table("builds");
-/// Digest -> a place outside the store that holds its bytes.
-const PLACES: Table = Table("places");
+/// Digest -> a range outside the store that holds its bytes.
+const EXTERNAL: Table = Table("places");
 /// Digest -> checksums of the blocks of the bytes that it names.
 const CHECKSUMS: Table = Table("checksums");
 /// A name -> a time at which whatever has the name was used.
@@ -53,47 +56,13 @@ const CACHE_BYTES: RangeInclusive<u64> = 1 << 20..=64 << 20;
 /// The part of a memory limit that the index's pages may take.
 const CACHE_PART: u64 = 8;
 
-/// What an action made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ActionRow {
-    pub key: ActionKey,
-    pub digest: Digest,
-    pub n_bytes: u64,
-    pub manifest: String,
+/// What the index takes room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IndexUsage {
+    pub bytes: u64,
+    pub actions: u64,
+    pub builds: u64,
 }
-
-/// A range of a file in one state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FileRange {
-    pub identity: Identity,
-    pub offset: u64,
-    pub n_bytes: u64,
-}
-
-/// What a range of a file held when it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RangeContent {
-    pub digest: Digest,
-    /// Whether the caller found its contents fit for computing with.
-    pub finite: bool,
-}
-
-/// A row of the memo.
-pub type MemoRow = (FileRange, RangeContent);
-
-/// A digest, and the checksums of the bytes that it names.
-pub type ChecksumsRow = (Digest, Arc<Checksums>);
-
-/// Bytes outside the store: a range of a file in one state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Absolute.
-    pub path: PathBuf,
-    pub range: FileRange,
-}
-
-/// A digest, and a place that holds its bytes.
-pub type PlaceRow = (Digest, Place);
 
 #[derive(Debug)]
 pub struct Index {
@@ -125,16 +94,16 @@ impl Index {
     /// Makes an empty index where there is none. It is made in a folder for temporary files and then
     /// gets its name, so that nobody ever finds half of one; another process may have been faster.
     pub(super) fn make(path: &Path, temporary: &Path) -> Result<(), StoreError> {
-        if super::is_there(path)? {
+        if is_there(path)? {
             return Ok(());
         }
         let make = || {
-            disk::step("create", temporary)?;
+            disk::fail_point("create", temporary)?;
             tempfile::Builder::new().prefix("index-").tempfile_in(temporary)
         };
         let made = make().map_err(StoreError::io("create a file in", temporary))?.into_temp_path();
         Self::open(&made, 0)?.close()?;
-        disk::step("rename", path).map_err(StoreError::io("name", path))?;
+        disk::fail_point("rename", path).map_err(StoreError::io("name", path))?;
         match made.persist_noclobber(path) {
             Err(refused) if refused.error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(StoreError::io("name", path)(refused.error))
@@ -146,13 +115,13 @@ impl Index {
     pub(super) fn open(path: &Path, memory: u64) -> Result<Self, StoreError> {
         let path: Arc<Path> = path.into();
         let open = || Ok(builder(memory).create(&path)?);
-        let database = guarded(&path, open).map_err(|error| failed(&path, error))?;
+        let database = catch_panic(&path, open).map_err(|error| failed(&path, error))?;
         Ok(Self::new(path, Handle::Write(database)))
     }
 
     pub(super) fn open_for_reading(path: &Path) -> Result<Self, StoreError> {
         let path: Arc<Path> = path.into();
-        let open = || guarded(&path, || Ok(builder(u64::MAX).open_read_only(&path)?));
+        let open = || catch_panic(&path, || Ok(builder(u64::MAX).open_read_only(&path)?));
         let database = match open() {
             // After a power cut somebody must open it for writing once, which mends it.
             Err(redb::Error::RepairAborted) => {
@@ -176,7 +145,7 @@ impl Index {
 
     fn shut(&mut self) -> Result<(), StoreError> {
         let database = self.database.take();
-        guarded(&self.path, || {
+        catch_panic(&self.path, || {
             drop(database);
             Ok(())
         })
@@ -202,7 +171,7 @@ impl Index {
             Handle::Write(database) => Ok(database.begin_read()?),
             Handle::Read(database) => Ok(database.begin_read()?),
         };
-        let transaction = guarded(&self.path, begin).map_err(|error| failed(&self.path, error))?;
+        let transaction = catch_panic(&self.path, begin).map_err(|error| failed(&self.path, error))?;
         Ok(Snapshot { index: self, transaction, opened: Default::default() })
     }
 
@@ -210,23 +179,25 @@ impl Index {
         &self,
         actions: &[ActionRow],
         memo: &[MemoRow],
-        places: &[PlaceRow],
+        external: &[ExternalRow],
         checksums: &[ChecksumsRow],
     ) -> Result<(), StoreError> {
-        if actions.is_empty() && memo.is_empty() && places.is_empty() && checksums.is_empty() {
+        if actions.is_empty() && memo.is_empty() && external.is_empty() && checksums.is_empty() {
             return Ok(());
         }
         self.write(|transaction| {
             let mut put = Writer::default();
             for ActionRow { key, digest, n_bytes, manifest } in actions {
                 put.row(ACTIONS, &key.0, &rows::action(digest, *n_bytes));
-                put.row(MANIFESTS, &key.0, manifest.as_bytes());
+                if !manifest.is_empty() {
+                    put.row(MANIFESTS, &key.0, manifest.as_bytes());
+                }
             }
             for (range, content) in memo {
                 put.row(MEMO, &rows::range_key(range), &rows::range(&range.identity, content));
             }
-            for (digest, place) in places {
-                put.row(PLACES, &digest.0, &rows::place(place));
+            for (digest, range) in external {
+                put.row(EXTERNAL, &digest.0, &rows::external(range));
             }
             for (digest, checksums) in checksums {
                 put.row(CHECKSUMS, &digest.0, &rows::checksums(checksums));
@@ -264,17 +235,16 @@ impl Index {
         self.write(|transaction| put_used(transaction, name, time))
     }
 
-    pub(super) fn usage(&self) -> Result<Usage, StoreError> {
+    pub(super) fn usage(&self) -> Result<IndexUsage, StoreError> {
         let snapshot = self.snapshot()?;
         let count = |table: Table| {
             let count = || snapshot.table(table)?.map_or(Ok(0), |table| Ok(table.len()?));
-            guarded(&self.path, count).map_err(|error| failed(&self.path, error))
+            catch_panic(&self.path, count).map_err(|error| failed(&self.path, error))
         };
-        Ok(Usage {
-            index_bytes: std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len()),
+        Ok(IndexUsage {
+            bytes: std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len()),
             actions: count(ACTIONS)?,
             builds: count(BUILDS)?,
-            ..Usage::default()
         })
     }
 
@@ -282,7 +252,7 @@ impl Index {
     pub(super) fn check(&self, repair: bool) -> Result<usize, StoreError> {
         let mut damaged: Vec<(Table, Vec<u8>)> = Vec::new();
         let snapshot = self.snapshot()?;
-        for table in [ACTIONS, MANIFESTS, MEMO, PLACES, CHECKSUMS, BUILDS, USED] {
+        for table in [ACTIONS, MANIFESTS, MEMO, EXTERNAL, CHECKSUMS, BUILDS, USED] {
             snapshot.rows(table, |key, payload| {
                 if payload.is_none() {
                     damaged.push((table, key.to_vec()));
@@ -309,12 +279,12 @@ impl Index {
             unreachable!("a store opened for reading is not written to");
         };
         let run = || -> Result<(), redb::Error> {
-            disk::step("commit", &self.path)?;
+            disk::fail_point("commit", &self.path)?;
             let transaction = database.begin_write()?;
             body(&transaction)?;
             Ok(transaction.commit()?)
         };
-        guarded(&self.path, run).map_err(|error| failed(&self.path, error))
+        catch_panic(&self.path, run).map_err(|error| failed(&self.path, error))
     }
 }
 
@@ -336,7 +306,7 @@ impl Writer {
     }
 
     fn finish(self, transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
-        for table in [ACTIONS, MANIFESTS, MEMO, PLACES, CHECKSUMS] {
+        for table in [ACTIONS, MANIFESTS, MEMO, EXTERNAL, CHECKSUMS] {
             let mut open = transaction.open_table(table.definition())?;
             for ((_, key), row) in self.rows.iter().filter(|((name, _), _)| *name == table.0) {
                 open.insert(&key[..], &row[..])?;
@@ -354,7 +324,7 @@ pub struct Snapshot<'a> {
     opened: [OnceLock<Option<OpenTable>>; OPENED.len()],
 }
 
-const OPENED: [Table; 4] = [ACTIONS, MEMO, PLACES, CHECKSUMS];
+const OPENED: [Table; 4] = [ACTIONS, MEMO, EXTERNAL, CHECKSUMS];
 
 type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
 
@@ -374,9 +344,9 @@ impl Snapshot<'_> {
         self.get(MEMO, &rows::range_key(range), |payload| rows::read_range(payload, &range.identity))
     }
 
-    /// A place outside the store that held a digest's bytes when it was last looked at.
-    pub fn place(&self, digest: &Digest) -> Result<Option<Place>, StoreError> {
-        self.get(PLACES, &digest.0, rows::read_place)
+    /// A range outside the store that held a digest's bytes when it was last looked at.
+    pub fn external(&self, digest: &Digest) -> Result<Option<ExternalRange>, StoreError> {
+        self.get(EXTERNAL, &digest.0, rows::read_external)
     }
 
     /// The checksums of a digest's bytes, if they were ever taken.
@@ -432,7 +402,7 @@ impl Snapshot<'_> {
                 }
             }
         };
-        guarded(&self.index.path, get).map_err(|error| failed(&self.index.path, error))
+        catch_panic(&self.index.path, get).map_err(|error| failed(&self.index.path, error))
     }
 
     /// Calls `visit` with the key of every row and, if the row is sound, its payload, in the order of the
@@ -446,7 +416,7 @@ impl Snapshot<'_> {
             }
             Ok(())
         };
-        guarded(&self.index.path, run).map_err(|error| failed(&self.index.path, error))
+        catch_panic(&self.index.path, run).map_err(|error| failed(&self.index.path, error))
     }
 
     /// A table, or `None` while nothing was ever written to it.
@@ -519,7 +489,7 @@ mod tests {
             n_bytes: 7,
             manifest: "a = 1\n".to_owned(),
         };
-        let content = RangeContent { digest: Digest([3; 32]), finite: true };
+        let content = RangeContent { digest: Digest([3; 32]), mark: true };
         let sums = Checksums(vec![1, u128::MAX]);
         let summed = (row.digest, Arc::new(sums.clone()));
         index.commit(std::slice::from_ref(&row), &[(range(4), content)], &[], &[summed]).unwrap();

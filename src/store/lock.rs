@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::StoreError;
+use super::error::StoreError;
 
 /// The lock's file.
 const FILE: &str = "lock";

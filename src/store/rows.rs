@@ -5,9 +5,9 @@
 //! row     = check (8 bytes) payload
 //! check   = the first 8 bytes of BLAKE3(table name, 0, key, payload)
 //! action  = digest (32) size (8)
-//! range   = size, modified, changed, born (8 each) probe (16) digest (32) finite (1)
+//! range   = size, modified, changed, born (8 each) probe (16) digest (32) mark (1)
 //! sums    = checksum of a block (16), as often as there are blocks
-//! place   = device, inode, size, offset, length, modified, changed, born (8 each) probe (16) path
+//! external =  device, inode, size, offset, length, modified, changed, born (8 each) probe (16) path
 //! ```
 //!
 //! Numbers are little-endian, but big-endian in keys, so that they sort. Rows written before files were probed
@@ -17,7 +17,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use super::index::{FileRange, Place, RangeContent};
+use super::range::{ExternalRange, FileRange, RangeContent};
 use crate::digest::{Checksums, Digest};
 use crate::identity::Identity;
 
@@ -66,8 +66,8 @@ pub(super) fn range_keys_of(file: &Identity) -> ([u8; 32], [u8; 32]) {
 }
 
 pub(super) fn range(identity: &Identity, content: &RangeContent) -> Vec<u8> {
-    let RangeContent { digest, finite } = content;
-    [&state(identity)[..], &digest.0, &[u8::from(*finite)]].concat()
+    let RangeContent { digest, mark } = content;
+    [&state(identity)[..], &digest.0, &[u8::from(*mark)]].concat()
 }
 
 /// What tells a file's states apart, beside where it is.
@@ -80,13 +80,13 @@ fn state(identity: &Identity) -> Vec<u8> {
 /// What a range held, if the row is about the file in this state.
 pub(super) fn read_range(payload: &[u8], now: &Identity) -> Option<RangeContent> {
     let (then, rest) = payload.split_first_chunk::<48>()?;
-    let (digest, finite) = rest.split_first_chunk::<32>()?;
-    let finite = match finite {
+    let (digest, mark) = rest.split_first_chunk::<32>()?;
+    let mark = match mark {
         [0] => false,
         [1] => true,
         _ => return None,
     };
-    (then[..] == state(now)).then_some(RangeContent { digest: Digest(*digest), finite })
+    (then[..] == state(now)).then_some(RangeContent { digest: Digest(*digest), mark })
 }
 
 pub(super) fn checksums(Checksums(sums): &Checksums) -> Vec<u8> {
@@ -98,8 +98,8 @@ pub(super) fn read_checksums(payload: &[u8]) -> Option<Checksums> {
     rest.is_empty().then(|| Checksums(sums.iter().map(|sum| u128::from_le_bytes(*sum)).collect()))
 }
 
-pub(super) fn place(place: &Place) -> Vec<u8> {
-    let Place { path, range: FileRange { identity, offset, n_bytes } } = place;
+pub(super) fn external(external: &ExternalRange) -> Vec<u8> {
+    let ExternalRange { path, range: FileRange { identity, offset, n_bytes } } = external;
     let Identity { device, inode, size, modified, changed, born, probe } = identity;
     let mut payload = Vec::new();
     for number in [device, inode, size, offset, n_bytes] {
@@ -113,7 +113,7 @@ pub(super) fn place(place: &Place) -> Vec<u8> {
     payload
 }
 
-pub(super) fn read_place(payload: &[u8]) -> Option<Place> {
+pub(super) fn read_external(payload: &[u8]) -> Option<ExternalRange> {
     let (numbers, rest) = payload.split_first_chunk::<64>()?;
     let (probe, path) = rest.split_first_chunk::<16>()?;
     let bytes = |i: usize| numbers[i * 8..(i + 1) * 8].try_into().expect("eight bytes");
@@ -128,7 +128,7 @@ pub(super) fn read_place(payload: &[u8]) -> Option<Place> {
     };
     let (offset, n_bytes) = (u64::from_le_bytes(bytes(3)), u64::from_le_bytes(bytes(4)));
     let path = PathBuf::from(OsStr::from_bytes(path));
-    path.is_absolute().then_some(Place { path, range: FileRange { identity, offset, n_bytes } })
+    path.is_absolute().then_some(ExternalRange { path, range: FileRange { identity, offset, n_bytes } })
 }
 
 #[cfg(test)]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn places_come_back() {
+    fn external_ranges_come_back() {
         let identity = Identity {
             device: 1,
             inode: 2,
@@ -161,10 +161,10 @@ mod tests {
             probe: u128::MAX - 9,
         };
         let range = FileRange { identity, offset: 6, n_bytes: 7 };
-        let there = Place { path: "/models/a b".into(), range };
-        let row = place(&there);
-        assert_eq!(read_place(&row), Some(there));
-        assert_eq!(read_place(b"short"), None);
-        assert_eq!(read_place(&row[..row.len() - "/models/a b".len()]), None);
+        let there = ExternalRange { path: "/models/a b".into(), range };
+        let row = external(&there);
+        assert_eq!(read_external(&row), Some(there));
+        assert_eq!(read_external(b"short"), None);
+        assert_eq!(read_external(&row[..row.len() - "/models/a b".len()]), None);
     }
 }

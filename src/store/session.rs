@@ -6,7 +6,8 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
+use super::error::StoreError;
+use super::folder::read_dir;
 use crate::disk;
 
 #[derive(Debug)]
@@ -22,7 +23,7 @@ impl Session {
         fs::create_dir_all(tmp).map_err(StoreError::io("create", tmp))?;
         remove_abandoned(tmp)?;
         let create = || {
-            disk::step("create", tmp)?;
+            disk::fail_point("create", tmp)?;
             tempfile::Builder::new().prefix("session-").tempdir_in(tmp)
         };
         let dir = create().map_err(StoreError::io("create a folder in", tmp))?;
@@ -41,7 +42,7 @@ impl Session {
 }
 
 fn remove_abandoned(tmp: &Path) -> Result<(), StoreError> {
-    for dir in super::read_dir(tmp)? {
+    for dir in read_dir(tmp)? {
         // A folder without a lock file belongs to a process that is just starting.
         if let Ok(lock) = File::open(lock_of(&dir))
             && lock.try_lock().is_ok()

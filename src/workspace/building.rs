@@ -18,6 +18,7 @@ use crate::output::locked::{Locked, differences};
 use crate::output::{self, Output, OutputError, Written, lock};
 use crate::recipe::Recipe;
 use crate::store::lock::Wait;
+use crate::store::tiered::Tiered;
 use crate::store::{Store, StoreError};
 use crate::upkeep::{Limits, Swept, sweep};
 
@@ -130,12 +131,14 @@ impl Workspace {
         } else {
             DirectOutput::new(plan, &dirs, self.shard_bytes)
         };
+        let tiers = Tiered::new(&store);
         let context = Context {
             recipe,
             plan,
             models,
             checkpoints,
             store: &store,
+            tiers: &tiers,
             sink: &direct,
             memory: self.memory,
             rehash,

@@ -13,6 +13,7 @@ use crate::model::checkpoint::Checkpoint;
 use crate::plan::{Node, NodeId, Plan};
 use crate::recipe::Recipe;
 use crate::store::index::Snapshot;
+use crate::store::range::ExternalRange;
 use crate::store::{Store, StoreError};
 
 /// Everything that may hold the results of a plan.
@@ -66,14 +67,14 @@ impl<'a> Kept<'a> {
         let n_bytes = self.plan.graph[node].spec().n_bytes() as u64;
         Ok(self.sources.contains(digest)
             || self.store.holds(digest, n_bytes)
-            || self.is_in_place(digest)?
+            || self.is_outside(digest)?
             || self.is_in_output(node, digest)?)
     }
 
     /// Whether some finished output still holds a digest's bytes for the store.
-    fn is_in_place(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.snapshot.place(digest)?.is_some_and(|place| {
-            fs::metadata(&place.path).is_ok_and(|metadata| place.range.identity.fits(&metadata))
+    fn is_outside(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.snapshot.external(digest)?.is_some_and(|ExternalRange { path, range }| {
+            fs::metadata(&path).is_ok_and(|metadata| range.identity.fits(&metadata))
         }))
     }
 

@@ -11,8 +11,8 @@ use crate::cli::args::{CacheArgs, CacheCommand, GcArgs, VerifyArgs};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::ui::{Ui, bytes, plural};
-use crate::store::sweep::Checked;
-use crate::store::{Store, StoreError, Usage};
+use crate::store::listing::{Checked, Usage};
+use crate::store::{Store, StoreError};
 use crate::upkeep::{self, Limits, StoreUsage, Swept};
 use crate::workspace::{Workspace, WorkspaceError, now};
 

@@ -1,12 +1,15 @@
-//! Removing blobs: those that are damaged, and those that are wanted least.
+//! Every blob that there is: listed, counted, checked, removed.
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::{Store, StoreError, read_dir};
+use super::blob;
+use super::error::StoreError;
+use super::folder::read_dir;
+use super::index::IndexUsage;
+use super::local::Store;
 use crate::digest::Digest;
-use crate::disk;
 
 /// A blob's file, as found in its folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +30,28 @@ pub struct Checked {
     pub damaged_rows: usize,
 }
 
+/// What the store takes room for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub blobs: u64,
+    pub blob_bytes: u64,
+    pub index_bytes: u64,
+    pub actions: u64,
+    pub builds: u64,
+}
+
 impl Store {
+    /// Counts blobs and bytes.
+    pub fn usage(&self) -> Result<Usage, StoreError> {
+        let IndexUsage { bytes, actions, builds } = self.index().usage()?;
+        let mut usage = Usage { index_bytes: bytes, actions, builds, ..Usage::default() };
+        for blob in self.blobs()? {
+            usage.blobs += 1;
+            usage.blob_bytes += blob.n_bytes;
+        }
+        Ok(usage)
+    }
+
     /// Every blob, in the order of their digests. What has no blob's name is left out.
     pub fn blobs(&self) -> Result<Vec<BlobEntry>, StoreError> {
         let mut blobs = Vec::new();
@@ -59,13 +83,13 @@ impl Store {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let n_bytes = fs::symlink_metadata(&path).map_or(0, |metadata| metadata.len());
             progress(n_bytes);
-            let is_sound = super::blob::is_sound(&path, Digest::from_hex(&name));
+            let is_sound = blob::is_sound(&path, Digest::from_hex(&name));
             let Some(is_sound) = is_sound.map_err(StoreError::io("read", &path))? else { continue };
             checked.blobs += 1;
             checked.bytes += n_bytes;
             if !is_sound {
                 if repair {
-                    remove(&path)?;
+                    blob::remove(&path)?;
                 }
                 checked.damaged.push(name);
             }
@@ -76,7 +100,7 @@ impl Store {
 
     /// Removes a blob and says how many bytes that gave.
     pub fn remove(&self, blob: &BlobEntry) -> Result<u64, StoreError> {
-        remove(&self.blob_path(&blob.digest))?;
+        blob::remove(&self.blob_path(&blob.digest))?;
         Ok(blob.n_bytes)
     }
 
@@ -87,13 +111,5 @@ impl Store {
         }
         files.sort();
         Ok(files)
-    }
-}
-
-/// Removes a blob, or whatever stands where one should; another process may have been faster.
-pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
-    match disk::step("remove", path).and_then(|()| super::blob::remove_any(path)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
-        _ => Ok(()),
     }
 }

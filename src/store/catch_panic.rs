@@ -14,11 +14,11 @@ use std::sync::Arc;
 use redb::Error;
 
 thread_local! {
-    static GUARDED: RefCell<Option<Guarded>> = const { RefCell::new(None) };
+    static CALLS: RefCell<Option<Call>> = const { RefCell::new(None) };
 }
 
 /// A call into the database that is under way.
-struct Guarded {
+struct Call {
     path: Arc<Path>,
     panics: u32,
 }
@@ -36,8 +36,8 @@ pub enum Panic {
 
 /// Takes note of a panic on this thread; to be called once by the panic hook.
 pub fn note_panic() -> Panic {
-    GUARDED.with_borrow_mut(|guarded| {
-        let Some(Guarded { path, panics }) = guarded else { return Panic::Elsewhere };
+    CALLS.with_borrow_mut(|call| {
+        let Some(Call { path, panics }) = call else { return Panic::Elsewhere };
         *panics += 1;
         if *panics == 1 {
             return Panic::Caught;
@@ -58,10 +58,10 @@ pub(super) fn put_aside(path: &Path) -> io::Result<()> {
 
 /// Runs a call into the database in the file at `path`. Whatever the call was about must not be used after a
 /// panic but to be closed, which holds since every such error ends the use of the index.
-pub(super) fn guarded<T>(path: &Arc<Path>, call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-    let outer = GUARDED.replace(Some(Guarded { path: Arc::clone(path), panics: 0 }));
+pub(super) fn catch_panic<T>(path: &Arc<Path>, call: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    let outer = CALLS.replace(Some(Call { path: Arc::clone(path), panics: 0 }));
     let result = catch_unwind(AssertUnwindSafe(call));
-    GUARDED.set(outer);
+    CALLS.set(outer);
     result.unwrap_or_else(|_| Err(Error::Corrupted("a page holds what was never written".to_owned())))
 }
 
@@ -74,7 +74,7 @@ mod tests {
         let space = tempfile::tempdir().unwrap();
         let path: Arc<Path> = space.path().join("index.redb").into();
         fs::write(&path, "x").unwrap();
-        let result: Result<(), Error> = guarded(&path, || panic!("impossible"));
+        let result: Result<(), Error> = catch_panic(&path, || panic!("impossible"));
         assert!(matches!(result, Err(Error::Corrupted(_))));
         assert_eq!(note_panic(), Panic::Elsewhere);
         let call = || {
@@ -83,7 +83,7 @@ mod tests {
             assert_eq!(note_panic(), Panic::Fatal(path.to_path_buf()));
             Ok(7)
         };
-        assert_eq!(guarded(&path, call).ok(), Some(7));
+        assert_eq!(catch_panic(&path, call).ok(), Some(7));
         assert!(!path.exists() && space.path().join("index.redb.damaged").exists());
     }
 }

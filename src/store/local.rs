@@ -1,0 +1,248 @@
+//! The local store: the first tier, in the cache directory.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::blob::{self, BlobFile, Content, Lookup, SealedBlob};
+use super::catch_panic;
+use super::error::StoreError;
+use super::folder::is_there;
+use super::index::Index;
+use super::lock::{StoreLock, Wait};
+use super::range::{ChecksumsRow, ExternalRow, MemoRow};
+use super::session::Session;
+use super::tier::{ActionCache, ActionRow, Cas, NewBlob};
+use crate::digest::{ActionKey, Digest};
+use crate::disk::DirectWriter;
+use crate::identity::Identity;
+
+/// The version of everything below the cache directory; other versions' folders are left alone.
+pub const STORE_VERSION: &str = "v1";
+
+/// Marks a folder as a cache for backup programs.
+const TAG_FILE: &str = "CACHEDIR.TAG";
+
+/// The index's file.
+const INDEX: &str = "index.redb";
+
+/// An open store.
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    index: Index,
+    /// Only a store opened for building can take new blobs.
+    session: Option<Session>,
+    /// Held as long as the store is open for building or for removing.
+    _lock: Option<StoreLock>,
+}
+
+impl Store {
+    /// Opens the store below a cache directory for building, making it if need be. A store on a read-only
+    /// file system is opened for looking, and serves what it has. A part of `memory` bytes goes to the index.
+    pub fn open(cache: &Path, memory: u64, wait: Wait<'_>) -> Result<Self, StoreError> {
+        match Self::open_to_write(cache, memory, wait, StoreLock::shared) {
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                let path = cache.to_owned();
+                Self::open_existing(cache)?.ok_or(StoreError::Io { action: "create", path, source })
+            }
+            result => result,
+        }
+    }
+
+    /// Opens an existing store for removing blobs; `None` if there is none yet.
+    pub fn open_alone(cache: &Path, wait: Wait<'_>) -> Result<Option<Self>, StoreError> {
+        if !is_there(&cache.join(STORE_VERSION))? {
+            return Ok(None);
+        }
+        Self::open_to_write(cache, u64::MAX, wait, StoreLock::exclusive).map(Some)
+    }
+
+    fn open_to_write(
+        cache: &Path,
+        memory: u64,
+        wait: Wait<'_>,
+        lock: fn(&Path, Wait<'_>) -> Result<StoreLock, StoreError>,
+    ) -> Result<Self, StoreError> {
+        let root = cache.join(STORE_VERSION);
+        let is_new = !cache.exists();
+        fs::create_dir_all(root.join("blobs")).map_err(StoreError::io("create", &root))?;
+        // A folder that was there before is its user's, who may keep other things in it.
+        let is_marked = cache.join(TAG_FILE).exists();
+        mark_as_cache(if is_new || is_marked { cache } else { &root })?;
+        let lock = lock(&root, wait)?;
+        let session = Session::start(&root.join("tmp"))?;
+        let path = root.join(INDEX);
+        Index::make(&path, session.dir())?;
+        let index = Index::open(&path, memory)?;
+        Ok(Self { root, index, session: Some(session), _lock: Some(lock) })
+    }
+
+    /// Opens an existing store for looking only; `None` if there is none yet.
+    pub fn open_existing(cache: &Path) -> Result<Option<Self>, StoreError> {
+        let root = cache.join(STORE_VERSION);
+        let path = root.join(INDEX);
+        if !is_there(&path)? {
+            return Ok(None);
+        }
+        Ok(Some(Self { index: Index::open_for_reading(&path)?, root, session: None, _lock: None }))
+    }
+
+    /// Puts a damaged index aside, so that the next opening starts a new one. Blobs stay, and are found
+    /// again as soon as the actions that made them have run. Another process may have been faster.
+    pub fn set_index_aside(cache: &Path) -> Result<(), StoreError> {
+        let path = cache.join(STORE_VERSION).join(INDEX);
+        catch_panic::put_aside(&path).map_err(StoreError::io("move away", &path))
+    }
+
+    /// Closes the store, and says if its index turns out to be damaged at that.
+    pub fn close(self) -> Result<(), StoreError> {
+        self.index.close()
+    }
+
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Where a digest's blob is or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        let name = digest.to_string();
+        self.root.join("blobs").join(&name[..2]).join(name)
+    }
+
+    /// Whether a blob of this size is there; its bytes are not looked at.
+    pub fn holds(&self, digest: &Digest, n_bytes: u64) -> bool {
+        fs::symlink_metadata(self.blob_path(digest))
+            .is_ok_and(|metadata| metadata.is_file() && metadata.len() == n_bytes)
+    }
+
+    /// Removes a blob that was found damaged.
+    pub fn remove_damaged<T>(&self, digest: &Digest) -> Result<Lookup<T>, StoreError> {
+        blob::remove_damaged(&self.blob_path(digest))
+    }
+
+    /// Whether nothing can be kept here.
+    pub fn is_read_only(&self) -> bool {
+        self.session.is_none()
+    }
+
+    /// Makes an empty temporary file for a result.
+    ///
+    /// # Errors
+    /// Also if the store is read-only.
+    pub fn new_blob(&self) -> Result<BlobFile, StoreError> {
+        BlobFile::create(self.session()?.dir())
+    }
+
+    /// Writes a result to a temporary file, unless it is in one.
+    ///
+    /// # Errors
+    /// Also if the store is read-only.
+    pub fn seal(&self, content: Content, writer: &mut DirectWriter) -> Result<SealedBlob, StoreError> {
+        match content {
+            Content::File(blob) => Ok(blob),
+            Content::Bytes(bytes) => {
+                let blob = self.new_blob()?;
+                blob.write_past_cache(0, &bytes, writer)?;
+                blob.seal()
+            }
+        }
+    }
+
+    /// Notes what files outside the store held. A read-only store forgets it, which costs another reading
+    /// of them.
+    pub fn note(
+        &self,
+        memo: &[MemoRow],
+        external: &[ExternalRow],
+        checksums: &[ChecksumsRow],
+    ) -> Result<(), StoreError> {
+        if self.is_read_only() { Ok(()) } else { self.index.commit(&[], memo, external, checksums) }
+    }
+
+    /// Forgets what a file held, as it may not hold that any more though its stamps say so.
+    pub fn forget(&self, file: &Identity) -> Result<(), StoreError> {
+        if self.is_read_only() { Ok(()) } else { self.index.forget(file) }
+    }
+
+    /// Gives up blobs whose bytes are held elsewhere, after noting where; remembers ranges and the actions
+    /// that made them.
+    pub fn hand_over(
+        &self,
+        rows: Vec<ActionRow>,
+        memo: Vec<MemoRow>,
+        external: Vec<ExternalRow>,
+    ) -> Result<(), StoreError> {
+        if self.is_read_only() {
+            return Ok(());
+        }
+        self.index.commit(&rows, &memo, &external, &[])?;
+        for (digest, _) in &external {
+            blob::remove(&self.blob_path(digest))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    fn session(&self) -> Result<&Session, StoreError> {
+        self.session.as_ref().ok_or_else(|| StoreError::ReadOnly { path: self.root.clone() })
+    }
+}
+
+impl ActionCache for Store {
+    fn get_many(&self, keys: &[ActionKey]) -> Result<Vec<Option<(Digest, u64)>>, StoreError> {
+        let snapshot = self.index.snapshot()?;
+        keys.iter().map(|key| snapshot.action(key)).collect()
+    }
+
+    fn put(&self, rows: &[ActionRow]) -> Result<(), StoreError> {
+        if !rows.is_empty() {
+            self.session()?;
+        }
+        self.index.commit(rows, &[], &[], &[])
+    }
+}
+
+impl Cas for Store {
+    fn contains_many(&self, blobs: &[(Digest, u64)]) -> Result<Vec<bool>, StoreError> {
+        Ok(blobs.iter().map(|(digest, n_bytes)| self.holds(digest, *n_bytes)).collect())
+    }
+
+    /// A blob's bytes, after checking them against the digest. A blob that is damaged is removed, so that
+    /// whoever asked can make it again.
+    fn get(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<Vec<u8>>, StoreError> {
+        blob::read(&self.blob_path(digest), digest, n_bytes)
+    }
+
+    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<File>, StoreError> {
+        blob::open(&self.blob_path(digest), n_bytes)
+    }
+
+    /// Makes what is not here yet durable, then names it: in that order.
+    fn put(&self, blobs: Vec<NewBlob>) -> Result<(), StoreError> {
+        let mut staged = Vec::new();
+        let mut writer = DirectWriter::default();
+        for NewBlob { digest, n_bytes, content } in blobs {
+            let sealed = self.seal(content, &mut writer)?;
+            if !self.holds(&digest, n_bytes) {
+                staged.push((sealed, self.blob_path(&digest)));
+            }
+        }
+        blob::publish(&self.root, staged)
+    }
+}
+
+/// Tells backup programs and git to pass over the cache.
+fn mark_as_cache(cache: &Path) -> Result<(), StoreError> {
+    const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# This directory is a cache made by lamarck; it can be deleted.\n";
+    for (name, text) in [(TAG_FILE, TAG), (".gitignore", "*\n")] {
+        let path = cache.join(name);
+        if !path.exists() {
+            fs::write(&path, text).map_err(StoreError::io("write", &path))?;
+        }
+    }
+    Ok(())
+}
