@@ -1,7 +1,12 @@
-//! Who may remove blobs: nobody while anyone builds.
+//! Who may remove what, and when.
 //!
-//! Builds hold the store's lock shared, so that any number of them run side by side; what removes blobs
-//! that may still be wanted holds it alone. Whoever waits to have it alone holds the gate meanwhile, which
+//! What may still be wanted is removed only by who has the store to himself: `cache gc`, `cache verify --repair`,
+//! and a build that keeps the store within its limit. A build removes less, beside others that run: blobs that
+//! are damaged, blobs whose bytes it has noted to be in an output, and folders of processes that are gone.
+//! Whoever has looked such a blob up finds it missing, looks where the bytes are now, or makes it again.
+//!
+//! Builds hold the store's lock shared, so that any number of them run side by side; what removes
+//! more holds it alone. Whoever waits to have it alone holds the gate meanwhile, which
 //! a build must find open before it takes the lock: so it waits for the builds that run now, and not for
 //! all that start later. The kernel lets go of a lock when its process ends, however it ends.
 
