@@ -51,7 +51,7 @@ fn tensor(n: usize, number: usize) -> Bytes {
     Bytes::Memory(bytes.into())
 }
 
-fn measure(method: &dyn Method, level: Level, inputs: &[Bytes], out: &mut [u8]) {
+fn measure(method: &'static dyn Method, level: Level, inputs: &[Bytes], out: &mut [u8]) {
     let name = method.spec().name;
     let n_inputs = if name == "slerp" { 2 } else { inputs.len() };
     let Simplified::Operation { operation, inputs: order } =
@@ -104,7 +104,7 @@ fn copy_all(from: &Bytes, to: &mut [u8]) {
     to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
 }
 
-fn arguments(method: &dyn Method, n_inputs: usize) -> Arguments {
+fn arguments(method: &'static dyn Method, n_inputs: usize) -> Arguments {
     let value = |name: &str, default| match (name, default) {
         ("weight", _) => Some(Value::Number(0.6)),
         ("density", _) => Some(Value::Number(0.6)),

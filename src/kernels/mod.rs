@@ -5,7 +5,8 @@
 
 pub mod convert;
 pub mod philox;
-pub mod rank;
 pub mod reduce;
+pub mod sample;
+pub mod schedule;
 pub mod select;
 pub mod simd;

@@ -4,6 +4,10 @@
 //! is bounded by a magnitude and by how many elements equal to it still belong: found by a histogram of
 //! the upper bits of all magnitudes, one of the lower bits of those that share the bound's upper bits,
 //! and a count of equal elements in each leaf.
+//!
+//! That takes three passes over all values: with [`Selection::count`], as long as the selection
+//! [needs counts](Selection::needs_counts), and then with [`Selection::count_equal`]. After them
+//! [`Selection::apply`] works leaf by leaf.
 
 use std::ops::Range;
 
@@ -38,11 +42,20 @@ enum Bound {
     Exact { magnitude: u32, wanted: u64, before_leaf: Vec<u64> },
 }
 
+/// What a selection is to be told next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    UpperBits,
+    LowerBits,
+    Leaves,
+}
+
 /// A range of ranks being narrowed down.
 #[derive(Clone, Debug)]
 pub struct Selection {
     ranks: Range<u64>,
     bounds: [Bound; 2],
+    step: Step,
 }
 
 impl Selection {
@@ -52,27 +65,39 @@ impl Selection {
         let ranks = ranks.start.min(n_elements)..ranks.end.min(n_elements);
         // A bound inside is a coarse one as soon as the first histogram is there.
         let bounds = [bound(ranks.start), bound(ranks.end)];
-        Self { ranks, bounds }
+        Self { ranks, bounds, step: Step::UpperBits }
     }
 
-    /// First pass: counts upper bits into `BINS` bins. Runs of equal ones, zeros above all, count at once,
-    /// since counting in one place twice in a row waits.
-    pub fn count_high(values: &[f32], counts: &mut [u64]) {
-        let counts = &mut counts[..BINS];
-        let (mut last, mut run) = (0, 0);
-        for value in values {
-            let bin = (magnitude(*value) >> LOW_BITS) as usize;
-            if bin == last {
-                run += 1;
-            } else {
-                counts[last] += run;
-                (last, run) = (bin, 1);
-            }
+    /// Whether a pass that counts comes next, and not yet the one over leaves.
+    pub fn needs_counts(&self) -> bool {
+        self.step != Step::Leaves
+    }
+
+    /// A pass that counts: adds to `BINS` counts.
+    pub fn count(&self, values: &[f32], counts: &mut [u64]) {
+        match self.step {
+            Step::UpperBits => count_upper_bits(values, counts),
+            Step::LowerBits => self.count_lower_bits(values, counts),
+            Step::Leaves => unreachable!("all is counted"),
         }
-        counts[last] += run;
     }
 
-    pub fn absorb_high(&mut self, counts: &[u64]) {
+    /// Ends a pass that counts; `counts` are those of all values.
+    pub fn absorb(&mut self, counts: &[u64]) {
+        self.step = match self.step {
+            Step::UpperBits => {
+                self.absorb_upper_bits(counts);
+                Step::LowerBits
+            }
+            Step::LowerBits => {
+                self.absorb_lower_bits(counts);
+                Step::Leaves
+            }
+            Step::Leaves => unreachable!("all is counted"),
+        };
+    }
+
+    fn absorb_upper_bits(&mut self, counts: &[u64]) {
         let total: u64 = counts.iter().sum();
         for (bound, rank) in self.bounds.iter_mut().zip([self.ranks.start, self.ranks.end]) {
             if rank > 0 && rank < total {
@@ -82,8 +107,8 @@ impl Selection {
         }
     }
 
-    /// Second pass: counts lower bits, for each bound into half of the `BINS` bins.
-    pub fn count_low(&self, values: &[f32], counts: &mut [u64]) {
+    /// Counts lower bits, for each bound into half of the bins.
+    fn count_lower_bits(&self, values: &[f32], counts: &mut [u64]) {
         for (bound, counts) in self.bounds.iter().zip(counts.chunks_exact_mut(LOW_BINS)) {
             if let Bound::Coarse { high, .. } = bound {
                 for value in values {
@@ -96,7 +121,7 @@ impl Selection {
         }
     }
 
-    pub fn absorb_low(&mut self, counts: &[u64]) {
+    fn absorb_lower_bits(&mut self, counts: &[u64]) {
         for (bound, counts) in self.bounds.iter_mut().zip(counts.chunks_exact(LOW_BINS)) {
             if let Bound::Coarse { high, wanted } = bound {
                 let (low, wanted) = bin_of(counts, *wanted);
@@ -105,14 +130,14 @@ impl Selection {
         }
     }
 
-    /// Third pass: counts elements equal to the bounds.
+    /// The pass over leaves: counts elements equal to the bounds.
     pub fn count_equal(&self, values: &[f32], equal: &mut [f64]) {
         let [upper, lower] = self.edges();
         let counts = equal_to(values, upper, lower);
         equal.iter_mut().zip(counts).for_each(|(equal, count)| *equal += f64::from(count));
     }
 
-    /// Third pass, too: adds up the magnitudes strictly between the bounds.
+    /// The same pass: adds up the magnitudes strictly between the bounds.
     pub fn add_between(&self, values: &[f32]) -> f64 {
         let [upper, lower] = self.edges();
         let to_the_end = self.bounds[1] == Bound::End;
@@ -133,11 +158,11 @@ impl Selection {
             // Below every magnitude; wrapped so that zero itself lies above.
             Bound::End => 0,
             Bound::Exact { magnitude, .. } => *magnitude,
-            Bound::Coarse { .. } => unreachable!("bounds are exact by the third pass"),
+            Bound::Coarse { .. } => unreachable!("bounds are exact by the pass over leaves"),
         })
     }
 
-    /// Ends the third pass. `equal` yields each leaf's two counts. Returns the sum of the magnitudes that
+    /// Ends the pass over leaves. `equal` yields each leaf's two counts. Returns the sum of the magnitudes that
     /// are kept although they equal a bound.
     pub fn absorb_equal(&mut self, equal: impl Iterator<Item = [f64; LEAF_COUNTS]>) -> f64 {
         let equal: Vec<[f64; LEAF_COUNTS]> = equal.collect();
@@ -180,6 +205,23 @@ impl Selection {
             }
         }
     }
+}
+
+/// Counts upper bits. Runs of equal ones, zeros above all, count at once, since counting in one place twice
+/// in a row waits.
+fn count_upper_bits(values: &[f32], counts: &mut [u64]) {
+    let counts = &mut counts[..BINS];
+    let (mut last, mut run) = (0, 0);
+    for value in values {
+        let bin = (magnitude(*value) >> LOW_BITS) as usize;
+        if bin == last {
+            run += 1;
+        } else {
+            counts[last] += run;
+            (last, run) = (bin, 1);
+        }
+    }
+    counts[last] += run;
 }
 
 vectorized! {
@@ -272,12 +314,11 @@ mod tests {
 
     fn select(values: &[f32], ranks: Range<u64>, leaf: usize) -> (Vec<f32>, f64) {
         let mut selection = Selection::new(ranks, values.len() as u64);
-        let mut counts = vec![0; BINS];
-        values.chunks(leaf).for_each(|values| Selection::count_high(values, &mut counts));
-        selection.absorb_high(&counts);
-        counts.fill(0);
-        values.chunks(leaf).for_each(|values| selection.count_low(values, &mut counts));
-        selection.absorb_low(&counts);
+        while selection.needs_counts() {
+            let mut counts = vec![0; BINS];
+            values.chunks(leaf).for_each(|values| selection.count(values, &mut counts));
+            selection.absorb(&counts);
+        }
         let (mut between, mut equal) = (0.0, Vec::new());
         for values in values.chunks(leaf) {
             let mut counts = [0.0; LEAF_COUNTS];

@@ -1,6 +1,8 @@
 //! A change of dtype, where a tensor is otherwise copied. No recipe names it.
 
-use super::{BaseRule, Count, Cut, Kernel, Leaf, MethodSpec, MissingRule, Operation, Scratch};
+use super::operation::{Cut, Kernel, Leaf, Operation};
+use super::scratch::Scratch;
+use super::spec::{BaseRule, Count, MethodSpec, MissingRule};
 use crate::manifest::Sink;
 
 pub static SPEC: MethodSpec = MethodSpec {
@@ -12,6 +14,7 @@ pub static SPEC: MethodSpec = MethodSpec {
     base: BaseRule::Ordinary,
     inputs: Count { min: 1, max: Some(1) },
     missing: MissingRule::MergeRest,
+    draws: false,
     params: &[],
 };
 

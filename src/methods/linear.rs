@@ -1,9 +1,11 @@
 //! `linear`: a weighted mean or sum.
 
-use super::{
-    ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Scope, Scratch, Simplified, Value, flag, number,
-};
+use super::arguments::{ArgumentError, Arguments};
+use super::interval::Interval;
+use super::method::{Method, Simplified};
+use super::operation::{Cut, Kernel, Leaf, Operation};
+use super::scratch::Scratch;
+use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
 
@@ -19,12 +21,14 @@ static SPEC: MethodSpec = MethodSpec {
     base: BaseRule::Ordinary,
     inputs: Count { min: 1, max: None },
     missing: MissingRule::MergeRest,
+    draws: false,
     params: &[
         ParamSpec {
             name: "weight",
             scope: Scope::EachInput,
-            kind: Kind::Number,
+            kind: Kind::Number(Interval::ALL),
             default: Default::Required,
+            example: Value::Number(0.7),
             inert: false,
             doc: "How much the model counts.",
         },
@@ -33,6 +37,7 @@ static SPEC: MethodSpec = MethodSpec {
             scope: Scope::Shared,
             kind: Kind::Flag,
             default: Default::Is(Value::Flag(true)),
+            example: Value::Flag(false),
             inert: false,
             doc: "Whether to divide by the sum of the weights.",
         },
@@ -40,15 +45,14 @@ static SPEC: MethodSpec = MethodSpec {
 };
 
 impl Method for Linear {
-    fn spec(&self) -> &'static MethodSpec {
+    fn spec(&'static self) -> &'static MethodSpec {
         &SPEC
     }
 
     fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
-        let weights: Vec<f64> =
-            arguments.inputs.iter().map(|input| number(&input.values, "weight")).collect();
+        let weights: Vec<f64> = arguments.inputs.iter().map(|input| input.values.number("weight")).collect();
         let total: f64 = weights.iter().sum();
-        let normalize = flag(&arguments.shared, "normalize");
+        let normalize = arguments.shared.flag("normalize");
         if normalize && total == 0.0 {
             let message =
                 "the weights add up to zero, so there is no mean; set other weights or `normalize: false`";

@@ -1,9 +1,10 @@
 //! `model_stock`: as far from the base as the angles between fine-tunes suggest.
 
-use super::{
-    ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Pass, Scope, Scratch, Simplified, Value, flag,
-};
+use super::arguments::{ArgumentError, Arguments};
+use super::method::{Method, Simplified};
+use super::operation::{Cut, Kernel, Leaf, Operation, Pass};
+use super::scratch::Scratch;
+use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 use crate::kernels::reduce::{LANES, over_lanes, products_from};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
@@ -24,11 +25,13 @@ over the whole tensor, or over each row if filter_wise",
     base: BaseRule::Required,
     inputs: Count { min: 2, max: None },
     missing: MissingRule::CopyBaseOrSkip,
+    draws: false,
     params: &[ParamSpec {
         name: "filter_wise",
         scope: Scope::Shared,
         kind: Kind::Flag,
         default: Default::Is(Value::Flag(false)),
+        example: Value::Flag(true),
         inert: false,
         doc: "Whether each vector along the last axis gets a ratio of its own.",
     }],
@@ -41,13 +44,14 @@ const LEAST_NORMS: f64 = 1e-6;
 const LEAST_DIVISOR: f64 = 1e-6;
 
 impl Method for ModelStock {
-    fn spec(&self) -> &'static MethodSpec {
+    fn spec(&'static self) -> &'static MethodSpec {
         &SPEC
     }
 
     fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
-        let inputs = arguments.base_first();
-        let operation = Stock { filter_wise: flag(&arguments.shared, "filter_wise"), n: inputs.len() - 1 };
+        let inputs: Vec<usize> =
+            std::iter::once(arguments.required_base()).chain(arguments.models()).collect();
+        let operation = Stock { filter_wise: arguments.shared.flag("filter_wise"), n: inputs.len() - 1 };
         Ok(Simplified::Operation { operation: Box::new(operation), inputs })
     }
 }

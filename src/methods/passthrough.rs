@@ -1,9 +1,11 @@
 //! `passthrough`: one input, unchanged or scaled.
 
-use super::{
-    ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Scope, Scratch, Simplified, number,
-};
+use super::arguments::{ArgumentError, Arguments};
+use super::interval::Interval;
+use super::method::{Method, Simplified};
+use super::operation::{Cut, Kernel, Leaf, Operation};
+use super::scratch::Scratch;
+use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 use crate::manifest::{Sink, SinkExt};
 
 #[derive(Debug)]
@@ -18,28 +20,27 @@ static SPEC: MethodSpec = MethodSpec {
     base: BaseRule::Ordinary,
     inputs: Count { min: 1, max: Some(1) },
     missing: MissingRule::MergeRest,
+    draws: false,
     params: &[ParamSpec {
         name: "scale",
         scope: Scope::EachInput,
-        kind: Kind::Number,
+        kind: Kind::Number(Interval::ALL),
         default: Default::Absent,
+        example: Value::Number(1.5),
         inert: false,
         doc: "Multiplies the tensor; without it the tensor's bytes are kept.",
     }],
 };
 
 impl Method for Passthrough {
-    fn spec(&self) -> &'static MethodSpec {
+    fn spec(&'static self) -> &'static MethodSpec {
         &SPEC
     }
 
     fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
-        match arguments.inputs[0].values.get("scale") {
-            None => Ok(Simplified::Input(0)),
-            Some(_) => match number(&arguments.inputs[0].values, "scale") {
-                1.0 => Ok(Simplified::Input(0)),
-                scale => Ok(Simplified::Operation { operation: Box::new(Scale(scale)), inputs: vec![0] }),
-            },
+        match arguments.inputs[0].values.optional_number("scale") {
+            None | Some(1.0) => Ok(Simplified::Input(0)),
+            Some(scale) => Ok(Simplified::Operation { operation: Box::new(Scale(scale)), inputs: vec![0] }),
         }
     }
 }

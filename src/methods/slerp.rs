@@ -1,9 +1,11 @@
 //! `slerp`: along the arc between two tensors.
 
-use super::{
-    ArgumentError, Arguments, BaseRule, Count, Cut, Default, Kernel, Kind, Leaf, Method, MethodSpec,
-    MissingRule, Operation, ParamSpec, Pass, Scope, Scratch, Simplified, number,
-};
+use super::arguments::{ArgumentError, Arguments};
+use super::interval::Interval;
+use super::method::{Method, Simplified};
+use super::operation::{Cut, Kernel, Leaf, Operation, Pass};
+use super::scratch::Scratch;
+use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 use crate::kernels::reduce::{LANES, over_lanes, products};
 use crate::kernels::simd::vectorized;
 use crate::manifest::{Sink, SinkExt};
@@ -24,11 +26,13 @@ t = 0 is the base, t = 1 the other model, whichever is listed first",
     base: BaseRule::Required,
     inputs: Count { min: 1, max: Some(1) },
     missing: MissingRule::CopySingle,
+    draws: false,
     params: &[ParamSpec {
         name: "t",
         scope: Scope::Shared,
-        kind: Kind::Number,
+        kind: Kind::Number(Interval::ALL),
         default: Default::Required,
+        example: Value::Number(0.3),
         inert: false,
         doc: "Position on the arc: 0 is the base, 1 the other model.",
     }],
@@ -41,13 +45,13 @@ const PARALLEL: f64 = 0.9995;
 const ZERO_NORM: f64 = 1e-8;
 
 impl Method for Slerp {
-    fn spec(&self) -> &'static MethodSpec {
+    fn spec(&'static self) -> &'static MethodSpec {
         &SPEC
     }
 
     fn simplify(&self, arguments: &Arguments) -> Result<Simplified, ArgumentError> {
-        let t = number(&arguments.shared, "t");
-        let base = arguments.base();
+        let t = arguments.shared.number("t");
+        let base = arguments.required_base();
         let other = 1 - base;
         if t == 0.0 {
             Ok(Simplified::Input(base))

@@ -1,5 +1,11 @@
 //! How a method declares itself: its inputs, its parameters, its documentation.
 
+use std::fmt;
+
+use serde::Serialize;
+
+use super::interval::Interval;
+
 /// Which inputs of an action a parameter belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
@@ -11,26 +17,34 @@ pub enum Scope {
     EachModel,
 }
 
-/// The type of a parameter's value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The type of a parameter's value, and which values of the type it takes.
+///
+/// Recipes are held to both when they are read. A gradient's values lie between those that it lists, to
+/// within the rounding of an interpolation.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    Number,
+    Number(Interval),
+    /// A whole number of at most 53 bits; gradients are rounded to the nearest one.
+    Integer(Interval),
     Flag,
 }
 
 /// A parameter's value for one tensor.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum Value {
     /// Always finite.
     Number(f64),
+    Integer(i64),
     Flag(bool),
 }
 
-impl Value {
-    pub fn kind(self) -> Kind {
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Number(_) => Kind::Number,
-            Self::Flag(_) => Kind::Flag,
+            Self::Number(number) => number.fmt(f),
+            Self::Integer(number) => number.fmt(f),
+            Self::Flag(flag) => flag.fmt(f),
         }
     }
 }
@@ -53,19 +67,55 @@ pub struct ParamSpec {
     pub scope: Scope,
     pub kind: Kind,
     pub default: Default,
+    /// A value other than the default that shows in the result, whatever the examples of the method's other
+    /// parameters do.
+    pub example: Value,
     /// Whether it can never change a byte (`int8_mask`): accepted without a warning, left out of keys.
     pub inert: bool,
     /// One sentence, shown by `lamarck methods NAME`.
     pub doc: &'static str,
 }
 
-/// Whether a method works relative to a base.
+impl ParamSpec {
+    /// Whether the parameter takes a value of its type.
+    ///
+    /// # Errors
+    /// Says which values it takes.
+    pub fn check(&self, value: Value) -> Result<(), String> {
+        let (number, interval) = match (self.kind, value) {
+            (Kind::Number(interval), Value::Number(number)) => (number, interval),
+            (Kind::Integer(interval), Value::Integer(number)) => (number as f64, interval),
+            (Kind::Flag, Value::Flag(_)) => return Ok(()),
+            (kind, value) => panic!("`{}` is declared as {kind:?}, not {value:?}", self.name),
+        };
+        if interval.contains(number) {
+            Ok(())
+        } else {
+            Err(format!("{} {value} is not {interval}", self.name))
+        }
+    }
+}
+
+/// What the base is to a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BaseRule {
     /// A base is needed; where it is listed among the models too, it is not an input of its own.
     Required,
     /// A base, if given, is an ordinary input.
     Ordinary,
+}
+
+impl BaseRule {
+    /// Whether there must be a base.
+    pub fn is_required(self) -> bool {
+        matches!(self, Self::Required)
+    }
+
+    /// Whether a base that is given stands apart from the models: what they are measured from, with no
+    /// settings of its own.
+    pub fn is_relative(self) -> bool {
+        matches!(self, Self::Required)
+    }
 }
 
 /// How many inputs that are not the base a method takes.
@@ -102,6 +152,8 @@ pub struct MethodSpec {
     pub base: BaseRule,
     pub inputs: Count,
     pub missing: MissingRule,
+    /// Whether it draws at random, so that the seed tells in its results.
+    pub draws: bool,
     pub params: &'static [ParamSpec],
 }
 

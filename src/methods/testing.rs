@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{
-    ArgumentError, Arguments, Cut, InputArguments, Kernel, Leaf, Method, Operation, Scope, Scratch,
-    Simplified, Value, Values,
-};
+use super::arguments::{ArgumentError, Arguments, InputArguments, Values};
+use super::method::{Method, Simplified};
+use super::operation::{Cut, Kernel, Leaf, Operation};
+use super::scratch::Scratch;
+use super::spec::{self, Scope, Value};
 use crate::kernels::philox::Stream;
 
 pub const B: [f32; 8] = [1.0, -2.0, 3.0, -4.0, 0.5, 0.25, -0.5, 2.0];
@@ -86,27 +87,30 @@ impl Case {
                 values: own.collect(),
             }
         });
-        Arguments { shared: self.shared.clone(), inputs: inputs.collect() }
+        let shared = self.shared.iter().map(|(name, value)| (*name, *value)).collect();
+        Arguments { shared, inputs: inputs.collect() }
     }
 
     /// Runs a method with its defaults for whatever the case does not set.
-    pub fn run(&self, method: &dyn Method) -> Vec<f32> {
+    pub fn run(&self, method: &'static dyn Method) -> Vec<f32> {
         match self.simplify(method).unwrap() {
             Simplified::Input(i) => self.inputs[i].1.clone(),
             Simplified::Operation { operation, inputs } => self.compute(&*operation, &inputs),
         }
     }
 
-    pub fn simplify(&self, method: &dyn Method) -> Result<Simplified, ArgumentError> {
+    pub fn simplify(&self, method: &'static dyn Method) -> Result<Simplified, ArgumentError> {
         method.simplify(&self.with_defaults(method))
     }
 
-    fn with_defaults(&self, method: &dyn Method) -> Arguments {
+    fn with_defaults(&self, method: &'static dyn Method) -> Arguments {
         let mut arguments = self.arguments();
         let fill = |values: &mut Values, scope: &[Scope]| {
             for param in method.spec().params.iter().filter(|param| scope.contains(&param.scope)) {
-                if let super::Default::Is(value) = param.default {
-                    values.entry(param.name).or_insert(value);
+                match (values.get(param.name), param.default) {
+                    (Some(value), _) => param.check(value).expect("a recipe with this value is refused"),
+                    (None, spec::Default::Is(value)) => values.insert(param.name, value),
+                    (None, _) => {}
                 }
             }
         };

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use crate::build::Build;
-use crate::methods::{Default, ParamSpec, Value as Setting};
+use crate::methods::{Default, ParamSpec};
 use crate::plan::{Model, Node, NodeId, Plan};
 use crate::recipe::{
     Body, Gradient, Input, ModuleBody, Parameters, Recipe, Setting as Written, Slice, Stage, StageId,
@@ -192,7 +192,7 @@ fn describe(recipe: &Recipe, stage: &Stage) -> Value {
 
 fn default(param: &ParamSpec) -> Option<Value> {
     match param.default {
-        Default::Is(value) => Some(plain(value)),
+        Default::Is(value) => Some(json!(value)),
         Default::Required | Default::Absent => None,
     }
 }
@@ -210,14 +210,7 @@ fn written(parameters: &Parameters) -> Map<String, Value> {
 
 fn gradient(gradient: &Gradient) -> Value {
     match gradient.0.as_slice() {
-        [value] => plain(*value),
-        values => values.iter().map(|value| plain(*value)).collect(),
-    }
-}
-
-fn plain(value: Setting) -> Value {
-    match value {
-        Setting::Number(number) => json!(number),
-        Setting::Flag(flag) => json!(flag),
+        [value] => json!(value),
+        values => json!(values),
     }
 }

@@ -14,8 +14,7 @@ use super::shape::{OutputTensor, Part, Shapes, StageShape, inventory_of, keeps_b
 use super::{Action, InputLabel, Model, ModelId, Node, NodeId, Origin, Plan, Source, StagePlan, Task};
 use crate::kernels::philox::Stream;
 use crate::methods::{
-    ArgumentError, Arguments, BaseRule, Default, InputArguments, ParamSpec, Scope, Simplified, Values,
-    convert,
+    ArgumentError, Arguments, Default, InputArguments, ParamSpec, Scope, Simplified, Values, convert,
 };
 use crate::recipe::diagnostic::{Diagnostic, Span};
 use crate::recipe::{Parameters, Recipe, Reference, StageId};
@@ -291,7 +290,7 @@ impl<'a> Lowering<'a> {
         let mut inputs = Vec::new();
         for (number, part) in site.output.parts.iter().enumerate() {
             let source = &site.segment.sources[part.source];
-            let is_base = spec.base == BaseRule::Required && site.segment.base == Some(source.reference);
+            let is_base = spec.base.is_relative() && site.segment.base == Some(source.reference);
             let levels: Vec<&Parameters> =
                 source.parameters.iter().copied().chain(site.segment.levels.iter().copied()).collect();
             let mut values = Values::new();

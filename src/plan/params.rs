@@ -1,6 +1,6 @@
 //! Evaluates settings for one tensor: precedence, filters, gradients.
 
-use crate::methods::{Kind, Value};
+use crate::methods::Value;
 use crate::recipe::diagnostic::Span;
 use crate::recipe::{Gradient, Parameters, Setting};
 
@@ -30,22 +30,25 @@ pub fn evaluate(name: &str, levels: &[&Parameters], site: Site<'_>) -> Option<(V
     })
 }
 
-/// The gradient's value at `t`: numbers are interpolated, flags are picked.
+/// The gradient's value at `t`: numbers are interpolated, whole ones to the nearest whole number; flags
+/// are picked.
 fn at(gradient: &Gradient, t: f64) -> Option<Value> {
     let values = &gradient.0;
     let last = values.len().checked_sub(1)?;
     let scaled = t * last as f64;
     let i = (scaled.floor() as usize).min(last);
-    match (values[i], values[(i + 1).min(last)]) {
-        (Value::Number(a), Value::Number(b)) => {
-            let f = scaled - i as f64;
-            Some(Value::Number((1.0 - f) * a + f * b))
+    let f = scaled - i as f64;
+    let between = |a: f64, b: f64| (1.0 - f) * a + f * b;
+    Some(match (values[i], values[(i + 1).min(last)]) {
+        (Value::Number(a), Value::Number(b)) => Value::Number(between(a, b)),
+        (Value::Integer(a), Value::Integer(b)) => {
+            Value::Integer(between(a as f64, b as f64).round_ties_even() as i64)
         }
         (value, _) => {
-            debug_assert_eq!(value.kind(), Kind::Flag, "gradients of mixed types are refused");
-            Some(value)
+            debug_assert!(matches!(value, Value::Flag(_)), "gradients of mixed types are refused");
+            value
         }
-    }
+    })
 }
 
 #[cfg(test)]
@@ -72,6 +75,16 @@ mod tests {
         assert_eq!(number_at(&[0.0, 0.5, 0.3], 1.0), 0.3);
         assert_eq!(number_at(&[7.0], 0.6), 7.0);
         assert_eq!(at(&Gradient(Vec::new()), 0.5), None);
+    }
+
+    #[test]
+    fn whole_numbers_stay_whole() {
+        let at = |t| at(&Gradient([1, 10, 4].map(Value::Integer).to_vec()), t);
+        let expected = [(0.0, 1), (0.02, 1), (0.04, 2), (0.25, 6), (0.5, 10), (0.9, 5), (1.0, 4)];
+        for (t, whole) in expected {
+            assert_eq!(at(t), Some(Value::Integer(whole)), "at {t}");
+        }
+        assert_eq!(super::at(&Gradient(vec![Value::Integer(1 << 53)]), 0.3), Some(Value::Integer(1 << 53)));
     }
 
     #[test]

@@ -228,13 +228,9 @@ fn written(setting: &Setting) -> String {
 }
 
 fn gradient(gradient: &Gradient) -> String {
-    let plain = |value: &Value| match value {
-        Value::Number(number) => number.to_string(),
-        Value::Flag(flag) => flag.to_string(),
-    };
     match gradient.0.as_slice() {
-        [value] => plain(value),
-        values => format!("[{}]", values.iter().map(plain).collect::<Vec<_>>().join(", ")),
+        [value] => value.to_string(),
+        values => format!("[{}]", values.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")),
     }
 }
 

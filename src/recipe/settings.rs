@@ -183,22 +183,39 @@ fn gradient(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> O
 
 fn value(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Value> {
     let read = match (&node.value, param.kind) {
-        (Yaml::Scalar { text, plain }, Kind::Number) => number(text, *plain).map(Value::Number),
+        (Yaml::Scalar { text, plain }, Kind::Number(_)) => number(text, *plain).map(Value::Number),
+        (Yaml::Scalar { text, plain }, Kind::Integer(_)) => {
+            number(text, *plain).and_then(whole).map(Value::Integer)
+        }
         (Yaml::Scalar { text, plain }, Kind::Flag) => flag(text, *plain).map(Value::Flag),
         _ => None,
     };
-    if read.is_none() {
-        findings.push(wrong_value(param, node.span));
+    let Some(value) = read else {
+        findings.push(wrong_type(param, node.span));
+        return None;
+    };
+    match param.check(value) {
+        Ok(()) => Some(value),
+        Err(message) => {
+            findings.push(Diagnostic::error("parameter-value", node.span, message));
+            None
+        }
     }
-    read
 }
 
-fn wrong_value(param: &ParamSpec, span: Span) -> Diagnostic {
+fn wrong_type(param: &ParamSpec, span: Span) -> Diagnostic {
     let wanted = match param.kind {
-        Kind::Number => "a finite number, a list of them, or a list of `filter` and `value`",
+        Kind::Number(_) => "a finite number, a list of them, or a list of `filter` and `value`",
+        Kind::Integer(_) => "a whole number, a list of them, or a list of `filter` and `value`",
         Kind::Flag => "true or false",
     };
     Diagnostic::error("wrong-type", span, format!("`{}` must be {wanted}", param.name))
+}
+
+/// A number without a fraction, and not so large that f64 could have lost one.
+fn whole(number: f64) -> Option<i64> {
+    const MOST: f64 = (1u64 << f64::MANTISSA_DIGITS) as f64;
+    (number.fract() == 0.0 && number.abs() < MOST).then_some(number as i64)
 }
 
 fn number(text: &str, plain: Plain) -> Option<f64> {
@@ -230,5 +247,70 @@ fn flag(text: &str, plain: Plain) -> Option<bool> {
             "false" | "no" | "off" | "0" => Some(false),
             _ => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Bound;
+
+    use super::*;
+    use crate::methods::{Default, Interval};
+    use crate::recipe::yaml;
+
+    fn param(kind: Kind) -> ParamSpec {
+        let scope = Scope::Shared;
+        ParamSpec {
+            name: "k",
+            scope,
+            kind,
+            default: Default::Absent,
+            example: Value::Flag(true),
+            inert: false,
+            doc: "",
+        }
+    }
+
+    /// A setting as a recipe writes it, or the finding's code, line and message.
+    fn read(kind: Kind, text: &str) -> Result<Setting, (&'static str, String)> {
+        let document = yaml::parse(text).unwrap().remove(0);
+        let mut findings = Vec::new();
+        let setting = setting(&param(kind), &document, &mut findings);
+        setting.ok_or_else(|| {
+            let [Diagnostic { code, message, .. }] = &findings[..] else { panic!("{findings:?}") };
+            (*code, message.clone())
+        })
+    }
+
+    fn integers(values: &[i64]) -> Result<Setting, (&'static str, String)> {
+        Ok(Setting::Plain(Gradient(values.iter().map(|value| Value::Integer(*value)).collect())))
+    }
+
+    #[test]
+    fn whole_numbers_have_no_fraction() {
+        let kind = Kind::Integer(Interval { min: Bound::Included(1.0), max: Bound::Unbounded });
+        for (text, whole) in [("10", 10), ("1.0", 1), ("1e3", 1000), ("1_000", 1000), ("\"7\"", 7)] {
+            assert_eq!(read(kind, text), integers(&[whole]), "{text}");
+        }
+        assert_eq!(read(kind, "[1, 2, 5]"), integers(&[1, 2, 5]));
+        for text in ["1.5", "[1, 2.5]", "1e300", "9007199254740992", "ten", "[{value: 0.5}]"] {
+            let (code, message) = read(kind, text).unwrap_err();
+            assert!(code == "wrong-type" && message.starts_with("`k` must be a whole number"), "{message}");
+        }
+        assert_eq!(read(kind, "0"), Err(("parameter-value", "k 0 is not at least 1".to_owned())));
+        assert_eq!(read(kind, "[2, 0]"), Err(("parameter-value", "k 0 is not at least 1".to_owned())));
+    }
+
+    #[test]
+    fn numbers_are_held_to_their_interval() {
+        let kind = Kind::Number(Interval { min: Bound::Excluded(0.0), max: Bound::Included(1.0) });
+        let number = |number| Ok(Setting::Plain(Gradient(vec![Value::Number(number)])));
+        assert_eq!(read(kind, "1"), number(1.0));
+        assert_eq!(read(kind, "1e-5"), number(1e-5));
+        for (text, number) in [("0", "0"), ("[0.5, 1.5]", "1.5"), ("{filter: mlp, value: -0.1}", "-0.1")] {
+            let message = format!("k {number} is not above 0 and at most 1");
+            assert_eq!(read(kind, text), Err(("parameter-value", message)));
+        }
+        assert_eq!(read(Kind::Number(Interval::ALL), "-3"), number(-3.0));
     }
 }

@@ -1,5 +1,6 @@
 //! `lamarck methods`.
 
+use std::ops::Bound;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -7,7 +8,7 @@ use serde_json::json;
 use crate::cli::args::MethodsArgs;
 use crate::cli::error::CliError;
 use crate::cli::ui::Ui;
-use crate::methods::{self, BaseRule, Default, Kind, MethodSpec, ParamSpec, Scope, Value};
+use crate::methods::{self, BaseRule, Default, Interval, Kind, MethodSpec, ParamSpec, Scope};
 use crate::recipe::did_you_mean;
 
 pub fn run(args: &MethodsArgs, ui: &Ui) -> Result<ExitCode, CliError> {
@@ -46,13 +47,9 @@ fn describe(spec: &MethodSpec) -> String {
     text.push_str(&format!("\nbase: {}\n", base(spec)));
     text.push_str(&format!("models: {}\n", models(spec)));
     for param in spec.params {
-        text.push_str(&format!(
-            "\n  {} ({}, {})\n    {}\n",
-            param.name,
-            scope(param),
-            default(param),
-            param.doc
-        ));
+        let facts: Vec<String> =
+            [scope(param).to_owned(), default(param)].into_iter().chain(values(param)).collect();
+        text.push_str(&format!("\n  {} ({})\n    {}\n", param.name, facts.join(", "), param.doc));
     }
     text.push_str(&format!("\n{}\n", spec.reference));
     text
@@ -66,7 +63,7 @@ fn base(spec: &MethodSpec) -> &'static str {
 }
 
 fn models(spec: &MethodSpec) -> String {
-    let besides = if spec.base == BaseRule::Required { " besides the base" } else { "" };
+    let besides = if spec.base.is_relative() { " besides the base" } else { "" };
     match spec.inputs.max {
         Some(max) if max == spec.inputs.min => format!("{max}{besides}"),
         Some(max) => format!("{} to {max}{besides}", spec.inputs.min),
@@ -85,8 +82,16 @@ fn default(param: &ParamSpec) -> String {
     match param.default {
         Default::Required => "required".to_owned(),
         Default::Absent => "optional".to_owned(),
-        Default::Is(Value::Number(number)) => format!("default {number}"),
-        Default::Is(Value::Flag(flag)) => format!("default {flag}"),
+        Default::Is(value) => format!("default {value}"),
+    }
+}
+
+/// Which values a parameter takes, if not all numbers or both flags.
+fn values(param: &ParamSpec) -> Option<String> {
+    match param.kind {
+        Kind::Flag | Kind::Number(Interval::ALL) => None,
+        Kind::Number(interval) => Some(interval.to_string()),
+        Kind::Integer(interval) => Some(format!("whole, {interval}").trim_end_matches(", ").to_owned()),
     }
 }
 
@@ -96,19 +101,36 @@ fn as_json(spec: &MethodSpec) -> serde_json::Value {
         .iter()
         .map(|param| {
             let default = match param.default {
-                Default::Is(Value::Number(number)) => json!(number),
-                Default::Is(Value::Flag(flag)) => json!(flag),
+                Default::Is(value) => json!(value),
                 Default::Required | Default::Absent => json!(null),
             };
-            json!({
+            let (kind, interval) = match param.kind {
+                Kind::Number(interval) => ("number", interval),
+                Kind::Integer(interval) => ("integer", interval),
+                Kind::Flag => ("flag", Interval::ALL),
+            };
+            let mut entry = json!({
                 "name": param.name,
-                "type": match param.kind { Kind::Number => "number", Kind::Flag => "flag" },
+                "type": kind,
                 "scope": match param.scope { Scope::Shared => "shared", Scope::EachInput => "input", Scope::EachModel => "model" },
                 "required": param.default == Default::Required,
                 "default": default,
+                "example": param.example,
                 "inert": param.inert,
                 "doc": param.doc,
-            })
+            });
+            // As JSON Schema names the ends of an interval.
+            for (bound, closed, open) in [
+                (interval.min, "minimum", "exclusiveMinimum"),
+                (interval.max, "maximum", "exclusiveMaximum"),
+            ] {
+                match bound {
+                    Bound::Included(number) => entry[closed] = json!(number),
+                    Bound::Excluded(number) => entry[open] = json!(number),
+                    Bound::Unbounded => {}
+                }
+            }
+            entry
         })
         .collect();
     json!({
@@ -117,9 +139,10 @@ fn as_json(spec: &MethodSpec) -> serde_json::Value {
         "summary": spec.summary,
         "formula": spec.formula,
         "reference": spec.reference,
-        "base_required": spec.base == BaseRule::Required,
+        "base_required": spec.base.is_required(),
         "models_min": spec.inputs.min,
         "models_max": spec.inputs.max,
+        "draws": spec.draws,
         "params": params,
     })
 }

@@ -1,11 +1,14 @@
-//! The arithmetic of the family, leaf by leaf.
+//! The family's operation: its part of the action key, and its arithmetic leaf by leaf.
 
-use super::sparsify::{Drawing, Sparsifier};
-use super::{Divisor, TaskVectors};
+use super::arithmetic::{add, add_difference, add_to_base, divide, elected, scale, subtract};
+use super::sparsify::{Sparsifier, keep_random, keep_ranked};
+use super::vectors::{Divisor, TaskVectors, Vector};
 use crate::kernels::reduce::{l1, over_leaves};
+use crate::kernels::sample::Sampler;
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
-use crate::kernels::simd::vectorized;
-use crate::methods::{Kernel, Leaf, Pass, Scratch};
+use crate::manifest::{Sink, SinkExt};
+use crate::methods::operation::{Cut, Kernel, Leaf, Operation, Pass};
+use crate::methods::scratch::Scratch;
 
 /// Sums below this leave a difference as it is instead of scaling it back.
 const LEAST_L1: f64 = 1e-7;
@@ -14,11 +17,43 @@ const LEAST_L1: f64 = 1e-7;
 /// counts of elements equal to the bounds of a selection.
 const SUMS: usize = 2 + LEAF_COUNTS;
 
+impl Operation for TaskVectors {
+    fn write_manifest(&self, sink: &mut dyn Sink) {
+        let Self { vectors, election, divisor, rescale, lambda } = self;
+        for (i, Vector { weight, sparsifier }) in vectors.iter().enumerate() {
+            let i = i + 1;
+            sink.number(&format!("inputs[{i}].weight"), *weight);
+            sparsifier.write_manifest(&format!("inputs[{i}]"), sink);
+        }
+        sink.flag("election", *election);
+        match divisor {
+            Divisor::One => sink.flag("normalize", false),
+            Divisor::Elected => sink.flag("normalize", true),
+            Divisor::Fixed(total) => {
+                sink.flag("normalize", true);
+                sink.number("divisor", *total);
+            }
+        }
+        sink.flag("rescale", *rescale);
+        sink.number("lambda", *lambda);
+    }
+
+    fn cut(&self) -> Cut {
+        let ranked = |vector: &Vector| matches!(vector.sparsifier, Sparsifier::Ranked { .. });
+        if self.vectors.iter().any(ranked) { Cut::SecondAxis } else { Cut::Elements }
+    }
+
+    fn kernel(&self, n_elements: usize) -> Box<dyn Kernel + '_> {
+        Box::new(TaskKernel::new(self, n_elements))
+    }
+}
+
 /// What must be known before results can be emitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    CountHigh,
-    CountLow,
+    /// Counts for selections, in as many passes as those need.
+    Selections,
+    /// Sums of magnitudes, and of each leaf what selections need to know.
     Totals,
     Emit,
 }
@@ -41,7 +76,7 @@ impl<'a> TaskKernel<'a> {
             .map(|vector| Some(Selection::new(vector.sparsifier.ranks(n)?, n)))
             .collect();
         let phase = if selections.iter().any(Option::is_some) {
-            Phase::CountHigh
+            Phase::Selections
         } else if operation.rescale {
             Phase::Totals
         } else {
@@ -61,12 +96,12 @@ impl<'a> TaskKernel<'a> {
     }
 
     /// Zeroes what the rule does not keep.
-    fn sparsify(&self, vector: usize, leaf: &Leaf<'_>, drawing: &mut Drawing, values: &mut [f32]) {
+    fn sparsify(&self, vector: usize, leaf: &Leaf<'_>, sampler: &mut Sampler, values: &mut [f32]) {
         match &self.operation.vectors[vector].sparsifier {
             Sparsifier::Everything | Sparsifier::Nothing => {}
-            Sparsifier::Random { density, stream } => drawing.keep_random(stream, *density, leaf, values),
+            Sparsifier::Random { density, stream } => keep_random(stream, *density, leaf, sampler, values),
             Sparsifier::Ranked { density, epsilon, stream } => {
-                drawing.keep_ranked(stream, *density, *epsilon, leaf, values);
+                keep_ranked(stream, *density, *epsilon, leaf, sampler, values);
             }
             Sparsifier::Largest { .. } | Sparsifier::LargestButOutliers { .. } => {
                 let selection = self.selections[vector].as_ref().expect("rules by rank have a selection");
@@ -76,7 +111,7 @@ impl<'a> TaskKernel<'a> {
     }
 
     fn gather_totals(&self, leaf: &Leaf<'_>, sums: &mut [f64], scratch: &mut Scratch) {
-        let Scratch { vectors, drawing } = scratch;
+        let Scratch { vectors, sampler } = scratch;
         vectors.resize_with(vectors.len().max(1), Vec::new);
         let delta = &mut vectors[0];
         for (i, vector) in self.operation.vectors.iter().enumerate() {
@@ -97,7 +132,7 @@ impl<'a> TaskKernel<'a> {
             match &self.selections[i] {
                 Some(selection) => *kept = selection.add_between(delta),
                 None => {
-                    self.sparsify(i, leaf, drawing, delta);
+                    self.sparsify(i, leaf, sampler, delta);
                     *kept = l1(delta);
                 }
             }
@@ -121,9 +156,9 @@ impl<'a> TaskKernel<'a> {
     }
 
     /// The weighted sparse difference of one vector.
-    fn weighted(&self, vector: usize, leaf: &Leaf<'_>, drawing: &mut Drawing, values: &mut Vec<f32>) {
+    fn weighted(&self, vector: usize, leaf: &Leaf<'_>, sampler: &mut Sampler, values: &mut Vec<f32>) {
         difference(leaf, vector, values);
-        self.sparsify(vector, leaf, drawing, values);
+        self.sparsify(vector, leaf, sampler, values);
         let (factor, weight) = (self.factors[vector], self.operation.vectors[vector].weight as f32);
         // Multiplying by 1 changes nothing, and there is one rounding each.
         scale(values, factor, weight);
@@ -131,25 +166,25 @@ impl<'a> TaskKernel<'a> {
 
     fn elect(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
         let vectors = &self.operation.vectors;
-        let Scratch { vectors: weighted, drawing } = scratch;
+        let Scratch { vectors: weighted, sampler } = scratch;
         weighted.resize_with(weighted.len().max(vectors.len()), Vec::new);
         let weighted = &mut weighted[..vectors.len()];
         for (i, values) in weighted.iter_mut().enumerate() {
-            self.weighted(i, leaf, drawing, values);
+            self.weighted(i, leaf, sampler, values);
         }
         let weights: Vec<f32> = vectors.iter().map(|vector| vector.weight as f32).collect();
         elected(weighted, &weights, self.operation.divisor == Divisor::Elected, out);
     }
 
     fn add_up(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        let Scratch { vectors, drawing } = scratch;
+        let Scratch { vectors, sampler } = scratch;
         vectors.resize_with(vectors.len().max(1), Vec::new);
         out.fill(0.0);
         for (i, vector) in self.operation.vectors.iter().enumerate() {
             if vector.sparsifier == Sparsifier::Everything {
                 add_difference(leaf.inputs[i + 1], leaf.inputs[0], vector.weight as f32, out);
             } else {
-                self.weighted(i, leaf, drawing, &mut vectors[0]);
+                self.weighted(i, leaf, sampler, &mut vectors[0]);
                 add(out, &vectors[0]);
             }
         }
@@ -163,7 +198,7 @@ impl Kernel for TaskKernel<'_> {
     fn next_pass(&self) -> Option<Pass> {
         let counts = self.selected().count() * BINS;
         match self.phase {
-            Phase::CountHigh | Phase::CountLow => Some(Pass { sums: 0, counts }),
+            Phase::Selections => Some(Pass { sums: 0, counts }),
             Phase::Totals => Some(Pass { sums: self.operation.vectors.len() * SUMS, counts: 0 }),
             Phase::Emit => None,
         }
@@ -183,29 +218,21 @@ impl Kernel for TaskKernel<'_> {
         for (n, i, selection) in self.selected() {
             difference(leaf, i, delta);
             let counts = &mut counts[n * BINS..(n + 1) * BINS];
-            if self.phase == Phase::CountHigh {
-                Selection::count_high(delta, counts);
-            } else {
-                selection.count_low(delta, counts);
-            }
+            selection.count(delta, counts);
         }
     }
 
     fn absorb(&mut self, sums: &[f64], counts: &[u64]) -> Result<(), String> {
         match self.phase {
-            Phase::CountHigh => {
+            Phase::Selections => {
                 for (selection, counts) in self.selections.iter_mut().flatten().zip(counts.chunks_exact(BINS))
                 {
-                    selection.absorb_high(counts);
+                    selection.absorb(counts);
                 }
-                self.phase = Phase::CountLow;
-            }
-            Phase::CountLow => {
-                for (selection, counts) in self.selections.iter_mut().flatten().zip(counts.chunks_exact(BINS))
-                {
-                    selection.absorb_low(counts);
+                // All go through the same passes.
+                if !self.selections.iter().flatten().any(Selection::needs_counts) {
+                    self.phase = Phase::Totals;
                 }
-                self.phase = Phase::Totals;
             }
             Phase::Totals => {
                 self.absorb_totals(sums);
@@ -230,73 +257,4 @@ impl Kernel for TaskKernel<'_> {
 fn difference(leaf: &Leaf<'_>, vector: usize, out: &mut Vec<f32>) {
     out.resize(leaf.n_elements(), 0.0);
     subtract(leaf.inputs[vector + 1], leaf.inputs[0], out);
-}
-
-/// Elements for which signs are elected at a time.
-const RUN: usize = 512;
-
-vectorized! {
-    fn subtract(x: &[f32], base: &[f32], out: &mut [f32]) {
-        for (d, (x, b)) in out.iter_mut().zip(x.iter().zip(base)) {
-            *d = x - b;
-        }
-    }
-
-    fn add_difference(x: &[f32], base: &[f32], weight: f32, out: &mut [f32]) {
-        for (sum, (x, b)) in out.iter_mut().zip(x.iter().zip(base)) {
-            *sum += (x - b) * weight;
-        }
-    }
-
-    fn scale(values: &mut [f32], factor: f32, weight: f32) {
-        for value in values {
-            *value = *value * factor * weight;
-        }
-    }
-
-    fn add(out: &mut [f32], values: &[f32]) {
-        for (sum, d) in out.iter_mut().zip(values) {
-            *sum += d;
-        }
-    }
-
-    fn divide(out: &mut [f32], total: f32) {
-        for delta in out {
-            *delta /= total;
-        }
-    }
-
-    fn add_to_base(base: &[f32], lambda: f32, out: &mut [f32]) {
-        for (r, b) in out.iter_mut().zip(base) {
-            *r = b + *r * lambda;
-        }
-    }
-
-    /// The sum of those weighted differences that have the elected sign, divided by their weights' sum
-    /// if asked for.
-    fn elected(weighted: &[Vec<f32>], weights: &[f32], is_mean: bool, out: &mut [f32]) {
-        for (run, out) in out.chunks_mut(RUN).enumerate() {
-            let (start, n) = (run * RUN, out.len());
-            let (mut sums, mut divisors) = ([0.0; RUN], [0.0; RUN]);
-            for values in weighted {
-                for (sum, d) in sums.iter_mut().zip(&values[start..start + n]) {
-                    *sum += d;
-                }
-            }
-            out.fill(0.0);
-            for (values, weight) in weighted.iter().zip(weights.iter().copied()) {
-                let values = &values[start..start + n];
-                for (((delta, divisor), sum), d) in out.iter_mut().zip(&mut divisors).zip(&sums).zip(values) {
-                    let agrees = if *sum >= 0.0 { *d > 0.0 } else { *d < 0.0 };
-                    *delta += if agrees { *d } else { 0.0 };
-                    *divisor += if agrees { weight } else { 0.0 };
-                }
-            }
-            if is_mean {
-                for (delta, divisor) in out.iter_mut().zip(&divisors) {
-                    *delta /= if *divisor == 0.0 { 1.0 } else { *divisor };
-                }
-            }
-        }
-    }
 }

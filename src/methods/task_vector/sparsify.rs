@@ -1,9 +1,10 @@
 //! Which elements of a difference are kept.
 
-use crate::kernels::philox::{Stream, bound};
-use crate::kernels::rank::{Law, Thinner, drop_above};
+use crate::kernels::philox::Stream;
+use crate::kernels::sample::Sampler;
+use crate::kernels::schedule::KeepSchedule;
 use crate::manifest::{Sink, SinkExt};
-use crate::methods::Leaf;
+use crate::methods::operation::Leaf;
 
 /// A resolved rule of one input.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,42 +82,36 @@ impl Sparsifier {
     }
 }
 
-/// Buffers for drawing and ranking, used again from row to row.
-#[derive(Default)]
-pub struct Drawing {
-    draws: Vec<u32>,
-    thinner: Thinner,
+/// Keeps each element with probability `density`, which is above 0.
+pub(super) fn keep_random(
+    stream: &Stream,
+    density: f64,
+    leaf: &Leaf<'_>,
+    sampler: &mut Sampler,
+    values: &mut [f32],
+) {
+    for (row, values) in values.chunks_exact_mut(leaf.row_len).enumerate() {
+        sampler.sample_evenly(density, values, |draws| draw(stream, leaf, row, draws));
+    }
 }
 
-impl Drawing {
-    /// Keeps each element with probability `density`, which is above 0.
-    pub(super) fn keep_random(&mut self, stream: &Stream, density: f64, leaf: &Leaf<'_>, values: &mut [f32]) {
-        let last = u32::try_from(bound(density) - 1).expect("no bound lies above 2^32");
-        for (row, values) in values.chunks_exact_mut(leaf.row_len).enumerate() {
-            self.draws.resize(leaf.row_len, 0);
-            draw(stream, leaf, row, &mut self.draws);
-            drop_above(values, &self.draws, last);
-        }
+/// Keeps each element with a probability from density - epsilon for the smallest magnitude of its row to
+/// density + epsilon for the largest; of equal magnitudes the lower index counts as larger. A row of one
+/// element is kept with probability density.
+pub(super) fn keep_ranked(
+    stream: &Stream,
+    density: f64,
+    epsilon: f64,
+    leaf: &Leaf<'_>,
+    sampler: &mut Sampler,
+    values: &mut [f32],
+) {
+    if leaf.row_len == 1 {
+        return keep_random(stream, density, leaf, sampler, values);
     }
-
-    /// Keeps each element with a probability from density - epsilon for the smallest magnitude of its
-    /// row to density + epsilon for the largest; of equal magnitudes the lower index counts as larger.
-    /// A row of one element is kept with probability density.
-    pub(super) fn keep_ranked(
-        &mut self,
-        stream: &Stream,
-        density: f64,
-        epsilon: f64,
-        leaf: &Leaf<'_>,
-        values: &mut [f32],
-    ) {
-        if leaf.row_len == 1 {
-            return self.keep_random(stream, density, leaf, values);
-        }
-        let law = Law::new(density, epsilon, leaf.row_len);
-        for (row, values) in values.chunks_exact_mut(leaf.row_len).enumerate() {
-            self.thinner.thin(&law, values, &mut self.draws, |draws| draw(stream, leaf, row, draws));
-        }
+    let schedule = KeepSchedule::new(density, epsilon, leaf.row_len);
+    for (row, values) in values.chunks_exact_mut(leaf.row_len).enumerate() {
+        sampler.sample(&schedule, values, |draws| draw(stream, leaf, row, draws));
     }
 }
 

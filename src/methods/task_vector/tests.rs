@@ -1,11 +1,13 @@
-//! The family beside test vectors, and sparsifiers beside their laws.
+//! The family beside test vectors, and sparsifiers beside their definitions.
 
 use proptest::prelude::*;
 
-use super::*;
+use super::sparsify::Sparsifier;
+use crate::kernels::philox::Stream;
 use crate::manifest::ManifestText;
+use crate::methods::find;
+use crate::methods::method::{Method, Simplified};
 use crate::methods::testing::{B, Case, X, Y, assert_close};
-use crate::methods::{Method, find};
 
 fn method(name: &str) -> &'static dyn Method {
     find(name).unwrap()
@@ -173,7 +175,7 @@ fn keep_rates(name: &str, density: f64, epsilon: f64, seed: u64) -> [f64; 8] {
 }
 
 #[test]
-fn elements_are_kept_at_the_rates_of_the_law() {
+fn elements_are_kept_at_the_rates_of_the_schedule() {
     for seed in 0..3 {
         let flat = keep_rates("dare_linear", 0.3, 0.0, seed);
         let ranked = keep_rates("della_linear", 0.6, 0.2, seed);

@@ -1,14 +1,14 @@
-//! Keeps elements of a row by chance, large ones more likely than small ones, without sorting the row.
+//! Keeps elements of a row by chance: all alike, or large ones more likely than small ones.
 //!
-//! Ranks rise with the magnitude from 0; of equal magnitudes the higher index ranks first. An element of
-//! rank r is kept if its draw lies below lowest + step * r. Most draws lie below or above all of these
-//! bounds and need no rank; nor does an element that is zero anyway. For the others a histogram of the
-//! row's magnitudes bounds the rank, which mostly decides. What is still open is counted exactly, or,
-//! where equal magnitudes abound, found by sorting its bins.
+//! A schedule goes by rank, but no row is sorted. Most draws are kept or dropped whatever the rank of their element, and need none; nor does an element
+//! that is zero anyway. For the others a histogram of the row's magnitudes bounds the rank, which mostly lies
+//! on one side of the draw's threshold. What is still open is counted exactly, or, where equal magnitudes
+//! abound, found by sorting its bins.
 
 use std::hint::select_unpredictable;
 
 use super::philox::bound;
+use super::schedule::KeepSchedule;
 use super::select::magnitude;
 use super::simd::vectorized;
 
@@ -24,92 +24,29 @@ const COPIES: usize = 4;
 /// Up to so many open elements of a row are counted one by one.
 const FEW: usize = 16;
 
-const DRAWS: f64 = 4_294_967_296.0;
-
-/// The law by which rows of one length are thinned.
-#[derive(Clone, Debug)]
-pub struct Law {
-    /// The bound of rank 0 and the distance between bounds, in draws: exactly 2^32 times the
-    /// probabilities.
-    lowest: f64,
-    step: f64,
-    /// Draws below this one are kept, whatever their rank.
-    surely: u32,
-    /// Draws above this one are dropped, whatever their rank.
-    last: u32,
-    row_len: u32,
-}
-
-impl Law {
-    /// Probabilities from `density - epsilon` for the smallest element of a row to `density + epsilon` for
-    /// the largest, all within (0, 1).
-    ///
-    /// # Panics
-    /// If rows have a single element, whose rank means nothing, or more than u32 can count.
-    pub fn new(density: f64, epsilon: f64, row_len: usize) -> Self {
-        assert!(row_len > 1);
-        let clamped = |bound: u64| u32::try_from(bound).unwrap_or(u32::MAX);
-        Self {
-            lowest: (density - epsilon) * DRAWS,
-            step: 2.0 * epsilon / (row_len - 1) as f64 * DRAWS,
-            surely: clamped(bound(density - epsilon.abs())),
-            last: clamped(bound(density + epsilon.abs()).saturating_sub(1)),
-            row_len: u32::try_from(row_len).expect("rows are shorter than 2^32"),
-        }
-    }
-
-    /// Whether large elements are kept more often than small ones, and not less often.
-    fn rises(&self) -> bool {
-        self.step > 0.0
-    }
-
-    #[inline(always)]
-    fn keeps(&self, draw: u32, rank: f64) -> bool {
-        f64::from(draw) < self.lowest + self.step * rank
-    }
-
-    /// Whether from this rank on a rising law keeps the draw, or a falling one drops it.
-    #[inline(always)]
-    fn turns(&self, draw: u32, rank: f64) -> bool {
-        self.keeps(draw, rank) == self.rises()
-    }
-
-    /// The first rank at which the verdict on a draw turns, or the row's length.
-    fn turn(&self, draw: u32) -> u32 {
-        let (mut low, mut high) = (0, self.row_len);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            if self.turns(draw, f64::from(middle)) {
-                high = middle;
-            } else {
-                low = middle + 1;
-            }
-        }
-        low
-    }
-}
-
-/// Buffers for thinning rows, used again from row to row.
-pub struct Thinner {
+/// Samples rows, in buffers that are used again from row to row.
+pub struct Sampler {
+    draws: Vec<u32>,
     magnitudes: Vec<u32>,
     undecided: Vec<u32>,
-    /// Of every undecided element, the rank at which the verdict turns.
-    turns: Vec<u32>,
+    /// Of every undecided element, its draw's threshold.
+    thresholds: Vec<u32>,
     bins: Vec<u16>,
     counts: Box<[[u32; MOST_BINS]; COPIES]>,
     /// The first rank of each bin, and the row's length.
     starts: Vec<u32>,
-    /// Undecided elements that their bins do not decide, with their turns.
+    /// Undecided elements that their bins do not decide, with their thresholds.
     open: Vec<(u32, u32)>,
     order: Vec<u32>,
 }
 
-impl Default for Thinner {
+impl Default for Sampler {
     fn default() -> Self {
         Self {
+            draws: Vec::new(),
             magnitudes: Vec::new(),
             undecided: Vec::new(),
-            turns: Vec::new(),
+            thresholds: Vec::new(),
             bins: Vec::new(),
             counts: Box::new([[0; MOST_BINS]; COPIES]),
             starts: Vec::new(),
@@ -119,57 +56,56 @@ impl Default for Thinner {
     }
 }
 
-impl Thinner {
-    /// Zeroes the elements of a row that the law drops. `draw` fills a slice with the draws of all
+impl Sampler {
+    /// Keeps each element of a row with a probability above 0. `draw` fills a slice with the draws of all
+    /// elements.
+    pub fn sample_evenly(&mut self, probability: f64, values: &mut [f32], draw: impl FnOnce(&mut [u32])) {
+        let last = u32::try_from(bound(probability) - 1).expect("no bound lies above 2^32");
+        self.draws.resize(values.len(), 0);
+        draw(&mut self.draws);
+        drop_above(values, &self.draws, last);
+    }
+
+    /// Zeroes the elements of a row that the schedule drops. `draw` fills a slice with the draws of all
     /// elements; it is not called for a row of zeros.
-    pub fn thin(
-        &mut self,
-        law: &Law,
-        values: &mut [f32],
-        draws: &mut Vec<u32>,
-        draw: impl FnOnce(&mut [u32]),
-    ) {
+    pub fn sample(&mut self, schedule: &KeepSchedule, values: &mut [f32], draw: impl FnOnce(&mut [u32])) {
         let n = values.len();
-        assert_eq!(n, law.row_len as usize);
+        assert_eq!(n, schedule.row_len as usize);
         self.magnitudes.resize(n, 0);
         let largest = magnitudes(values, &mut self.magnitudes);
         if largest == 0 {
             return;
         }
-        draws.resize(n, 0);
-        draw(draws);
-        drop_above(values, draws, law.last);
-        if law.surely > law.last {
+        self.draws.resize(n, 0);
+        draw(&mut self.draws);
+        drop_above(values, &self.draws, schedule.last);
+        if schedule.surely > schedule.last {
             return;
         }
         self.undecided.resize(n, 0);
-        let found = find_undecided(&self.magnitudes, draws, law.surely, law.last, &mut self.undecided);
+        let found = find_undecided(
+            &self.magnitudes,
+            &self.draws,
+            schedule.surely,
+            schedule.last,
+            &mut self.undecided,
+        );
         self.undecided.truncate(found);
         if found > 0 {
-            self.find_turns(law, draws);
+            self.thresholds.clear();
+            self.thresholds.extend(self.undecided.iter().map(|i| self.draws[*i as usize]));
+            schedule.find_thresholds(&mut self.thresholds);
             self.count(largest);
-            if law.rises() {
+            if schedule.rises() {
                 self.decide_by_bins::<true>(values);
             } else {
                 self.decide_by_bins::<false>(values);
             }
             if self.open.len() <= FEW {
-                self.decide_by_counting(law, values);
+                self.decide_by_counting(schedule, values);
             } else {
-                self.decide_by_sorting(law, values);
+                self.decide_by_sorting(schedule, values);
             }
-        }
-    }
-
-    fn find_turns(&mut self, law: &Law, draws: &[u32]) {
-        self.turns.clear();
-        self.turns.extend(self.undecided.iter().map(|i| draws[*i as usize]));
-        // Below this step, rounding could put the estimate off by more than the rank that is allowed for.
-        const LEAST_STEP: f64 = 1e-12 * DRAWS;
-        if law.step.abs() < LEAST_STEP || law.row_len < 4 {
-            self.turns.iter_mut().for_each(|turn| *turn = law.turn(*turn));
-        } else {
-            estimate_turns(law, &mut self.turns);
         }
     }
 
@@ -207,30 +143,30 @@ impl Thinner {
     fn decide_by_bins<const RISES: bool>(&mut self, values: &mut [f32]) {
         let (bins, starts) = (&self.bins[..values.len()], &self.starts[..]);
         self.open.clear();
-        for (i, turn) in self.undecided.iter().zip(&self.turns) {
+        for (i, threshold) in self.undecided.iter().zip(&self.thresholds) {
             let at = *i as usize;
             let bin = usize::from(bins[at]);
             let (first, end) = (starts[bin], starts[bin + 1]);
-            // Half of the guesses of a branch would be wrong, and one comparison tells of first < turn < end.
-            let is_dropped = if RISES { end <= *turn } else { first >= *turn };
+            // Half of the guesses of a branch would be wrong, and one comparison tells of first < threshold < end.
+            let is_dropped = if RISES { end <= *threshold } else { first >= *threshold };
             values[at] = f32::from_bits(select_unpredictable(is_dropped, 0, values[at].to_bits()));
-            if turn.wrapping_sub(first + 1) < end - first - 1 {
-                self.open.push((*i, *turn));
+            if threshold.wrapping_sub(first + 1) < end - first - 1 {
+                self.open.push((*i, *threshold));
             }
         }
     }
 
-    fn decide_by_counting(&self, law: &Law, values: &mut [f32]) {
-        for (i, turn) in &self.open {
+    fn decide_by_counting(&self, schedule: &KeepSchedule, values: &mut [f32]) {
+        for (i, threshold) in &self.open {
             let at = *i as usize;
-            if (rank_of(&self.magnitudes, at) >= *turn) != law.rises() {
+            if (rank_of(&self.magnitudes, at) >= *threshold) != schedule.rises() {
                 values[at] = 0.0;
             }
         }
     }
 
     /// Puts the elements of all bins that hold open elements in order.
-    fn decide_by_sorting(&mut self, law: &Law, values: &mut [f32]) {
+    fn decide_by_sorting(&mut self, schedule: &KeepSchedule, values: &mut [f32]) {
         // The counts have done their work; now they are the next free places of the bins at issue.
         let [next, wanted, ..] = &mut *self.counts;
         let n_bins = self.starts.len() - 1;
@@ -259,9 +195,9 @@ impl Thinner {
                 ranks[*i as usize] = rank;
             }
         }
-        for (i, turn) in &self.open {
+        for (i, threshold) in &self.open {
             let at = *i as usize;
-            if (ranks[at] >= *turn) != law.rises() {
+            if (ranks[at] >= *threshold) != schedule.rises() {
                 values[at] = 0.0;
             }
         }
@@ -280,7 +216,7 @@ vectorized! {
     }
 
     /// Zeroes the elements whose draw lies above `last`.
-    pub fn drop_above(values: &mut [f32], draws: &[u32], last: u32) {
+    fn drop_above(values: &mut [f32], draws: &[u32], last: u32) {
         for (value, draw) in values.iter_mut().zip(draws) {
             *value = if *draw > last { 0.0 } else { *value };
         }
@@ -313,18 +249,6 @@ vectorized! {
             for (sum, count) in sums[..n_bins].iter_mut().zip(copy) {
                 *sum += *count;
             }
-        }
-    }
-
-    /// Replaces draws by the ranks at which their verdicts turn.
-    fn estimate_turns(law: &Law, draws: &mut [u32]) {
-        let (scale, highest) = (1.0 / law.step, f64::from(law.row_len - 2));
-        for draw in draws {
-            let estimate = ((f64::from(*draw) - law.lowest) * scale).clamp(1.0, highest) as u32;
-            // The turn lies from one below the estimate to two above it.
-            let below = estimate - 1;
-            let not_yet = |rank: u32| u32::from(!law.turns(*draw, f64::from(rank)));
-            *draw = below + not_yet(below) + not_yet(below + 1) + not_yet(below + 2);
         }
     }
 
@@ -374,12 +298,12 @@ mod tests {
     fn check(values: &[f32], draws: &[u32], density: f64, epsilon: f64) {
         let expected = by_sorting(values, draws, density, epsilon);
         at_every_level(|level| {
-            let law = Law::new(density, epsilon, values.len());
-            let (mut thinner, mut kept, mut buffer) = (Thinner::default(), values.to_vec(), Vec::new());
+            let schedule = KeepSchedule::new(density, epsilon, values.len());
+            let (mut sampler, mut kept) = (Sampler::default(), values.to_vec());
             // Twice, since buffers are used again.
             for _ in 0..2 {
                 kept.copy_from_slice(values);
-                thinner.thin(&law, &mut kept, &mut buffer, |out| out.copy_from_slice(draws));
+                sampler.sample(&schedule, &mut kept, |out| out.copy_from_slice(draws));
             }
             assert_eq!(kept, expected, "{level:?}, density {density}, epsilon {epsilon}");
         });
@@ -404,7 +328,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn thinning_is_sorting(
+        fn sampling_is_sorting(
             values in prop_oneof![
                 proptest::collection::vec(value(), 2..700),
                 proptest::collection::vec((-2i8..=2).prop_map(f32::from), 2..700),
@@ -419,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn long_rows_are_thinned_by_the_same_law() {
+    fn long_rows_are_sampled_by_the_same_schedule() {
         let random = draws(13_824, 1);
         let noise: Vec<f32> = random.iter().map(|draw| *draw as f32 / 4e9 - 0.5).collect();
         let steps: Vec<f32> = noise.iter().map(|x| (x * 12.0).round()).collect();

@@ -1,0 +1,108 @@
+//! What a method is given for one output tensor: values of its declared parameters, and its inputs.
+
+use std::collections::BTreeMap;
+
+use super::spec::Value;
+use crate::kernels::philox::Stream;
+
+/// The values of declared parameters, by name. Absent optional parameters have none.
+#[derive(Clone, Debug, Default)]
+pub struct Values(BTreeMap<&'static str, Value>);
+
+impl Values {
+    pub fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    pub fn insert(&mut self, name: &'static str, value: Value) {
+        self.0.insert(name, value);
+    }
+
+    pub fn get(&self, name: &str) -> Option<Value> {
+        self.0.get(name).copied()
+    }
+
+    /// A declared number.
+    ///
+    /// # Panics
+    /// If the method declares no such number, or one that may be absent is.
+    pub fn number(&self, name: &str) -> f64 {
+        self.optional_number(name).unwrap_or_else(|| panic!("the number `{name}` has no value"))
+    }
+
+    /// A declared number that may be absent.
+    ///
+    /// # Panics
+    /// If the method declares it as something else.
+    pub fn optional_number(&self, name: &str) -> Option<f64> {
+        self.get(name).map(|value| match value {
+            Value::Number(number) => number,
+            other => panic!("`{name}` is declared as a number, not {other:?}"),
+        })
+    }
+
+    /// A declared flag.
+    ///
+    /// # Panics
+    /// If the method declares no such flag.
+    pub fn flag(&self, name: &str) -> bool {
+        match self.get(name) {
+            Some(Value::Flag(value)) => value,
+            other => panic!("`{name}` is declared as a flag, not {other:?}"),
+        }
+    }
+}
+
+impl FromIterator<(&'static str, Value)> for Values {
+    fn from_iter<I: IntoIterator<Item = (&'static str, Value)>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+/// One input of an action, in the order of the recipe.
+#[derive(Clone, Debug)]
+pub struct InputArguments {
+    /// Whether it is the stage's (or slice's) base, and the method works relative to one.
+    pub is_base: bool,
+    /// The random stream of this input, fixed by seed, stage, position and tensor name.
+    pub stream: Stream,
+    /// Per-input values: `EachInput` ones for every input, `EachModel` ones for all but the base.
+    pub values: Values,
+}
+
+/// Everything a method needs to know to become an operation.
+#[derive(Clone, Debug)]
+pub struct Arguments {
+    pub shared: Values,
+    pub inputs: Vec<InputArguments>,
+}
+
+impl Arguments {
+    /// The number of the base, if there is one.
+    pub fn base(&self) -> Option<usize> {
+        self.inputs.iter().position(|input| input.is_base)
+    }
+
+    /// The number of the base.
+    ///
+    /// # Panics
+    /// If there is none; methods that ask for it require one.
+    pub fn required_base(&self) -> usize {
+        self.base().expect("the method requires a base")
+    }
+
+    /// The numbers of all inputs but the base, in order.
+    pub fn models(&self) -> impl Iterator<Item = usize> {
+        (0..self.inputs.len()).filter(|i| !self.inputs[*i].is_base)
+    }
+}
+
+/// A parameter value, or a combination of them, that a method refuses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArgumentError {
+    /// The parameter at fault.
+    pub param: &'static str,
+    /// The input at fault (an index into [`Arguments::inputs`]), if it is one input's.
+    pub input: Option<usize>,
+    pub message: String,
+}

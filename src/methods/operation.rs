@@ -1,0 +1,98 @@
+//! What a method makes of its arguments: an operation, which works on a tensor leaf by leaf.
+
+use std::fmt::Debug;
+
+use super::scratch::Scratch;
+use crate::manifest::Sink;
+
+/// Resolved arithmetic of one action.
+pub trait Operation: Send + Sync + Debug {
+    /// Writes every field that can change the bytes, by name; per-input fields as `inputs[i].name`,
+    /// with i counting the operation's own inputs.
+    fn write_manifest(&self, sink: &mut dyn Sink);
+
+    /// How a tensor must be cut so that each leaf can be worked on alone.
+    fn cut(&self) -> Cut;
+
+    /// Starts work on one tensor of `n_elements` elements.
+    fn kernel(&self, n_elements: usize) -> Box<dyn Kernel + '_>;
+}
+
+/// How a tensor is cut into leaves. The cut depends on the shape alone, never on memory or threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// Anywhere: elements (or reductions over them) do not look at their neighbours.
+    Elements,
+    /// Into whole vectors along the last axis; a 1-D tensor is one vector.
+    LastAxis,
+    /// Into whole vectors along axis 1; a 1-D tensor is one vector.
+    SecondAxis,
+}
+
+/// What a pass over all inputs collects before the next step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// f64 sums wanted of each leaf.
+    pub sums: usize,
+    /// Exact integer counts, added up over all leaves in any order.
+    pub counts: usize,
+}
+
+/// A run of whole vectors (or elements) of all inputs, as f32.
+#[derive(Clone, Copy, Debug)]
+pub struct Leaf<'a> {
+    /// The number of this leaf in its tensor.
+    pub index: usize,
+    /// One slice per operation input, each of `rows * row_len` values, row by row.
+    pub inputs: &'a [&'a [f32]],
+    /// Under [`Cut::Elements`] 1; otherwise the number of whole vectors.
+    pub rows: usize,
+    /// Under [`Cut::Elements`] the number of elements; otherwise the length of a vector.
+    pub row_len: usize,
+    /// Flat index in the tensor of the leaf's first element.
+    pub start: u64,
+    /// Flat distance between the first elements of neighbouring rows.
+    pub row_step: u64,
+    /// Flat distance between neighbouring elements of a row; 1 unless vectors are strided.
+    pub col_step: u64,
+}
+
+impl Leaf<'_> {
+    /// Number of elements in the leaf.
+    pub fn n_elements(&self) -> usize {
+        self.rows * self.row_len
+    }
+}
+
+/// Arithmetic in progress on one tensor: zero or more passes that gather, then one that emits.
+///
+/// The caller may work on leaves in any order and on any number of threads; results are the same,
+/// since sums come back in leaf order and counts are exact.
+pub trait Kernel: Sync {
+    /// What the next pass must collect, or `None` when `emit` may be called.
+    fn next_pass(&self) -> Option<Pass> {
+        None
+    }
+
+    /// Whether leaves may come in pieces of whole rows, first to last: `gather` then adds to the sums of
+    /// the pieces before, and `emit` does not care. A piece ends at a multiple of 8 elements, or of a row,
+    /// or with its leaf.
+    fn takes_pieces(&self) -> bool {
+        false
+    }
+
+    /// Adds what a leaf holds. `sums` arrive zeroed and are the leaf's own; `counts` are shared by
+    /// many leaves and must only be added to.
+    fn gather(&self, _leaf: &Leaf<'_>, _sums: &mut [f64], _counts: &mut [u64], _scratch: &mut Scratch) {}
+
+    /// Ends a pass. `sums` holds `Pass::sums` values a leaf, leaf after leaf.
+    ///
+    /// # Errors
+    /// Says what makes the result undefined, such as weights that add up to zero.
+    fn absorb(&mut self, _sums: &[f64], _counts: &[u64]) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Computes the leaf's result, before rounding to the output dtype.
+    fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch);
+}
