@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::inputs::{Segment, segments};
 use super::tokenizer::Choice;
 use super::{Inventory, Model, ModelId, config, tokenizer};
-use crate::methods::{BaseRule, MissingRule};
+use crate::methods::MissingRule;
 use crate::model::layout::{Module, Position, is_head, is_optional, is_token_embedding, unwrapped};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Reference, Stage, StageId};
@@ -317,8 +317,8 @@ impl<'r> Shaper<'r, '_> {
     ) -> Result<(), Diagnostic> {
         let stage = &self.stage.name;
         let (taken, left) = segment.sources.split_at(n_sources);
-        let needs_base = self.stage.method.spec().base == BaseRule::Required;
-        if needs_base && taken.iter().all(|source| Some(source.reference) != segment.base) {
+        let has_base = self.stage.method.spec().base.is_relative() && segment.base.is_some();
+        if has_base && taken.iter().all(|source| Some(source.reference) != segment.base) {
             let message = format!(
                 "stage `{stage}`: the tensors behind the layers are made from the last slice's first {n_sources} \
                  sources, as many as the first slice has, and the base is not one of them"
@@ -409,16 +409,17 @@ impl<'r> Shaper<'r, '_> {
         if !is_optional(name) {
             return error("");
         }
-        let is_base = |part: &Part| segment.base == Some(segment.sources[part.source].reference);
+        let base = segment.base.filter(|_| spec.base.is_relative());
+        let is_base = |part: &Part| base == Some(segment.sources[part.source].reference);
         let has_base = parts.iter().any(is_base);
-        let rest = parts.iter().filter(|part| !(spec.base == BaseRule::Required && is_base(part))).count();
+        let rest = parts.iter().filter(|part| !is_base(part)).count();
         match spec.missing {
             MissingRule::CopySingle if parts.len() == 1 => Ok(Without::Copy),
             MissingRule::CopyBaseOrSkip if rest < spec.inputs.min => {
                 Ok(if rest == 0 && has_base { Without::Copy } else { Without::Skip })
             }
-            _ if spec.base == BaseRule::Required && !has_base => error("; a base must have every tensor"),
-            _ if spec.base == BaseRule::Required && rest == 0 => Ok(Without::Copy),
+            _ if base.is_some() && !has_base => error("; a base must have every tensor"),
+            _ if base.is_some() && rest == 0 => Ok(Without::Copy),
             _ if rest < spec.inputs.min => error("; too few models are left to merge"),
             _ => Ok(Without::Merge),
         }

@@ -6,7 +6,7 @@ use super::resolve::StageReader;
 use super::settings::{Level, SettingsReader};
 use super::yaml::{Node, Value};
 use super::{Body, Input, Located, Module, ModuleBody, Parameters, Reference, Slice, Stage};
-use crate::methods::{BaseRule, MethodSpec};
+use crate::methods::MethodSpec;
 use crate::reference::ModelRef;
 
 type Base<'a> = Option<&'a Located<Reference>>;
@@ -98,8 +98,8 @@ impl Parts<'_> {
         };
         let model = self.reader.reference(model, findings)?;
         let label = label(&model.value);
-        let is_base = self.settings.method.base == BaseRule::Required
-            && base.is_some_and(|base| base.value == model.value);
+        let is_base =
+            self.settings.method.base.is_relative() && base.is_some_and(|base| base.value == model.value);
         let level = if is_base { Level::Base(&label) } else { Level::Model(&label) };
         let parameters = self.settings.read(&fields, what, keys, level, findings);
         let layer_range = if ranged { Some(self.layer_range(&fields, findings)?) } else { None };
@@ -219,7 +219,7 @@ pub(super) fn check(stage: &Stage, findings: &mut Vec<Diagnostic>) {
 fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<Diagnostic>) {
     let spec = stage.method.spec();
     let Some(base) = &stage.base else {
-        if spec.base == BaseRule::Required {
+        if spec.base.is_required() {
             findings.push(no_base(stage, span));
         } else {
             check_count(stage, inputs.len(), span, findings);
@@ -227,7 +227,7 @@ fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<
         return;
     };
     let listed = inputs.iter().find(|input| input.model.value == base.value);
-    if spec.base == BaseRule::Required {
+    if spec.base.is_relative() {
         // For methods of two models, listing the base is how recipes are written.
         if let Some(listed) = listed.filter(|_| spec.inputs.max != Some(1)) {
             let message =
@@ -260,17 +260,20 @@ fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Diagnostic>) {
         findings.push(Diagnostic::error("layer-range", span, message).help(help));
     }
     let mut models = slice.sources.len();
-    if spec.base == BaseRule::Required {
-        let Some(base) = slice.base.as_ref().or(stage.base.as_ref()) else {
-            return findings.push(no_base(stage, slice.span));
-        };
-        if !slice.sources.iter().any(|source| source.model.value == base.value) {
-            let message = format!("stage `{}`: the base is not among the sources of this slice", stage.name);
-            let help = "list it with the layers to take, as method `NAME` works relative to it";
-            let help = help.replace("NAME", spec.name);
-            return findings.push(Diagnostic::error("missing-base", slice.span, message).help(help));
+    let base = slice.base.as_ref().or(stage.base.as_ref()).filter(|_| spec.base.is_relative());
+    match base {
+        None if spec.base.is_required() => return findings.push(no_base(stage, slice.span)),
+        None => {}
+        Some(base) => {
+            if !slice.sources.iter().any(|source| source.model.value == base.value) {
+                let message =
+                    format!("stage `{}`: the base is not among the sources of this slice", stage.name);
+                let help = "list it with the layers to take, as method `NAME` works relative to it";
+                let help = help.replace("NAME", spec.name);
+                return findings.push(Diagnostic::error("missing-base", slice.span, message).help(help));
+            }
+            models -= 1;
         }
-        models -= 1;
     }
     check_count(stage, models, slice.span, findings);
 }
@@ -284,11 +287,11 @@ fn check_count(stage: &Stage, models: usize, span: Span, findings: &mut Vec<Diag
     let spec = stage.method.spec();
     let count = spec.inputs;
     // The base alone is a merge of nothing, which the task-arithmetic family gives back as it is.
-    let base_alone = models == 0 && count.min == 1 && count.max.is_none() && spec.base == BaseRule::Required;
+    let base_alone = models == 0 && count.min == 1 && count.max.is_none() && spec.base.is_required();
     if (models >= count.min && count.max.is_none_or(|max| models <= max)) || base_alone {
         return;
     }
-    let besides = if spec.base == BaseRule::Required { " besides the base" } else { "" };
+    let besides = if spec.base.is_relative() { " besides the base" } else { "" };
     let wanted = match count.max {
         Some(max) if max == count.min => format!("exactly {max}"),
         Some(max) => format!("{} to {max}", count.min),

@@ -298,3 +298,25 @@ fn a_project_file_is_checked_too() {
     let error = space.fails(1, &["build", "recipe.yaml"]);
     assert!(error.contains("lamarck.toml") && error.contains("model"), "{error}");
 }
+
+#[test]
+fn values_that_a_parameter_does_not_take_are_shown_in_the_recipe() {
+    let space = two_models();
+    let recipe = |gamma: &str| {
+        format!(
+            "name: crumbs\nmerge_method: breadcrumbs\nbase_model: ./a\nmodels:\n- model: ./b\n  parameters:\n    \
+             weight: 0.5\n    density: 0.5\n    gamma: {gamma}\n"
+        )
+    };
+    for gamma in ["1.5", "[0.5, 1.5]", "[{filter: mlp, value: 1.5}, {value: 0}]"] {
+        space.write("recipe.yaml", recipe(gamma));
+        refuses(
+            &space,
+            1,
+            &["recipe.yaml"],
+            &["parameter-value", "gamma 1.5 is not between 0 and 1", "recipe.yaml:9:"],
+        );
+    }
+    space.write("recipe.yaml", recipe("1"));
+    space.build(&["recipe.yaml"]);
+}
