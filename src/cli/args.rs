@@ -44,7 +44,7 @@ pub enum Command {
     Inspect(InspectArgs),
     /// List the builds so far, newest first
     Log(LogArgs),
-    /// Prove a merged model against its lock file; ends with exit code 3 if it is not as it should be
+    /// Prove a merged model against its lockfile; ends with exit code 3 if it is not as it should be
     Verify(VerifyOutputArgs),
     /// Look after the cache
     Cache(CacheArgs),
@@ -97,7 +97,7 @@ pub struct BuildArgs {
     /// Write out an earlier build again, by its number in `lamarck log`, with the recipe as it was then
     #[arg(long, value_name = "BUILD", conflicts_with_all = ["recipe", "sets", "seed", "locked"])]
     pub from: Option<u64>,
-    /// Fail unless everything comes out as the lock file in the output's place says
+    /// Fail unless everything comes out as the lockfile in the output's place says
     #[arg(long)]
     pub locked: bool,
     /// Trust no file's stamps: read and hash every source anew, and write the output anew

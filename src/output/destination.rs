@@ -6,10 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::OutputError;
+use super::format::layout::OutputLayout;
 use super::names::{CARD_FILE, CONFIG_FILE, LOCKFILE, RECIPE_FILE};
-use super::{extras, sharding, workbench};
+use super::{extras, format, workbench};
 use crate::model::checkpoint::Checkpoint;
-use crate::plan::StagePlan;
 
 /// The real path of a directory, of which not all need be there yet: what is checked of it now must hold when it
 /// is made.
@@ -56,13 +56,12 @@ pub fn check_apart(dirs: &[PathBuf]) -> Result<(), OutputError> {
 ///
 /// # Errors
 /// [`OutputError::Occupied`], [`OutputError::InTheWay`], or if the directory cannot be read.
-pub fn check_free(dir: &Path, stage: &StagePlan, shard_bytes: u64) -> Result<(), OutputError> {
+pub fn check_free(dir: &Path, layout: &OutputLayout) -> Result<(), OutputError> {
     let occupied = || OutputError::Occupied { path: dir.to_owned() };
-    let shards = sharding::cut(&stage.tensors, shard_bytes);
-    let mut names: Vec<&str> = shards.iter().map(|shard| shard.file.as_str()).collect();
-    names.extend(extras::NAMES.iter().flat_map(|names| names.iter().copied()));
-    names.extend([sharding::INDEX, sharding::SINGLE, CONFIG_FILE, CARD_FILE, RECIPE_FILE, LOCKFILE]);
-    for path in names.into_iter().map(|name| dir.join(name)) {
+    let own = [CONFIG_FILE, CARD_FILE, RECIPE_FILE, LOCKFILE];
+    let copied = extras::NAMES.iter().flat_map(|names| names.iter().copied());
+    let others = format::entry_names().chain(copied).chain(own).map(|name| dir.join(name));
+    for path in layout.names().map(|name| dir.join(name)).chain(others) {
         match fs::symlink_metadata(&path).map(|metadata| metadata.file_type()) {
             Ok(kind) if !kind.is_file() && !kind.is_symlink() => {
                 return Err(OutputError::InTheWay { path });
@@ -91,8 +90,8 @@ pub fn check_not_read<'a>(
 ) -> Result<(), OutputError> {
     let is_read = |source: &Checkpoint| {
         // The files may be links that lead here from elsewhere.
-        let named =
-            extras::NAMES.iter().flat_map(|names| names.iter()).chain(&[CONFIG_FILE, sharding::INDEX]);
+        let named = extras::NAMES.iter().flat_map(|names| names.iter().copied());
+        let named = named.chain(format::entry_names()).chain([CONFIG_FILE]);
         let mut files = (source.shards.iter().map(|shard| shard.path.clone()))
             .chain(named.map(|name| source.dir.join(name)))
             .filter_map(|file| fs::canonicalize(file).ok());

@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::error::OutputError;
-use super::ownership::regular;
-use super::sharding::{self, ShardPlan};
+use super::files::regular;
+use super::format::layout::{OutputLayout, ShardLayout};
 use super::shards::create;
 use super::staging::Staging;
 use crate::build::{BuildError, FileSlice, OutputSink};
 use crate::disk;
-use crate::plan::{NodeId, Plan, StagePlan};
+use crate::plan::{NodeId, Plan};
 
 /// The new versions of all output directories of a build.
-pub struct DirectOutput {
-    outputs: Vec<Mutex<Incoming>>,
+pub struct DirectOutput<'a> {
+    outputs: Vec<Mutex<Incoming<'a>>>,
     /// For every node that exactly one output holds: the output, the shard in it and the tensor's place.
     places: HashMap<NodeId, Place>,
 }
@@ -31,9 +31,9 @@ struct Place {
 }
 
 /// The new version of one directory.
-struct Incoming {
-    dir: PathBuf,
-    shards: Vec<ShardPlan>,
+struct Incoming<'a> {
+    dir: &'a Path,
+    shards: &'a [ShardLayout],
     staging: Option<Staging>,
     /// Whether it is being finished: what is computed from then on is not expected any more.
     closed: bool,
@@ -41,30 +41,26 @@ struct Incoming {
     files: Vec<Option<[Arc<File>; 2]>>,
 }
 
-impl DirectOutput {
-    /// Expects the results of the plan's targets, each for its directory. Nothing is made before the first
+impl<'a> DirectOutput<'a> {
+    /// Expects the results of the plan's targets, each for its directory with its layout. Nothing is made before the first
     /// of them comes.
-    pub fn new(plan: &Plan, dirs: &[PathBuf], shard_bytes: u64) -> Self {
+    pub fn new(plan: &Plan, dirs: &'a [PathBuf], layouts: &'a [OutputLayout]) -> Self {
         let (mut outputs, mut places, mut shared) = (Vec::new(), HashMap::new(), HashSet::new());
-        for (output, (target, dir)) in plan.targets.iter().zip(dirs).enumerate() {
-            let StagePlan { tensors, nodes, .. } = plan.stage(*target);
-            let shards = sharding::cut(tensors, shard_bytes);
-            for (shard, planned) in shards.iter().enumerate() {
-                for (tensor, spec, offset) in &planned.tensors {
-                    let place = Place { output, shard, offset: *offset, n_bytes: spec.n_bytes() };
-                    if places.insert(nodes[tensor], place).is_some() {
-                        shared.insert(nodes[tensor]);
+        for (output, (target, (dir, layout))) in plan.targets.iter().zip(dirs.iter().zip(layouts)).enumerate()
+        {
+            let nodes = &plan.stage(*target).nodes;
+            let shards = layout.shards.as_slice();
+            for (shard, laid_out) in shards.iter().enumerate() {
+                for tensor in &laid_out.tensors {
+                    let (offset, n_bytes) = (tensor.offset, tensor.spec.n_bytes());
+                    let node = nodes[&tensor.name];
+                    if places.insert(node, Place { output, shard, offset, n_bytes }).is_some() {
+                        shared.insert(node);
                     }
                 }
             }
             let files = shards.iter().map(|_| None).collect();
-            outputs.push(Mutex::new(Incoming {
-                dir: dir.clone(),
-                shards,
-                staging: None,
-                closed: false,
-                files,
-            }));
+            outputs.push(Mutex::new(Incoming { dir, shards, staging: None, closed: false, files }));
         }
         // What is wanted in two places goes through the store.
         places.retain(|node, _| !shared.contains(node));
@@ -85,7 +81,7 @@ impl DirectOutput {
     }
 }
 
-impl OutputSink for DirectOutput {
+impl OutputSink for DirectOutput<'_> {
     fn slice(&self, node: NodeId) -> Result<Option<FileSlice>, BuildError> {
         let Some(Place { output, shard, offset, n_bytes }) = self.places.get(&node).copied() else {
             return Ok(None);
@@ -118,8 +114,8 @@ impl OutputSink for DirectOutput {
 const AHEAD: u64 = 1 << 30;
 
 /// Has the disk begin to read the shards that will be replaced: what only they hold is kept.
-fn announce_old(dir: &Path, shards: &[ShardPlan]) {
-    let open = |shard: &ShardPlan| {
+fn announce_old(dir: &Path, shards: &[ShardLayout]) {
+    let open = |shard: &ShardLayout| {
         let path = dir.join(&shard.file);
         regular(&path).and_then(|_| File::open(path).ok())
     };
@@ -135,7 +131,7 @@ fn announce_old(dir: &Path, shards: &[ShardPlan]) {
     });
 }
 
-fn open(shard: &ShardPlan, path: &Path) -> io::Result<[Arc<File>; 2]> {
+fn open(shard: &ShardLayout, path: &Path) -> io::Result<[Arc<File>; 2]> {
     let file = create(shard, path)?;
     let direct = File::options().write(true).open(path)?;
     Ok([Arc::new(file), Arc::new(direct)])

@@ -16,7 +16,7 @@ pub enum OutputError {
     Build(#[from] BuildError),
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{} would not come out as its lock file says: {}", path.display(), shorten(differences))]
+    #[error("{} would not come out as its lockfile says: {}", path.display(), shorten(differences))]
     NotLocked { path: PathBuf, differences: Vec<String> },
     #[error("cannot use {}: {problem}", path.display())]
     Lockfile { path: PathBuf, problem: String },

@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::Output;
 use super::error::OutputError;
 use crate::model::tokenizer::{CHAT_TEMPLATE, TOKENIZER_CONFIG};
 
@@ -33,10 +33,14 @@ const DONOR_FILES: [&str; 4] = [
 /// All files that outputs may copy from other checkpoints.
 pub(super) const NAMES: [&[&str]; 2] = [&TOKENIZER_FILES, &DONOR_FILES];
 
-/// Every file to be copied, with its bytes.
-pub(super) fn files(output: &Output<'_>) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
+/// Every file to be copied, with its bytes, and the chat template that replaces the tokenizer's own.
+pub(super) fn files(
+    tokenizer: &Path,
+    donor: &Path,
+    chat_template: Option<&str>,
+) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
     let mut files = Vec::new();
-    for (folder, names) in [(output.tokenizer, &TOKENIZER_FILES[..]), (output.donor, &DONOR_FILES[..])] {
+    for (folder, names) in [(tokenizer, &TOKENIZER_FILES[..]), (donor, &DONOR_FILES[..])] {
         for name in names {
             let path = folder.join(name);
             match fs::read(&path) {
@@ -46,7 +50,7 @@ pub(super) fn files(output: &Output<'_>) -> Result<Vec<(String, Vec<u8>)>, Outpu
             }
         }
     }
-    if let Some(template) = &output.stage.chat_template {
+    if let Some(template) = chat_template {
         files.retain(|(name, _)| name != CHAT_TEMPLATE);
         for (_, bytes) in files.iter_mut().filter(|(name, _)| name == TOKENIZER_CONFIG) {
             *bytes = without_template(bytes);

@@ -10,10 +10,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::files::{inode, rename_if_free, rename_to_free, sync_folder};
+use super::format;
 use super::names::{CARD_FILE, CONFIG_FILE as CONFIG, LOCKFILE, RECIPE_FILE};
-use super::ownership::{Owned, inode, rename_if_free, rename_to_free};
-use super::publish::sync_folder;
-use super::sharding::{INDEX, SINGLE};
+use super::ownership::Owned;
 use crate::disk;
 
 /// A change of a directory, at whatever step it is.
@@ -43,15 +43,13 @@ pub(super) enum Progress {
     Torn,
 }
 
-/// A version's files in the order in which they are moved: weights, everything else, config.json, the lock file.
+/// A version's files in the order in which they are moved: weights, everything else, config.json, the lockfile.
 pub(super) fn in_order(model: &Path) -> io::Result<Vec<String>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(model)? {
         files.push(entry?.file_name().to_string_lossy().into_owned());
     }
-    files.sort_by_key(|name| {
-        (name == LOCKFILE, name == CONFIG, !name.ends_with(".safetensors"), name.clone())
-    });
+    files.sort_by_key(|name| (name == LOCKFILE, name == CONFIG, !format::is_weights(name), name.clone()));
     Ok(files)
 }
 
@@ -86,9 +84,8 @@ impl MoveIn<'_> {
         for name in stale {
             self.displace(name)?;
         }
-        if self.is_new(INDEX) && !self.is_new(SINGLE) {
-            // Loaders would take a file of this name for the whole model.
-            self.displace(SINGLE)?;
+        for name in format::shadows(&|name| self.is_new(name)) {
+            self.displace(name)?;
         }
         sync_folder(self.target)?;
         self.place(CONFIG)?;

@@ -3,22 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
-use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::card;
 use super::error::OutputError;
-use super::locked::Locked;
+use super::files::regular;
+use super::lockfile::reading::Lockfile;
 use super::names::{CARD_FILE, LOCKFILE};
+use super::{card, format};
 use crate::build::Bytes;
 use crate::digest::Digest;
-use crate::disk;
 use crate::model::shard::Shard;
 use crate::store::StoreError;
 use crate::store::index::Snapshot;
@@ -54,16 +51,16 @@ impl Owned {
     /// If the index cannot be read. A file that cannot be read is taken for somebody else's.
     pub fn of(dir: &Path, snapshot: &Snapshot<'_>) -> Result<Self, OutputError> {
         let mut owned = Self::default();
-        let Ok(locked) = Locked::read(dir) else { return Ok(owned) };
+        let Ok(locked) = Lockfile::read(dir) else { return Ok(owned) };
         owned.note(dir, LOCKFILE);
         for (name, written) in &locked.files {
-            // The lock is a file, too: a name that leads elsewhere is none of an output's.
+            // The lockfile is a file, too: a name that leads elsewhere is none of an output's.
             if Path::new(name).components().count() != 1 {
                 continue;
             }
             let path = dir.join(name);
             let Some(before) = regular(&path) else { continue };
-            let is_as_written = if name.ends_with(".safetensors") {
+            let is_as_written = if format::is_weights(name) {
                 is_shard_as_written(&path, written, &locked, snapshot)?
             } else {
                 fs::read(&path).is_ok_and(|bytes| digest_of(name, &bytes).to_string() == *written)
@@ -99,45 +96,7 @@ impl Owned {
     }
 }
 
-/// Renames `from` to the first of `to.yours`, `to.yours2`, ... that is free.
-pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<PathBuf> {
-    for number in 1_u32.. {
-        let mut name = to.as_os_str().to_owned();
-        name.push(".yours");
-        if number > 1 {
-            name.push(number.to_string());
-        }
-        let free = PathBuf::from(name);
-        match rename_if_free(from, &free) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            result => return result.map(|()| free),
-        }
-    }
-    unreachable!("some number is free")
-}
-
-/// Renames, but never onto something.
-pub(super) fn rename_if_free(from: &Path, to: &Path) -> io::Result<()> {
-    disk::fail_point("rename", to)?;
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if fs::symlink_metadata(to).is_err() => {
-            fs::rename(from, to)
-        }
-        result => Ok(result?),
-    }
-}
-
-/// A file's metadata, if it is a regular one: nothing else is opened, since that could take for ever.
-pub(super) fn regular(path: &Path) -> Option<Metadata> {
-    fs::symlink_metadata(path).ok().filter(Metadata::is_file)
-}
-
-/// The inode of whatever stands at a path, links not followed: two names of one file have the same.
-pub(super) fn inode(path: &Path) -> Option<u64> {
-    fs::symlink_metadata(path).ok().map(|metadata| metadata.ino())
-}
-
-/// The digest by which a lock file lists a file, a shard aside. Of the card it covers the generated parts.
+/// The digest by which a lockfile lists a file, a shard aside. Of the card it covers the generated parts.
 pub(super) fn digest_of(name: &str, bytes: &[u8]) -> Digest {
     match std::str::from_utf8(bytes) {
         Ok(text) if name == CARD_FILE => Digest::of(card::generated(text).as_bytes()),
@@ -145,12 +104,12 @@ pub(super) fn digest_of(name: &str, bytes: &[u8]) -> Digest {
     }
 }
 
-/// Whether a shard has the header that the lock lists and its tensors are the lock's, by the store's memory
+/// Whether a shard has the header that the lockfile lists and its tensors are the lockfile's, by the store's memory
 /// or by reading them.
 fn is_shard_as_written(
     path: &Path,
     header: &str,
-    locked: &Locked,
+    locked: &Lockfile,
     snapshot: &Snapshot<'_>,
 ) -> Result<bool, OutputError> {
     let Ok(shard) = Shard::open(path).map(Arc::new) else { return Ok(false) };

@@ -22,12 +22,14 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use serde::{Deserialize, Serialize};
 
 use super::error::OutputError;
-use super::extras;
+use super::files::{
+    entries, inode, is_mount_point, parent_of, regular, rename_if_free, rename_to_free, sync_folder,
+};
 use super::move_in::{MoveIn, Progress, in_order};
 use super::names::LOCKFILE;
-use super::ownership::{Owned, inode, regular, rename_if_free, rename_to_free};
-use super::staging::{is_mount_point, parent_of};
+use super::ownership::Owned;
 use super::workbench::{Workbench, clear_scratch, is_any_in, left_behind, take_turn};
+use super::{extras, format};
 use crate::digest::Digest;
 use crate::disk;
 use crate::event::{Event, Events};
@@ -53,7 +55,7 @@ struct Journal {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Way {
-    /// The versions trade places; the new one is known by its lock file, and by the folder's inode.
+    /// The versions trade places; the new one is known by its lockfile, and by the folder's inode.
     Exchange { lock: String, inode: u64 },
     /// The new version's files are renamed into the old one, in this order.
     /// Those of `kept` were the old version's, too.
@@ -166,7 +168,7 @@ fn resume(
     let model = bench.path().join(MODEL);
     match &journal.way {
         Way::Exchange { lock, inode: new } => {
-            let is_new = lock_digest(&model).as_ref() == Some(lock) && inode(&model) == Some(*new);
+            let is_new = lockfile_digest(&model).as_ref() == Some(lock) && inode(&model) == Some(*new);
             Ok(if is_new {
                 remove_files(&model)
             } else {
@@ -218,7 +220,7 @@ fn may_trade(target: &Path, owned: &Owned) -> bool {
 
 /// Has the two versions trade places, where the system can.
 fn trade(bench: &Workbench, model: &Path, target: &Path, owned: &Owned) -> io::Result<bool> {
-    let (Some(inode), Some(lock)) = (inode(model), lock_digest(model)) else { return Ok(false) };
+    let (Some(inode), Some(lock)) = (inode(model), lockfile_digest(model)) else { return Ok(false) };
     let way = Way::Exchange { lock, inode };
     write_journal(bench, &Journal { way, old: owned.clone(), new: Owned::default() })?;
     Ok(renameat_with(CWD, model, CWD, target, RenameFlags::EXCHANGE).is_ok())
@@ -256,7 +258,7 @@ fn remove_old(old: &Path, target: &Path, owned: &Owned, kept_aside: &mut Vec<Pat
 
 fn is_read_by_loaders(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    name.ends_with(".safetensors")
+    format::is_weights(&name)
         || name.ends_with(".json")
         || extras::NAMES.iter().any(|names| names.contains(&&*name))
 }
@@ -332,18 +334,8 @@ fn read_journal(bench: &Workbench) -> Found {
     }
 }
 
-fn lock_digest(folder: &Path) -> Option<String> {
+fn lockfile_digest(folder: &Path) -> Option<String> {
     let path = folder.join(LOCKFILE);
     regular(&path)?;
     Some(Digest::of(&fs::read(path).ok()?).to_string())
-}
-
-fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect()
-}
-
-/// Makes the names in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    disk::fail_point("sync", folder)?;
-    File::open(folder)?.sync_all()
 }

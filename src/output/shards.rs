@@ -5,6 +5,7 @@
 //! reading.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -14,10 +15,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
-use super::Output;
+use super::content::Output;
 use super::error::OutputError;
-use super::ownership::regular;
-use super::sharding::ShardPlan;
+use super::files::regular;
+use super::format;
+use super::format::layout::{PlacedTensor, ShardLayout};
 use crate::build::{Build, Bytes};
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
@@ -35,12 +37,11 @@ const STAMP_STEP: Duration = Duration::from_millis(20);
 /// The identity of every shard that is up to date.
 pub(super) fn up_to_date(
     output: &Output<'_>,
-    shards: &[ShardPlan],
     build: &Build<'_>,
     store: &Store,
 ) -> Result<Vec<Option<Identity>>, OutputError> {
     let snapshot = store.index().snapshot()?;
-    shards.iter().map(|shard| identity_if_up_to_date(output, shard, build, &snapshot)).collect()
+    output.layout.shards.iter().map(|shard| identity_if_up_to_date(output, shard, build, &snapshot)).collect()
 }
 
 fn digest_of(output: &Output<'_>, build: &Build<'_>, tensor: &str) -> Digest {
@@ -49,16 +50,16 @@ fn digest_of(output: &Output<'_>, build: &Build<'_>, tensor: &str) -> Digest {
 
 fn identity_if_up_to_date(
     output: &Output<'_>,
-    shard: &ShardPlan,
+    shard: &ShardLayout,
     build: &Build<'_>,
     snapshot: &Snapshot<'_>,
 ) -> Result<Option<Identity>, OutputError> {
     let path = output.dir.join(&shard.file);
     let Some(identity) = identity_if_header_is(&path, &shard.header) else { return Ok(None) };
-    for (tensor, spec, offset) in &shard.tensors {
+    for PlacedTensor { name, spec, offset } in &shard.tensors {
         let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
         let remembered = snapshot.remembered(&range)?;
-        if remembered.is_none_or(|content| content.digest != digest_of(output, build, tensor)) {
+        if remembered.is_none_or(|content| content.digest != digest_of(output, build, name)) {
             return Ok(None);
         }
     }
@@ -76,7 +77,7 @@ fn identity_if_header_is(path: &Path, header: &[u8]) -> Option<Identity> {
 }
 
 /// Makes a shard's file, with its header and room for everything else.
-pub(super) fn create(shard: &ShardPlan, path: &Path) -> io::Result<File> {
+pub(super) fn create(shard: &ShardLayout, path: &Path) -> io::Result<File> {
     disk::fail_point("create", path)?;
     let file = File::options().read(true).write(true).create_new(true).open(path)?;
     // Claims all room at once, so that a full disk is noticed before anything is computed for it.
@@ -90,7 +91,7 @@ pub(super) fn create(shard: &ShardPlan, path: &Path) -> io::Result<File> {
 /// Fills a shard with what was not delivered to it and makes it durable.
 pub(super) fn write(
     output: &Output<'_>,
-    shard: &ShardPlan,
+    shard: &ShardLayout,
     path: &Path,
     build: &Build<'_>,
 ) -> Result<Identity, OutputError> {
@@ -100,14 +101,15 @@ pub(super) fn write(
     }
     // Each thread has a handle of its own, to write past the page cache.
     let open = || (File::options().write(true).open(path), DirectWriter::default());
-    shard.tensors.par_iter().try_for_each_init(open, |(file, writer), (tensor, _, offset)| {
-        let node = output.stage.nodes[tensor.as_str()];
+    shard.tensors.par_iter().try_for_each_init(open, |(file, writer), tensor| {
+        let node = output.stage.nodes[&tensor.name];
         if build.delivered(node).is_some() {
             return Ok::<(), OutputError>(());
         }
         let file = file.as_ref().map_err(|error| failed(error.kind().into()))?;
         let bytes = build.bytes(node)?;
-        let mut write = |at, block: &[u8]| writer.write_all_at(file, block, offset + at).map_err(failed);
+        let mut write =
+            |at, block: &[u8]| writer.write_all_at(file, block, tensor.offset + at).map_err(failed);
         // The store has checked what is its own; a source must still be what was hashed.
         if bytes.shard().is_none() {
             return bytes.blocks(write);
@@ -165,15 +167,13 @@ pub(super) fn let_stamps_age(shards: &[Identity]) {
 /// store's own copies of it.
 pub(super) fn remember(
     output: &Output<'_>,
-    dir: &Path,
-    shards: &[ShardPlan],
     before: &[Identity],
     build: &Build<'_>,
     store: &Store,
 ) -> Result<(), OutputError> {
-    let dir = fs::canonicalize(dir).map_err(OutputError::io("read", dir))?;
+    let dir = fs::canonicalize(output.dir).map_err(OutputError::io("read", output.dir))?;
     let (mut memo, mut external) = (Vec::new(), Vec::new());
-    for (shard, before) in shards.iter().zip(before) {
+    for (shard, before) in output.layout.shards.iter().zip(before) {
         let path = dir.join(&shard.file);
         let file = File::open(&path).map_err(OutputError::io("read", &path))?;
         let identity = Identity::of(&file).map_err(OutputError::io("read", &path))?;
@@ -185,11 +185,11 @@ pub(super) fn remember(
             take_back(output, shard, build, store)?;
             continue;
         }
-        for (tensor, spec, offset) in &shard.tensors {
+        for PlacedTensor { name, spec, offset } in &shard.tensors {
             let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
-            let digest = digest_of(output, build, tensor);
+            let digest = digest_of(output, build, name);
             memo.push((range, RangeContent { digest, mark: true }));
-            if build.is_kept_result(output.stage.nodes[tensor.as_str()]) {
+            if build.is_kept_result(output.stage.nodes[name]) {
                 external.push((digest, ExternalRange { path: path.clone(), range }));
             }
         }
@@ -205,17 +205,17 @@ pub(super) fn delivered(output: &Output<'_>, build: &Build<'_>) -> Vec<ActionRow
 /// Takes results of a shard whose state cannot be told by its stamps into the store.
 fn take_back(
     output: &Output<'_>,
-    shard: &ShardPlan,
+    shard: &ShardLayout,
     build: &Build<'_>,
     store: &Store,
 ) -> Result<(), OutputError> {
     let mut files = Vec::new();
-    for (tensor, spec, _) in &shard.tensors {
-        let node = output.stage.nodes[tensor.as_str()];
+    for PlacedTensor { name, spec, .. } in &shard.tensors {
+        let node = output.stage.nodes[name];
         if build.is_kept_result(node)
             && let Some(blob) = build.rescue(node)?
         {
-            let (digest, n_bytes) = (digest_of(output, build, tensor), spec.n_bytes() as u64);
+            let (digest, n_bytes) = (digest_of(output, build, name), spec.n_bytes() as u64);
             files.push(NewBlob { digest, n_bytes, content: Content::File(blob) });
         }
     }
@@ -225,7 +225,6 @@ fn take_back(
 /// Takes results into the store that only this directory holds, before the files that hold them go.
 pub(super) fn rescue(
     output: &Output<'_>,
-    shards: &[ShardPlan],
     current: &[Option<Identity>],
     build: &Build<'_>,
     store: &Store,
@@ -234,19 +233,20 @@ pub(super) fn rescue(
         return Ok(());
     }
     let snapshot = store.index().snapshot()?;
+    let shards = &output.layout.shards;
     let stays: HashSet<Digest> = shards
         .iter()
         .flat_map(|shard| &shard.tensors)
-        .map(|(tensor, ..)| digest_of(output, build, tensor))
+        .map(|tensor| digest_of(output, build, &tensor.name))
         .collect();
     let mut lonely: Vec<(Digest, Bytes)> = Vec::new();
     for entry in fs::read_dir(output.dir).map_err(OutputError::io("read", output.dir))? {
         let path = entry.map_err(OutputError::io("read", output.dir))?.path();
-        let is_kept = |(shard, current): (&ShardPlan, &Option<Identity>)| {
+        let is_kept = |(shard, current): (&ShardLayout, &Option<Identity>)| {
             current.is_some() && path.file_name().is_some_and(|name| name == shard.file.as_str())
         };
-        let is_shard =
-            path.extension().is_some_and(|extension| extension == "safetensors") && regular(&path).is_some();
+        let name = path.file_name().and_then(OsStr::to_str);
+        let is_shard = name.is_some_and(format::is_weights) && regular(&path).is_some();
         if !is_shard || shards.iter().zip(current).any(is_kept) {
             continue;
         }

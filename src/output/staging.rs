@@ -2,12 +2,11 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-
 use super::error::OutputError;
+use super::files::{is_mount_point, parent_of};
 use super::ownership::Owned;
 use super::publish::{self, MODEL};
 use super::workbench::Workbench;
@@ -93,25 +92,14 @@ impl Drop for Staging {
     }
 }
 
-pub(super) fn parent_of(target: &Path) -> &Path {
-    target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Whether a folder lies on another mount than its parent, also one of the same file system.
-pub(super) fn is_mount_point(target: &Path, parent: &Path) -> bool {
-    let mount = |path: &Path| {
-        let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
-        Some((found.stx_mnt_id, fs::metadata(path).ok()?.dev()))
-    };
-    mount(target).is_some_and(|of_target| mount(parent) != Some(of_target))
-}
-
 fn is_refused(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
     use crate::event::Event;
     use crate::output::names::LOCKFILE;

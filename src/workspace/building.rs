@@ -12,11 +12,15 @@ use crate::digest::Digest;
 use crate::event::{Event, Events, spanned};
 use crate::history::{self, OutputRecord, Record};
 use crate::output::card::{Card, license_of};
+use crate::output::content::Output;
 use crate::output::destination;
 use crate::output::direct::DirectOutput;
-use crate::output::locked::{Locked, differences};
-use crate::output::{self, Output, OutputError, Written, lock};
-use crate::recipe::Recipe;
+use crate::output::format::layout::OutputLayout;
+use crate::output::lockfile::reading::{Lockfile, differences};
+use crate::output::lockfile::writing as lockfile;
+use crate::output::write::{Written, recover};
+use crate::output::{OutputError, format};
+use crate::recipe::{Recipe, StageId};
 use crate::store::lock::Wait;
 use crate::store::tiered::Tiered;
 use crate::store::{Store, StoreError};
@@ -28,7 +32,7 @@ pub struct Request<'a> {
     pub planned: &'a Planned,
     /// Replaces the place of the only target.
     pub out: Option<&'a Path>,
-    /// Whether each output must come out as the lock file in its place says.
+    /// Whether each output must come out as the lockfile in its place says.
     pub locked: bool,
     /// An earlier build, with its number, that this one must repeat.
     pub repeats: Option<&'a (u64, Record)>,
@@ -97,19 +101,22 @@ impl Workspace {
             true => Err(BuildError::Interrupted),
             false => Ok(()),
         };
-        for (target, dir) in plan.targets.iter().zip(&dirs) {
-            destination::check_free(dir, plan.stage(*target), self.shard_bytes)?;
+        let lay_out =
+            |target: &StageId| format::usual().lay_out(&plan.stage(*target).tensors, self.shard_bytes);
+        let layouts: Vec<OutputLayout> = plan.targets.iter().map(lay_out).collect();
+        for (dir, layout) in dirs.iter().zip(&layouts) {
+            destination::check_free(dir, layout)?;
             destination::check_not_read(dir, checkpoints.iter().map(AsRef::as_ref))?;
             destination::check_outside(dir, &self.cache)?;
-            output::recover(dir, events, &proceed)?;
+            recover(dir, events, &proceed)?;
         }
-        let locks: Vec<Locked> = if locked {
-            dirs.iter().map(|dir| Locked::read(dir)).collect::<Result<_, _>>()?
+        let locks: Vec<Lockfile> = if locked {
+            dirs.iter().map(|dir| Lockfile::read(dir)).collect::<Result<_, _>>()?
         } else {
             Vec::new()
         };
         for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
-            let found = differences(&locked.stages, &lock::stages(recipe, plan, *target));
+            let found = differences(&locked.stages, &lockfile::stages(recipe, plan, *target));
             if !found.is_empty() {
                 return Err(OutputError::NotLocked { path: dir.clone(), differences: found }.into());
             }
@@ -124,12 +131,12 @@ impl Workspace {
             .num_threads(self.jobs)
             .build()
             .map_err(|source| WorkspaceError::Threads { jobs: self.jobs, source })?;
-        let locked: HashMap<_, _> = locks.iter().flat_map(Locked::source_digests).collect();
+        let locked: HashMap<_, _> = locks.iter().flat_map(Lockfile::source_digests).collect();
         // From a read-only store nothing can be kept, so nothing can have to be delivered.
         let direct = if store.is_read_only() {
             DirectOutput::none()
         } else {
-            DirectOutput::new(plan, &dirs, self.shard_bytes)
+            DirectOutput::new(plan, &dirs, &layouts)
         };
         let tiers = Tiered::new(&store);
         let context = Context {
@@ -158,8 +165,8 @@ impl Workspace {
                     })?;
                 }
                 let mut outputs = Vec::new();
-                for (number, dir) in dirs.iter().enumerate() {
-                    outputs.push(self.write(request, number, dir, &direct, build, &store)?);
+                for (number, place) in dirs.iter().zip(&layouts).enumerate() {
+                    outputs.push(self.write(request, number, place, &direct, build, &store)?);
                 }
                 let mut report = Report {
                     number: None,
@@ -207,15 +214,15 @@ impl Workspace {
         &self,
         request: &Request<'_>,
         number: usize,
-        dir: &Path,
-        direct: &DirectOutput,
+        (dir, layout): (&PathBuf, &OutputLayout),
+        direct: &DirectOutput<'_>,
         build: &Build<'_>,
         store: &Store,
     ) -> Result<OutputReport, WorkspaceError> {
         let Request { recipe, planned: Planned { plan, models, checkpoints }, rehash, .. } = *request;
         let target = plan.targets[number];
         let stage = plan.stage(target);
-        let stages = lock::needed_by(recipe, plan, target);
+        let stages = lockfile::needed_by(recipe, plan, target);
         let licenses: Vec<Option<String>> =
             checkpoints.iter().map(|checkpoint| license_of(&checkpoint.dir)).collect();
         let license = licenses.first().and_then(Option::as_deref);
@@ -224,12 +231,12 @@ impl Workspace {
         let output = Output {
             dir,
             stage,
-            shard_bytes: self.shard_bytes,
+            layout,
             donor: &checkpoints[stage.donor.0].dir,
             tokenizer: &checkpoints[stage.tokenizer.0].dir,
             card: card.text(),
             recipe: recipe.named_text.clone(),
-            lock: lock::of(recipe, models, plan, target, build),
+            lockfile: lockfile::of(recipe, models, plan, target, build),
             rehash,
         };
         let written = output.write(number, direct, build, store)?;
@@ -317,10 +324,10 @@ fn check_repeated(
     Ok(())
 }
 
-/// Holds an output's tensors to its lock.
+/// Holds an output's tensors to its lockfile.
 fn check_results(
     dir: &Path,
-    locked: &Locked,
+    locked: &Lockfile,
     digest: impl Fn(&str) -> Option<Digest>,
 ) -> Result<(), OutputError> {
     let differences: Vec<String> = (locked.tensors.iter())

@@ -114,7 +114,7 @@ fn a_weight_reaches_its_stage_and_below_it_what_changed() {
     assert_eq!(last["reused"], 579 - NEEDED);
 }
 
-/// Digests of every tensor of every stage, from lock files of builds of single stages.
+/// Digests of every tensor of every stage, from lockfiles of builds of single stages.
 fn digests(space: &Space) -> BTreeMap<(String, String), String> {
     let mut digests = BTreeMap::new();
     for stage in STAGES {

@@ -52,7 +52,7 @@ fn a_locked_build_names_what_differs_and_writes_nothing() {
     let before = space.files(OUT);
     Checkpoint::decoder(2, 3).write(&space.path("b"));
     let error = space.fails(1, &["build", "recipe.yaml", "--locked"]);
-    assert!(error.contains("./b: tensor `") && error.contains("lock file"), "{error}");
+    assert!(error.contains("./b: tensor `") && error.contains("lockfile"), "{error}");
     let error = space.fails(1, &["build", "recipe.yaml", "--locked", "--seed", "5"]);
     assert!(error.contains("second.seed: 0 -> 5"), "{error}");
     assert!(space.files(OUT) == before);

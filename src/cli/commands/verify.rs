@@ -17,7 +17,7 @@ use crate::cli::ui::{Ui, plural};
 use crate::event::{Event, Events};
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
-use crate::output::locked::{Locked, LockedTensor};
+use crate::output::lockfile::reading::{LockedTensor, Lockfile};
 use crate::output::workbench::Workbench;
 use crate::output::{RECIPE_FILE, is_half_published};
 use crate::workspace::{Request, WorkspaceError};
@@ -28,7 +28,7 @@ pub fn run(args: &VerifyOutputArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             "an update of it was cut short, so its files are of two versions; build it again".to_owned();
         return tell(args, &[problem], None, ui);
     }
-    let locked = Locked::read(&args.dir).map_err(WorkspaceError::from)?;
+    let locked = Lockfile::read(&args.dir).map_err(WorkspaceError::from)?;
     let mut problems = damage(&args.dir, &locked).map_err(WorkspaceError::from)?;
     if problems.is_empty() && args.rebuild {
         problems = rebuild(args, &locked, ui)?;
@@ -40,7 +40,7 @@ pub fn run(args: &VerifyOutputArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 fn tell(
     args: &VerifyOutputArgs,
     problems: &[String],
-    locked: Option<&Locked>,
+    locked: Option<&Lockfile>,
     ui: &Ui,
 ) -> Result<ExitCode, CliError> {
     let is_proven = problems.is_empty();
@@ -54,7 +54,7 @@ fn tell(
             "problems": problems,
         }))?;
     } else if is_proven {
-        let how = if args.rebuild { "and come out the same when built again" } else { "by the lock file" };
+        let how = if args.rebuild { "and come out the same when built again" } else { "by the lockfile" };
         ui.print(&format!("{}: all {n_tensors} tensors are as they should be, {how}\n", args.dir.display()))?;
     } else {
         let mut text =
@@ -67,8 +67,8 @@ fn tell(
     Ok(if is_proven { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 
-/// What in a directory is not as its lock file says.
-fn damage(dir: &Path, locked: &Locked) -> Result<Vec<String>, ModelError> {
+/// What in a directory is not as its lockfile says.
+fn damage(dir: &Path, locked: &Lockfile) -> Result<Vec<String>, ModelError> {
     let checkpoint = match Checkpoint::open(dir) {
         Ok(checkpoint) => checkpoint,
         Err(ModelError::Io { path, source }) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -79,7 +79,7 @@ fn damage(dir: &Path, locked: &Locked) -> Result<Vec<String>, ModelError> {
     let mut problems: Vec<String> = checkpoint
         .names()
         .filter(|name| !locked.tensors.contains_key(*name))
-        .map(|name| format!("tensor `{name}` is not in the lock file"))
+        .map(|name| format!("tensor `{name}` is not in the lockfile"))
         .collect();
     let names: Vec<(&String, &LockedTensor)> = locked.tensors.iter().collect();
     let found: Vec<Option<String>> = names
@@ -107,7 +107,7 @@ fn mismatch(
 
 /// Builds the model again from its own recipe, in a folder of its own and with nothing from the cache,
 /// and compares.
-fn rebuild(args: &VerifyOutputArgs, locked: &Locked, ui: &Ui) -> Result<Vec<String>, CliError> {
+fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<String>, CliError> {
     let recipe_args = RecipeArgs {
         recipe: Some(args.recipe.clone().unwrap_or_else(|| args.dir.join(RECIPE_FILE))),
         stages: vec![locked.stage.clone()],
@@ -142,7 +142,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Locked, ui: &Ui) -> Result<Vec<Stri
     progress.finish();
     let again = report
         .map_err(|error| signals.explain(error))
-        .and_then(|_| Ok(Locked::read(&out).map_err(WorkspaceError::from)?));
+        .and_then(|_| Ok(Lockfile::read(&out).map_err(WorkspaceError::from)?));
     // Whatever stays is removed by the next one.
     let _ = scratch.throw_away();
     let again = again?;

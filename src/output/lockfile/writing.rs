@@ -1,4 +1,4 @@
-//! `lamarck.lock.json`: what an output was made of, enough to make it again and to prove it the same.
+//! The lockfile of a settled build.
 
 use std::collections::BTreeMap;
 
@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::FORMAT;
 use crate::build::Build;
 use crate::methods::{Default, ParamSpec};
 use crate::plan::{Model, Node, NodeId, Plan};
@@ -14,12 +15,9 @@ use crate::recipe::{
 };
 use crate::tensor::TensorSpec;
 
-/// Raised whenever fields change their meaning.
-pub(super) const FORMAT: u64 = 1;
-
 /// The file's content.
 #[derive(Clone, Serialize)]
-pub struct Lock<'a> {
+pub struct NewLockfile<'a> {
     format: u64,
     lamarck: &'static str,
     /// The command line's part in what was built.
@@ -49,23 +47,23 @@ struct Tensor<'a> {
     blake3: String,
 }
 
-impl Lock<'_> {
-    /// The lock with the files that it stands beside, as text: one line a tensor, so that two locks can be
-    /// compared by `diff`.
-    pub(super) fn text(mut self, files: BTreeMap<String, String>) -> String {
+impl NewLockfile<'_> {
+    /// Its text, with the files that it stands beside: one line a tensor, so that two can be compared by
+    /// `diff`.
+    pub(in crate::output) fn text(mut self, files: BTreeMap<String, String>) -> String {
         self.files = files;
-        serde_json::to_string_pretty(&self).expect("a lock serialises") + "\n"
+        serde_json::to_string_pretty(&self).expect("a lockfile serialises") + "\n"
     }
 }
 
-/// The lock of one target.
+/// The lockfile of one target.
 pub fn of<'a>(
     recipe: &'a Recipe,
     models: &'a [Model],
     plan: &'a Plan,
     target: StageId,
     build: &Build<'_>,
-) -> Lock<'a> {
+) -> NewLockfile<'a> {
     let stage = plan.stage(target);
     let line = |spec: &TensorSpec, node: NodeId| {
         let blake3 = build.settled(node).digest.to_string();
@@ -83,7 +81,7 @@ pub fn of<'a>(
             entry.tensors.insert(&source.tensor, line(&source.spec, node));
         }
     }
-    Lock {
+    NewLockfile {
         format: FORMAT,
         lamarck: env!("CARGO_PKG_VERSION"),
         set: recipe.sets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),

@@ -1,4 +1,4 @@
-//! Which tensor goes into which shard, and where. Pure.
+//! Safetensors: a JSON header and bare bytes, in one file or in several with an index.
 //!
 //! Data starts at a multiple of a page and tensors that fill whole pages come first, so that file
 //! systems that can share blocks need not copy them. The header's text is fixed by its tensors, unlike
@@ -8,66 +8,72 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use super::layout::{Format, OutputLayout, PlacedTensor, ShardLayout};
 use crate::tensor::TensorSpec;
 
 /// The file that says which shard holds which tensor.
-pub const INDEX: &str = "model.safetensors.index.json";
+const INDEX: &str = "model.safetensors.index.json";
 
 /// The file that holds a model of one shard.
-pub const SINGLE: &str = "model.safetensors";
+const SINGLE: &str = "model.safetensors";
 
 const PAGE: usize = 4096;
 
-/// One shard to be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ShardPlan {
-    pub file: String,
-    /// The length and the header, up to the first tensor's byte.
-    pub header: Vec<u8>,
-    /// In file order, with the offset from the start of the file.
-    pub tensors: Vec<(String, TensorSpec, u64)>,
-    pub n_bytes: u64,
-}
+pub(super) struct Safetensors;
 
-/// Cuts a model's tensors, in the order of its layers, into shards of at most `shard_bytes` bytes of data.
-pub fn cut(tensors: &BTreeMap<String, TensorSpec>, shard_bytes: u64) -> Vec<ShardPlan> {
-    let mut ordered: Vec<(&String, &TensorSpec)> = tensors.iter().collect();
-    ordered.sort_by_cached_key(|(name, _)| natural_key(name));
-    let mut groups: Vec<Vec<(&String, &TensorSpec)>> = vec![Vec::new()];
-    let mut filled = 0;
-    for (name, spec) in ordered {
-        let n_bytes = spec.n_bytes() as u64;
-        if filled > 0 && filled + n_bytes > shard_bytes {
-            groups.push(Vec::new());
-            filled = 0;
+impl Format for Safetensors {
+    /// Takes tensors in the order of the model's layers.
+    fn lay_out(&self, tensors: &BTreeMap<String, TensorSpec>, shard_bytes: u64) -> OutputLayout {
+        let mut ordered: Vec<(&String, &TensorSpec)> = tensors.iter().collect();
+        ordered.sort_by_cached_key(|(name, _)| natural_key(name));
+        let mut groups: Vec<Vec<(&String, &TensorSpec)>> = vec![Vec::new()];
+        let mut filled = 0;
+        for (name, spec) in ordered {
+            let n_bytes = spec.n_bytes() as u64;
+            if filled > 0 && filled + n_bytes > shard_bytes {
+                groups.push(Vec::new());
+                filled = 0;
+            }
+            filled += n_bytes;
+            groups.last_mut().expect("there is always a group").push((name, spec));
         }
-        filled += n_bytes;
-        groups.last_mut().expect("there is always a group").push((name, spec));
+        let n_groups = groups.len();
+        let shards: Vec<ShardLayout> =
+            groups.into_iter().enumerate().map(|(i, group)| shard(file_name(i, n_groups), group)).collect();
+        let index = (n_groups > 1).then(|| (INDEX.to_owned(), index(&shards).into_bytes()));
+        OutputLayout { shards, beside: index.into_iter().collect() }
     }
-    let n_groups = groups.len();
-    groups.into_iter().enumerate().map(|(i, group)| shard(file_name(i, n_groups), group)).collect()
+
+    fn is_weights(&self, name: &str) -> bool {
+        name.ends_with(".safetensors")
+    }
+
+    fn entry_names(&self) -> &'static [&'static str] {
+        &[INDEX, SINGLE]
+    }
+
+    /// A file of one shard's name is taken for the whole model, whatever the index says.
+    fn shadows(&self, has: &dyn Fn(&str) -> bool) -> &'static [&'static str] {
+        if has(INDEX) { &[SINGLE] } else { &[] }
+    }
 }
 
-/// The text of the index, if there are several shards.
-pub fn index(shards: &[ShardPlan]) -> Option<String> {
-    if shards.len() == 1 {
-        return None;
-    }
+fn index(shards: &[ShardLayout]) -> String {
     let total: usize =
-        shards.iter().flat_map(|shard| &shard.tensors).map(|(_, spec, _)| spec.n_bytes()).sum();
+        shards.iter().flat_map(|shard| &shard.tensors).map(|tensor| tensor.spec.n_bytes()).sum();
     let map: BTreeMap<&str, &str> = shards
         .iter()
-        .flat_map(|shard| shard.tensors.iter().map(|(name, ..)| (name.as_str(), shard.file.as_str())))
+        .flat_map(|shard| shard.tensors.iter().map(|tensor| (tensor.name.as_str(), shard.file.as_str())))
         .collect();
     let index = json!({ "metadata": { "total_size": total }, "weight_map": map });
-    Some(serde_json::to_string_pretty(&index).expect("JSON values serialise") + "\n")
+    serde_json::to_string_pretty(&index).expect("JSON values serialise") + "\n"
 }
 
 fn file_name(number: usize, of: usize) -> String {
     if of == 1 { SINGLE.to_owned() } else { format!("model-{:05}-of-{of:05}.safetensors", number + 1) }
 }
 
-fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardPlan {
+fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardLayout {
     tensors.sort_by_key(|(name, spec)| (spec.n_bytes() % PAGE != 0, *name));
     let mut entries = serde_json::Map::new();
     entries.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
@@ -87,12 +93,12 @@ fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardPlan {
     let tensors = tensors
         .into_iter()
         .map(|(name, spec)| {
-            let placed = (name.clone(), spec.clone(), at);
+            let placed = PlacedTensor { name: name.clone(), spec: spec.clone(), offset: at };
             at += spec.n_bytes() as u64;
             placed
         })
         .collect();
-    ShardPlan { file, header, tensors, n_bytes: at }
+    ShardLayout { file, header, tensors, n_bytes: at }
 }
 
 /// Sorts numbers in names by value, so that layer 2 comes before layer 10.
@@ -112,7 +118,11 @@ mod tests {
         TensorSpec { dtype: Dtype::F32, shape: Shape(vec![n]) }
     }
 
-    fn bytes_of(shard: &ShardPlan) -> Vec<u8> {
+    fn cut(tensors: &BTreeMap<String, TensorSpec>, shard_bytes: u64) -> OutputLayout {
+        Safetensors.lay_out(tensors, shard_bytes)
+    }
+
+    fn bytes_of(shard: &ShardLayout) -> Vec<u8> {
         let mut bytes = shard.header.clone();
         bytes.resize(shard.n_bytes as usize, 7);
         bytes
@@ -121,10 +131,12 @@ mod tests {
     #[test]
     fn one_shard_has_no_index_and_several_do() {
         let tensors = BTreeMap::from([("a".to_owned(), spec(10)), ("b".to_owned(), spec(10))]);
-        assert_eq!(index(&cut(&tensors, 80)), None);
-        let shards = cut(&tensors, 79);
-        assert_eq!(shards[1].file, "model-00002-of-00002.safetensors");
-        let index: Value = serde_json::from_str(&index(&shards).unwrap()).unwrap();
+        assert_eq!(cut(&tensors, 80).beside, []);
+        let layout = cut(&tensors, 79);
+        assert_eq!(layout.shards[1].file, "model-00002-of-00002.safetensors");
+        let [(name, index)] = layout.beside.as_slice() else { panic!("there is no index") };
+        assert_eq!(name, INDEX);
+        let index: Value = serde_json::from_slice(index).unwrap();
         assert_eq!(index["weight_map"]["b"], "model-00002-of-00002.safetensors");
         assert_eq!(index["metadata"]["total_size"], 80);
     }
@@ -132,8 +144,8 @@ mod tests {
     #[test]
     fn layers_are_in_the_order_of_their_numbers() {
         let tensors = ["h.10.w", "h.2.w", "h.1.w"].map(|name| (name.to_owned(), spec(1))).into();
-        let shards = cut(&tensors, 4);
-        let order: Vec<&str> = shards.iter().map(|shard| shard.tensors[0].0.as_str()).collect();
+        let shards = cut(&tensors, 4).shards;
+        let order: Vec<&str> = shards.iter().map(|shard| shard.tensors[0].name.as_str()).collect();
         assert_eq!(order, ["h.1.w", "h.2.w", "h.10.w"]);
     }
 
@@ -146,13 +158,13 @@ mod tests {
             let tensors: BTreeMap<String, TensorSpec> =
                 sizes.iter().map(|(name, n)| (name.clone(), spec(*n))).collect();
             let mut seen = Vec::new();
-            for shard in cut(&tensors, shard_bytes) {
+            for shard in cut(&tensors, shard_bytes).shards {
                 prop_assert_eq!(shard.header.len() % PAGE, 0);
                 let bytes = bytes_of(&shard);
                 let read = safetensors::SafeTensors::deserialize(&bytes).unwrap();
                 for (name, view) in read.tensors() {
                     prop_assert_eq!(view.shape(), &[sizes[&name]]);
-                    let offset = shard.tensors.iter().find(|(n, ..)| *n == name).unwrap().2;
+                    let offset = shard.tensors.iter().find(|tensor| tensor.name == name).unwrap().offset;
                     prop_assert_eq!(view.data().as_ptr() as usize - bytes.as_ptr() as usize, offset as usize);
                     seen.push(name);
                 }

@@ -1,4 +1,4 @@
-//! Lock files read back: what an output was made of, to hold a build or a directory to it.
+//! Lockfiles read back, to hold a build or a directory to them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -7,30 +7,30 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::error::OutputError;
-use super::lock::FORMAT;
-use super::names::LOCKFILE;
+use super::FORMAT;
 use crate::digest::Digest;
+use crate::output::error::OutputError;
+use crate::output::names::LOCKFILE;
 
-/// A lock file.
+/// What a lockfile says.
 #[derive(Clone, Debug, Deserialize)]
-pub struct Locked {
+pub struct Lockfile {
     pub format: u64,
     /// Variables and a seed that the command line set.
     pub set: BTreeMap<String, String>,
     pub seed: Option<u64>,
     pub stage: String,
-    /// Every stage with its resolved parameters, as the lock's writer describes them.
+    /// Every stage with its resolved parameters, as the recipe's layer describes them.
     pub stages: Value,
     /// Every other file by its digest; a shard by its header's.
     #[serde(default)]
     pub files: BTreeMap<String, String>,
-    pub sources: BTreeMap<String, LockedSource>,
+    pub sources: BTreeMap<String, LockedModel>,
     pub tensors: BTreeMap<String, LockedTensor>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
-pub struct LockedSource {
+pub struct LockedModel {
     pub tensors: BTreeMap<String, LockedTensor>,
 }
 
@@ -41,11 +41,11 @@ pub struct LockedTensor {
     pub blake3: String,
 }
 
-impl Locked {
-    /// Reads the lock of an output directory.
+impl Lockfile {
+    /// Reads the lockfile of an output directory.
     ///
     /// # Errors
-    /// If there is none, if it is no lock, or if it is of another format.
+    /// If there is none, if it is none of lamarck's, or if it is of another format.
     pub fn read(dir: &Path) -> Result<Self, OutputError> {
         let path = dir.join(LOCKFILE);
         let text = fs::read(&path).map_err(OutputError::io("read", &path))?;
@@ -57,7 +57,7 @@ impl Locked {
             Some(other) => {
                 return Err(unreadable(format!("it is of format {other}, and this lamarck reads {FORMAT}")));
             }
-            None => return Err(unreadable("it is no lock of lamarck's".to_owned())),
+            None => return Err(unreadable("it is no lockfile of lamarck's".to_owned())),
         }
         serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))
     }
