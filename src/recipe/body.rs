@@ -1,31 +1,31 @@
 //! What a stage merges: models, slices or modules, with the parameters of each level.
 
-use super::diagnostic::{Diagnostic, Span};
+use super::diagnostic::Diagnostic;
 use super::fields::{Fields, whole};
-use super::resolve::StageReader;
+use super::meant::{Body, Input, Module, ModuleBody, Parameters, Reference, Slice};
+use super::reference::Resolver;
 use super::settings::{Level, SettingsReader};
+use super::span::Located;
 use super::yaml::{Node, Value};
-use super::{Body, Input, Located, Module, ModuleBody, Parameters, Reference, Slice, Stage};
 use crate::methods::MethodSpec;
 use crate::reference::ModelRef;
 
 type Base<'a> = Option<&'a Located<Reference>>;
 
-/// Reads the body and the stage's own parameters.
+/// Reads the body and the own parameters of a stage, given with its name and the keys it may have.
 pub(super) fn read(
-    reader: &StageReader<'_>,
+    (stage, fields, keys): (&str, &Fields<'_>, &[&str]),
+    resolver: &Resolver<'_>,
     method: &'static MethodSpec,
     base: Base<'_>,
-    keys: &[&str],
     findings: &mut Vec<Diagnostic>,
 ) -> Option<(Body, Parameters)> {
-    let stage = &reader.name.value;
     let settings = SettingsReader { stage, method };
-    let parts = Parts { reader, settings, base };
-    let parameters = parts.settings.read(reader.fields, "a stage", keys, Level::Above, findings);
-    let models = reader.fields.list("models", findings);
-    let slices = reader.fields.list("slices", findings);
-    let modules = reader.fields.get("modules");
+    let parts = Parts { resolver, settings, base };
+    let parameters = parts.settings.read(fields, "a stage", keys, Level::Above, findings);
+    let models = fields.list("models", findings);
+    let slices = fields.list("slices", findings);
+    let modules = fields.get("modules");
     let body = match (models, slices, modules) {
         (Some(models), None, None) => Body::Models(parts.inputs(models, false, base, findings)),
         (None, Some(slices), None) => Body::Slices(parts.slices(slices, findings)),
@@ -33,12 +33,12 @@ pub(super) fn read(
         (None, None, None) => {
             let message = format!("stage `{stage}` lists no models");
             let help = "give it one of `models:`, `slices:` or `modules:`";
-            findings.push(Diagnostic::error("missing-key", reader.fields.span, message).help(help));
+            findings.push(Diagnostic::error("missing-key", fields.span, message).help(help));
             return None;
         }
         _ => {
             let message = format!("stage `{stage}` has more than one of `models`, `slices` and `modules`");
-            findings.push(Diagnostic::error("exclusive-keys", reader.fields.span, message));
+            findings.push(Diagnostic::error("exclusive-keys", fields.span, message));
             return None;
         }
     };
@@ -46,7 +46,7 @@ pub(super) fn read(
 }
 
 struct Parts<'a> {
-    reader: &'a StageReader<'a>,
+    resolver: &'a Resolver<'a>,
     settings: SettingsReader<'a>,
     base: Base<'a>,
 }
@@ -96,7 +96,7 @@ impl Parts<'_> {
             findings.push(Diagnostic::error("missing-key", fields.span, format!("{what} names no `model`")));
             return None;
         };
-        let model = self.reader.reference(model, findings)?;
+        let model = self.resolver.read(model, findings)?;
         let label = label(&model.value);
         let is_base =
             self.settings.method.base.is_relative() && base.is_some_and(|base| base.value == model.value);
@@ -155,7 +155,7 @@ impl Parts<'_> {
             let message = "`residual_weight` has no effect, in mergekit neither";
             findings.push(Diagnostic::warning("no-effect", entry.key_span, message));
         }
-        let base = fields.get("base_model").and_then(|node| self.reader.reference(node, findings));
+        let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
         let parameters = self.settings.read(&fields, "a slice", &KEYS, Level::Above, findings);
         let Some(sources) = fields.list("sources", findings) else {
             findings.push(Diagnostic::error("missing-key", fields.span, "a slice has no `sources`"));
@@ -195,113 +195,4 @@ fn label(reference: &Reference) -> String {
         Reference::Stage(_) => "a stage".to_owned(),
         Reference::Model(ModelRef { path, .. }) => format!("`{path}`"),
     }
-}
-
-/// Checks a stage's inputs against its method: a base where one is needed, the right number of models,
-/// slices whose sources are equally long.
-pub(super) fn check(stage: &Stage, findings: &mut Vec<Diagnostic>) {
-    match &stage.body {
-        Body::Models(inputs) => check_models(stage, inputs, stage.span, findings),
-        Body::Slices(slices) => slices.iter().for_each(|slice| check_slice(stage, slice, findings)),
-        Body::Modules(modules) => {
-            for module in modules {
-                match &module.body {
-                    ModuleBody::Models(inputs) => check_models(stage, inputs, module.name.span, findings),
-                    ModuleBody::Slices(slices) => {
-                        slices.iter().for_each(|slice| check_slice(stage, slice, findings));
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<Diagnostic>) {
-    let spec = stage.method.spec();
-    let Some(base) = &stage.base else {
-        if spec.base.is_required() {
-            findings.push(no_base(stage, span));
-        } else {
-            check_count(stage, inputs.len(), span, findings);
-        }
-        return;
-    };
-    let listed = inputs.iter().find(|input| input.model.value == base.value);
-    if spec.base.is_relative() {
-        // For methods of two models, listing the base is how recipes are written.
-        if let Some(listed) = listed.filter(|_| spec.inputs.max != Some(1)) {
-            let message =
-                format!("stage `{}` lists its base among its models, where it has no effect", stage.name);
-            findings.push(Diagnostic::warning("base-listed", listed.model.span, message));
-        }
-        check_count(stage, inputs.len() - usize::from(listed.is_some()), span, findings);
-    } else {
-        // An unlisted base joins the models, as in mergekit.
-        if listed.is_none() {
-            let message = format!(
-                "stage `{}`: method `{}` has no base; `base_model` joins the models",
-                stage.name, spec.name
-            );
-            findings.push(Diagnostic::note("base-joins", base.span, message));
-        }
-        check_count(stage, inputs.len() + usize::from(listed.is_none()), span, findings);
-    }
-}
-
-fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Diagnostic>) {
-    let spec = stage.method.spec();
-    let lengths = slice.sources.iter().filter_map(|source| source.layer_range.as_ref());
-    let mut lengths = lengths.map(|range| (range.value.1 - range.value.0, range.span));
-    if let Some((first, _)) = lengths.next()
-        && let Some((other, span)) = lengths.find(|(length, _)| *length != first)
-    {
-        let message = format!("stage `{}`: sources of a slice take {first} and {other} layers", stage.name);
-        let help = "all sources of a slice must take equally many";
-        findings.push(Diagnostic::error("layer-range", span, message).help(help));
-    }
-    let mut models = slice.sources.len();
-    let base = slice.base.as_ref().or(stage.base.as_ref()).filter(|_| spec.base.is_relative());
-    match base {
-        None if spec.base.is_required() => return findings.push(no_base(stage, slice.span)),
-        None => {}
-        Some(base) => {
-            if !slice.sources.iter().any(|source| source.model.value == base.value) {
-                let message =
-                    format!("stage `{}`: the base is not among the sources of this slice", stage.name);
-                let help = "list it with the layers to take, as method `NAME` works relative to it";
-                let help = help.replace("NAME", spec.name);
-                return findings.push(Diagnostic::error("missing-base", slice.span, message).help(help));
-            }
-            models -= 1;
-        }
-    }
-    check_count(stage, models, slice.span, findings);
-}
-
-fn no_base(stage: &Stage, span: Span) -> Diagnostic {
-    let message = format!("stage `{}`: method `{}` needs a base", stage.name, stage.method.spec().name);
-    Diagnostic::error("missing-base", span, message).help("add a `base_model:`")
-}
-
-fn check_count(stage: &Stage, models: usize, span: Span, findings: &mut Vec<Diagnostic>) {
-    let spec = stage.method.spec();
-    let count = spec.inputs;
-    // The base alone is a merge of nothing, which the task-arithmetic family gives back as it is.
-    let base_alone = models == 0 && count.min == 1 && count.max.is_none() && spec.base.is_required();
-    if (models >= count.min && count.max.is_none_or(|max| models <= max)) || base_alone {
-        return;
-    }
-    let besides = if spec.base.is_relative() { " besides the base" } else { "" };
-    let wanted = match count.max {
-        Some(max) if max == count.min => format!("exactly {max}"),
-        Some(max) => format!("{} to {max}", count.min),
-        None => format!("at least {}", count.min),
-    };
-    let message = format!(
-        "stage `{}`: method `{}` merges {wanted} model{}{besides}, not {models}",
-        stage.name,
-        spec.name,
-        if count.min == 1 && count.max.is_none_or(|max| max == 1) { "" } else { "s" },
-    );
-    findings.push(Diagnostic::error("model-count", span, message));
 }

@@ -2,10 +2,8 @@
 
 use std::fmt::Write;
 
-use super::diagnostic::Span;
-use super::{
-    Body, Gradient, Input, Located, ModuleBody, Parameters, Recipe, Reference, Setting, Slice, Stage,
-};
+use super::meant::{Gradient, Input, Parameters, Recipe, Reference, Section, Setting, Stage};
+use super::span::{Located, Span};
 use crate::methods::Value;
 
 /// One field of a recipe that was edited.
@@ -128,19 +126,22 @@ fn fields(recipe: &Recipe, stage: &Stage) -> Vec<Field> {
         }
     }
     fields.parameters(&stage.parameters, None, "");
-    match &stage.body {
-        Body::Models(inputs) => fields.inputs(inputs, ""),
-        Body::Slices(slices) => fields.slices(slices, ""),
-        Body::Modules(modules) => {
-            for module in modules {
-                let place = format!(" in module {}", module.name.value);
-                fields.parameters(&module.parameters, None, &place);
-                match &module.body {
-                    ModuleBody::Models(inputs) => fields.inputs(inputs, &place),
-                    ModuleBody::Slices(slices) => fields.slices(slices, &place),
-                }
-            }
+    let (mut module_before, mut n_slices) = (None, 0);
+    for Section { module, slice, inputs } in stage.sections() {
+        let in_module = module.map_or(String::new(), |module| format!(" in module {}", module.name.value));
+        if let Some(module) = module.filter(|module| module_before != Some(&module.name)) {
+            fields.parameters(&module.parameters, None, &in_module);
+            (module_before, n_slices) = (Some(&module.name), 0);
         }
+        let Some(slice) = slice else {
+            fields.inputs(inputs, &in_module);
+            continue;
+        };
+        n_slices += 1;
+        let place = format!(" in slice {n_slices}{in_module}");
+        fields.base(&format!("base_model{place}"), slice.base.as_ref());
+        fields.parameters(&slice.parameters, None, &place);
+        fields.inputs(inputs, &place);
     }
     fields.list
 }
@@ -158,15 +159,6 @@ impl Fields<'_> {
     fn base(&mut self, what: &str, base: Option<&Located<Reference>>) {
         if let Some(base) = base {
             self.plain(what, self.recipe.name_of(&base.value).to_owned(), Some(base.span));
-        }
-    }
-
-    fn slices(&mut self, slices: &[Slice], place: &str) {
-        for (i, slice) in slices.iter().enumerate() {
-            let place = format!(" in slice {}{place}", i + 1);
-            self.base(&format!("base_model{place}"), slice.base.as_ref());
-            self.parameters(&slice.parameters, None, &place);
-            self.inputs(&slice.sources, &place);
         }
     }
 

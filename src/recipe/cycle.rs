@@ -4,7 +4,7 @@ use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
 use super::diagnostic::Diagnostic;
-use super::{Recipe, StageId};
+use super::meant::{Recipe, StageId};
 
 /// Reports every cycle, once, with all its stages in order.
 pub fn check(recipe: &Recipe, findings: &mut Vec<Diagnostic>) {

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 
-use super::diagnostic::{Diagnostic, Span};
+use super::diagnostic::Diagnostic;
+use super::span::Span;
 use super::yaml::{Entry, Node, Plain, Value};
 
 /// A map's entries, the last of each key.

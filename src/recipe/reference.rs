@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::diagnostic::{Diagnostic, Span};
+use super::diagnostic::Diagnostic;
 use super::fields::Fields;
+use super::meant::{Reference, StageId};
+use super::span::{Located, Span};
 use super::yaml::{Node, Value};
-use super::{Located, Reference, StageId};
 use crate::reference::ModelRef;
 
 /// Resolves references within one recipe.

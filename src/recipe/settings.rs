@@ -1,9 +1,10 @@
 //! Checks parameters against their method's declaration.
 
-use super::diagnostic::{Diagnostic, Span};
+use super::diagnostic::Diagnostic;
 use super::fields::{Fields, did_you_mean, unknown_key};
+use super::meant::{Clause, Gradient, Parameters, Setting};
+use super::span::{Located, Span};
 use super::yaml::{Entry, Node, Plain, Value as Yaml};
-use super::{Clause, Gradient, Located, Parameters, Setting};
 use crate::methods::{self, Kind, MethodSpec, ParamSpec, Scope, Value};
 
 /// Where parameters stand, which decides what can have an effect there.

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{DuplicateKeyPolicy, Location, Options, Spanned};
 
-use super::diagnostic::{Diagnostic, Span};
+use super::diagnostic::Diagnostic;
+use super::span::Span;
 
 /// A node of the tree.
 #[derive(Clone, Debug, PartialEq)]

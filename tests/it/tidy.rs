@@ -186,7 +186,7 @@ fn files_used(file: &Path, files: &BTreeMap<Vec<String>, PathBuf>) -> BTreeSet<P
 }
 
 /// Folders whose files still use one another in a circle.
-const CIRCLES: [&str; 5] = ["build", "plan", "recipe", "store", "workspace"];
+const CIRCLES: [&str; 4] = ["build", "plan", "store", "workspace"];
 
 /// Whether a file is compiled for tests alone.
 fn is_for_tests(file: &Path) -> bool {

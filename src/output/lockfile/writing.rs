@@ -3,16 +3,13 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value, json};
 
 use super::FORMAT;
 use crate::build::Build;
-use crate::methods::{Default, ParamSpec};
 use crate::plan::{Model, Node, NodeId, Plan};
-use crate::recipe::{
-    Body, Gradient, Input, ModuleBody, Parameters, Recipe, Setting as Written, Slice, Stage, StageId,
-};
+use crate::recipe::{Recipe, StageId, describe};
 use crate::tensor::TensorSpec;
 
 /// The file's content.
@@ -98,7 +95,7 @@ pub fn of<'a>(
 
 /// The target and every stage that it needs, with all parameters.
 pub fn stages(recipe: &Recipe, plan: &Plan, target: StageId) -> Value {
-    needed_by(recipe, plan, target).into_iter().map(|id| describe(recipe, recipe.stage(id))).collect()
+    needed_by(recipe, plan, target).into_iter().map(|id| describe::stage(recipe, id)).collect()
 }
 
 /// The nodes from which others are made, themselves included, in the order of their numbers.
@@ -124,91 +121,4 @@ pub fn needed_by(recipe: &Recipe, plan: &Plan, target: StageId) -> Vec<StageId> 
     }
     needed.reverse();
     needed
-}
-
-/// A stage with every parameter, those left to their defaults too.
-fn describe(recipe: &Recipe, stage: &Stage) -> Value {
-    let spec = stage.method.spec();
-    let input = |input: &Input| {
-        let mut entry =
-            json!({ "model": recipe.name_of(&input.model.value), "parameters": written(&input.parameters) });
-        if let Some(range) = &input.layer_range {
-            entry["layer_range"] = json!([range.value.0, range.value.1]);
-        }
-        entry
-    };
-    let slice = |slice: &Slice| {
-        let base = slice.base.as_ref().map(|base| recipe.name_of(&base.value));
-        let sources: Vec<Value> = slice.sources.iter().map(input).collect();
-        json!({ "sources": sources, "base_model": base, "parameters": written(&slice.parameters) })
-    };
-    let inputs = |inputs: &[Input]| inputs.iter().map(input).collect::<Vec<_>>();
-    let slices = |slices: &[Slice]| slices.iter().map(slice).collect::<Vec<_>>();
-    let body = match &stage.body {
-        Body::Models(listed) => json!({ "models": inputs(listed) }),
-        Body::Slices(listed) => json!({ "slices": slices(listed) }),
-        Body::Modules(modules) => {
-            let modules: Map<String, Value> = modules
-                .iter()
-                .map(|module| {
-                    let body = match &module.body {
-                        ModuleBody::Models(listed) => {
-                            json!({ "models": inputs(listed), "parameters": written(&module.parameters) })
-                        }
-                        ModuleBody::Slices(listed) => {
-                            json!({ "slices": slices(listed), "parameters": written(&module.parameters) })
-                        }
-                    };
-                    (module.name.value.clone(), body)
-                })
-                .collect();
-            json!({ "modules": modules })
-        }
-    };
-    let mut parameters = Map::new();
-    for param in spec.params.iter().filter(|param| !param.inert) {
-        if let Some(default) = default(param) {
-            parameters.insert(param.name.to_owned(), default);
-        }
-    }
-    parameters.extend(written(&stage.parameters));
-    let mut described = json!({
-        "name": stage.name,
-        "method": spec.name,
-        "method_version": spec.version,
-        "base_model": stage.base.as_ref().map(|base| recipe.name_of(&base.value)),
-        "dtype": stage.dtype.as_ref().map(|dtype| dtype.value.name()),
-        "out_dtype": stage.out_dtype.as_ref().map(|dtype| dtype.value.name()),
-        "seed": stage.seed,
-        "parameters": parameters,
-    });
-    if let (Some(described), Value::Object(body)) = (described.as_object_mut(), body) {
-        described.extend(body);
-    }
-    described
-}
-
-fn default(param: &ParamSpec) -> Option<Value> {
-    match param.default {
-        Default::Is(value) => Some(json!(value)),
-        Default::Required | Default::Absent => None,
-    }
-}
-
-fn written(parameters: &Parameters) -> Map<String, Value> {
-    let setting = |setting: &Written| match setting {
-        Written::Plain(values) => gradient(values),
-        Written::Filtered(clauses) => clauses
-            .iter()
-            .map(|clause| json!({ "filter": clause.filter, "value": gradient(&clause.value) }))
-            .collect(),
-    };
-    parameters.iter().map(|(name, located)| ((*name).to_owned(), setting(&located.value))).collect()
-}
-
-fn gradient(gradient: &Gradient) -> Value {
-    match gradient.0.as_slice() {
-        [value] => json!(value),
-        values => json!(values),
-    }
 }

@@ -1,23 +1,19 @@
-//! From documents to a recipe: stages are named, references resolved, parameters checked.
-
-use std::collections::HashMap;
-use std::path::Path;
+//! Reads one stage: its method, types, tokenizer and chat template, and what it merges.
 
 use super::chat_template::{self, ChatTemplate};
-use super::diagnostic::{Diagnostic, Span};
-use super::fields::{Fields, did_you_mean};
+use super::diagnostic::Diagnostic;
+use super::fields::{Fields, did_you_mean, unknown_key};
+use super::meant::{Stage, Tokenizer, TokenizerSource};
 use super::naming;
 use super::reference::Resolver;
-use super::vars::{self, Vars};
-use super::yaml::{self, Node, Value};
-use super::{
-    LoadOptions, Loaded, Located, Recipe, Reference, Stage, StageId, Tokenizer, TokenizerSource, body, cycle,
-};
+use super::span::Located;
+use super::yaml::{Node, Value};
+use super::{body, check};
 use crate::methods::{self, Method};
 use crate::tensor::Dtype;
 
 /// Keys of a stage.
-const KEYS: [&str; 17] = [
+pub(super) const KEYS: [&str; 17] = [
     "name",
     naming::FROM_FILE,
     "merge_method",
@@ -37,9 +33,6 @@ const KEYS: [&str; 17] = [
     "vars",
 ];
 
-/// Words that mean something else where a stage can be named.
-const KEYWORDS: [&str; 3] = ["base", "union", "auto"];
-
 /// Names that people use for dtypes elsewhere.
 const DTYPE_ALIASES: [(&str, &str); 6] = [
     ("bf16", "bfloat16"),
@@ -49,135 +42,6 @@ const DTYPE_ALIASES: [(&str, &str); 6] = [
     ("float", "float32"),
     ("fp64", "float64"),
 ];
-
-/// Reads a recipe's text. Findings are complete as far as they do not depend on one another.
-pub fn load(text: &str, options: &LoadOptions) -> Loaded {
-    let mut findings = Vec::new();
-    let recipe = read(text, options, &mut findings);
-    let has_error = findings.iter().any(Diagnostic::is_error);
-    Loaded { recipe: recipe.filter(|_| !has_error), diagnostics: findings }
-}
-
-fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Option<Recipe> {
-    let documents = yaml::parse(text).map_err(|error| findings.push(error)).ok()?;
-    let (declaring, mut documents): (Vec<Node>, Vec<Node>) =
-        documents.into_iter().partition(vars::is_declaration);
-    let mut vars = Vars::default();
-    for document in &declaring {
-        vars.declare(document, findings);
-    }
-    vars.set(&options.sets, findings);
-    for document in &mut documents {
-        vars.fill(document, findings);
-    }
-    if findings.iter().any(Diagnostic::is_error) {
-        return None;
-    }
-    vars.check_used(findings);
-    if documents.is_empty() {
-        findings.push(Diagnostic::error("no-stage", None, "the recipe has no stage"));
-        return None;
-    }
-    let mut named_text = text.to_owned();
-    let stages: Vec<(Fields<'_>, StageName)> = documents
-        .iter()
-        .enumerate()
-        .filter_map(|(number, document)| {
-            let fields = Fields::read(document, "a stage", &KEYS, findings)?;
-            let name = stage_name(&fields, &options.name, findings);
-            if fields.get("name").is_none() {
-                named_text = naming::with_name(text, document, number, &name.name.value);
-            }
-            Some((fields, name))
-        })
-        .collect();
-    let names = number_stages(&stages, findings);
-    let seed = options.seed.or(vars.seed);
-    let resolver = Resolver { stages: &names };
-    let stages: Vec<Option<Stage>> = stages
-        .iter()
-        .map(|(fields, StageName { name, from_file })| {
-            let name_from_file = *from_file;
-            let reader =
-                StageReader { fields, name, name_from_file, resolver: &resolver, flag_seed: options.seed };
-            reader.read(seed, findings)
-        })
-        .collect();
-    let stages: Vec<Stage> = stages.into_iter().collect::<Option<_>>()?;
-    let LoadOptions { name, sets, seed } = options.clone();
-    let recipe = Recipe { name, text: text.into(), named_text, sets, seed, stages };
-    cycle::check(&recipe, findings);
-    Some(recipe)
-}
-
-/// A stage's name, and whether it is but the file's. Nothing can refer to a stage by its file's name.
-struct StageName {
-    name: Located<String>,
-    from_file: bool,
-}
-
-fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Diagnostic>) -> StageName {
-    let marked = fields.flag(naming::FROM_FILE, findings).unwrap_or(false);
-    match fields.text("name", findings) {
-        Some((text, span)) => StageName { name: Located { value: text.to_owned(), span }, from_file: marked },
-        None => {
-            let stem = Path::new(file).file_stem().map_or("merged".into(), |stem| stem.to_string_lossy());
-            StageName { name: Located { value: stem.into_owned(), span: fields.span }, from_file: true }
-        }
-    }
-}
-
-/// Checks the names of all stages and numbers those that can be referred to.
-fn number_stages(
-    stages: &[(Fields<'_>, StageName)],
-    findings: &mut Vec<Diagnostic>,
-) -> HashMap<String, StageId> {
-    let mut names = HashMap::new();
-    let mut unnamed: Option<Span> = None;
-    let mut seen: HashMap<&str, Span> = HashMap::new();
-    for (number, (_, StageName { name, from_file })) in stages.iter().enumerate() {
-        let is_named = !from_file;
-        if !is_named && unnamed.replace(name.span).is_some() {
-            let message = "more than one stage has no name";
-            findings.push(Diagnostic::error("unnamed-stage", name.span, message).help("give it a `name:`"));
-            continue;
-        }
-        if let Some(problem) = unusable_name(&name.value) {
-            let message = format!("a stage cannot be called `{}`: {problem}", name.value);
-            let help = if is_named {
-                "choose another name"
-            } else {
-                "give the stage a `name:`; without one it takes the file's"
-            };
-            findings.push(Diagnostic::error("stage-name", name.span, message).help(help));
-        }
-        if seen.insert(&name.value, name.span).is_some() {
-            let message = format!("two stages are called `{}`", name.value);
-            findings.push(
-                Diagnostic::error("stage-name", name.span, message).help("names of stages must differ"),
-            );
-        }
-        if is_named {
-            names.insert(name.value.clone(), StageId(number));
-        }
-    }
-    names
-}
-
-fn unusable_name(name: &str) -> Option<&'static str> {
-    if name.is_empty() || name.starts_with('.') {
-        Some("it must name a folder")
-    } else if name.chars().any(|c| c.is_control() || "/\\:@+".contains(c)) {
-        Some("it holds a character that means something in paths or references")
-    } else if KEYWORDS.contains(&name)
-        || methods::find(name).is_some()
-        || Dtype::from_recipe_name(name).is_some()
-    {
-        Some("the word means something else in recipes")
-    } else {
-        None
-    }
-}
 
 /// Reads one stage.
 pub(super) struct StageReader<'a> {
@@ -190,7 +54,7 @@ pub(super) struct StageReader<'a> {
 }
 
 impl StageReader<'_> {
-    fn read(&self, recipe_seed: Option<u64>, findings: &mut Vec<Diagnostic>) -> Option<Stage> {
+    pub fn read(&self, recipe_seed: Option<u64>, findings: &mut Vec<Diagnostic>) -> Option<Stage> {
         let Self { fields, name, .. } = self;
         if let Some(entry) = fields.entry("vars") {
             let message = "`vars` inside a stage has no effect";
@@ -201,7 +65,8 @@ impl StageReader<'_> {
         }
         let method = self.method(findings)?;
         let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
-        let (body, parameters) = body::read(self, method.spec(), base.as_ref(), &KEYS, findings)?;
+        let (body, parameters) =
+            body::read((&name.value, fields, &KEYS), self.resolver, method.spec(), base.as_ref(), findings)?;
         let tokenizer = self.tokenizer(base.is_some(), findings);
         let seed = fields.whole("seed", findings).or_else(|| fields.whole("random_seed", findings));
         let stage = Stage {
@@ -221,7 +86,7 @@ impl StageReader<'_> {
         };
         // What could not be read would be missed again where it is counted.
         if !findings.iter().any(Diagnostic::is_error) {
-            body::check(&stage, findings);
+            check::check(&stage, findings);
         }
         Some(stage)
     }
@@ -232,7 +97,7 @@ impl StageReader<'_> {
             // A misspelt key is worth telling even where nothing else can be read.
             for entry in &self.fields.others {
                 if did_you_mean(&entry.key, KEYS).is_some() {
-                    super::fields::unknown_key(entry, "a stage", &KEYS, findings);
+                    unknown_key(entry, "a stage", &KEYS, findings);
                 }
             }
             findings.push(Diagnostic::error("missing-key", self.fields.span, message));
@@ -312,7 +177,7 @@ impl StageReader<'_> {
         const TOKENIZER_KEYS: [&str; 3] = ["source", "tokens", "pad_to_multiple_of"];
         let fields = Fields::read(long, "`tokenizer`", &TOKENIZER_KEYS, findings)?;
         for entry in &fields.others {
-            super::fields::unknown_key(entry, "`tokenizer`", &TOKENIZER_KEYS, findings);
+            unknown_key(entry, "`tokenizer`", &TOKENIZER_KEYS, findings);
         }
         let source = match fields.get("source") {
             Some(node) => self.tokenizer_source(node, has_base, findings)?,
@@ -354,14 +219,5 @@ impl StageReader<'_> {
                 Some(TokenizerSource::Model(value))
             }
         }
-    }
-
-    /// Reads a reference that must be there.
-    pub(super) fn reference(
-        &self,
-        node: &Node,
-        findings: &mut Vec<Diagnostic>,
-    ) -> Option<Located<Reference>> {
-        self.resolver.read(node, findings)
     }
 }

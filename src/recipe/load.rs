@@ -1,0 +1,167 @@
+//! From text to a recipe: variables are filled in, stages named, numbered and read.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::cycle;
+use super::diagnostic::Diagnostic;
+use super::fields::Fields;
+use super::meant::{Recipe, Stage, StageId};
+use super::naming;
+use super::reference::Resolver;
+use super::span::{Located, Span};
+use super::stage::{KEYS, StageReader};
+use super::vars::{self, Vars};
+use super::yaml::{self, Node};
+use crate::methods;
+use crate::tensor::Dtype;
+
+/// What a recipe is read with besides its text.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// The file as the user named it; its stem names a stage without a name.
+    pub name: String,
+    /// Variables set on the command line.
+    pub sets: Vec<(String, String)>,
+    /// Goes before every seed of the recipe.
+    pub seed: Option<u64>,
+}
+
+/// A recipe, unless there is an error among the findings.
+#[derive(Debug)]
+pub struct Loaded {
+    pub recipe: Option<Recipe>,
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Words that mean something else where a stage can be named.
+const KEYWORDS: [&str; 3] = ["base", "union", "auto"];
+
+/// Reads a recipe's text. Findings are complete as far as they do not depend on one another.
+pub fn load(text: &str, options: &LoadOptions) -> Loaded {
+    let mut findings = Vec::new();
+    let recipe = read(text, options, &mut findings);
+    let has_error = findings.iter().any(Diagnostic::is_error);
+    Loaded { recipe: recipe.filter(|_| !has_error), diagnostics: findings }
+}
+
+fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Option<Recipe> {
+    let documents = yaml::parse(text).map_err(|error| findings.push(error)).ok()?;
+    let (declaring, mut documents): (Vec<Node>, Vec<Node>) =
+        documents.into_iter().partition(vars::is_declaration);
+    let mut vars = Vars::default();
+    for document in &declaring {
+        vars.declare(document, findings);
+    }
+    vars.set(&options.sets, findings);
+    for document in &mut documents {
+        vars.fill(document, findings);
+    }
+    if findings.iter().any(Diagnostic::is_error) {
+        return None;
+    }
+    vars.check_used(findings);
+    if documents.is_empty() {
+        findings.push(Diagnostic::error("no-stage", None, "the recipe has no stage"));
+        return None;
+    }
+    let mut named_text = text.to_owned();
+    let stages: Vec<(Fields<'_>, StageName)> = documents
+        .iter()
+        .enumerate()
+        .filter_map(|(number, document)| {
+            let fields = Fields::read(document, "a stage", &KEYS, findings)?;
+            let name = stage_name(&fields, &options.name, findings);
+            if fields.get("name").is_none() {
+                named_text = naming::with_name(text, document, number, &name.name.value);
+            }
+            Some((fields, name))
+        })
+        .collect();
+    let names = number_stages(&stages, findings);
+    let seed = options.seed.or(vars.seed);
+    let resolver = Resolver { stages: &names };
+    let stages: Vec<Option<Stage>> = stages
+        .iter()
+        .map(|(fields, StageName { name, from_file })| {
+            let name_from_file = *from_file;
+            let reader =
+                StageReader { fields, name, name_from_file, resolver: &resolver, flag_seed: options.seed };
+            reader.read(seed, findings)
+        })
+        .collect();
+    let stages: Vec<Stage> = stages.into_iter().collect::<Option<_>>()?;
+    let LoadOptions { name, sets, seed } = options.clone();
+    let recipe = Recipe { name, text: text.into(), named_text, sets, seed, stages };
+    cycle::check(&recipe, findings);
+    Some(recipe)
+}
+
+/// A stage's name, and whether it is but the file's. Nothing can refer to a stage by its file's name.
+struct StageName {
+    name: Located<String>,
+    from_file: bool,
+}
+
+fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Diagnostic>) -> StageName {
+    let marked = fields.flag(naming::FROM_FILE, findings).unwrap_or(false);
+    match fields.text("name", findings) {
+        Some((text, span)) => StageName { name: Located { value: text.to_owned(), span }, from_file: marked },
+        None => {
+            let stem = Path::new(file).file_stem().map_or("merged".into(), |stem| stem.to_string_lossy());
+            StageName { name: Located { value: stem.into_owned(), span: fields.span }, from_file: true }
+        }
+    }
+}
+
+/// Checks the names of all stages and numbers those that can be referred to.
+fn number_stages(
+    stages: &[(Fields<'_>, StageName)],
+    findings: &mut Vec<Diagnostic>,
+) -> HashMap<String, StageId> {
+    let mut names = HashMap::new();
+    let mut unnamed: Option<Span> = None;
+    let mut seen: HashMap<&str, Span> = HashMap::new();
+    for (number, (_, StageName { name, from_file })) in stages.iter().enumerate() {
+        let is_named = !from_file;
+        if !is_named && unnamed.replace(name.span).is_some() {
+            let message = "more than one stage has no name";
+            findings.push(Diagnostic::error("unnamed-stage", name.span, message).help("give it a `name:`"));
+            continue;
+        }
+        if let Some(problem) = unusable_name(&name.value) {
+            let message = format!("a stage cannot be called `{}`: {problem}", name.value);
+            let help = if is_named {
+                "choose another name"
+            } else {
+                "give the stage a `name:`; without one it takes the file's"
+            };
+            findings.push(Diagnostic::error("stage-name", name.span, message).help(help));
+        }
+        if seen.insert(&name.value, name.span).is_some() {
+            let message = format!("two stages are called `{}`", name.value);
+            findings.push(
+                Diagnostic::error("stage-name", name.span, message).help("names of stages must differ"),
+            );
+        }
+        if is_named {
+            names.insert(name.value.clone(), StageId(number));
+        }
+    }
+    names
+}
+
+fn unusable_name(name: &str) -> Option<&'static str> {
+    if name.is_empty() || name.starts_with('.') {
+        Some("it must name a folder")
+    } else if name.chars().any(|c| c.is_control() || "/\\:@+".contains(c)) {
+        Some("it holds a character that means something in paths or references")
+    } else if KEYWORDS.contains(&name)
+        || methods::find(name).is_some()
+        || Dtype::from_recipe_name(name).is_some()
+    {
+        Some("the word means something else in recipes")
+    } else {
+        None
+    }
+}
