@@ -118,9 +118,9 @@ fn arguments(method: &'static dyn Method, n_inputs: usize) -> Arguments {
         params.filter_map(|param| Some((param.name, value(param.name, param.default)?))).collect()
     };
     let inputs = (0..n_inputs).map(|i| InputArguments {
-        is_base: i == 0 && method.spec().name != "linear",
+        is_base: i == 0 && method.spec().base.is_relative(),
         stream: Stream::derive(0, "kernels", i, "tensor"),
-        values: if i == 0 && method.spec().name != "linear" {
+        values: if i == 0 && method.spec().base.is_relative() {
             values(&[Scope::EachInput])
         } else {
             values(&[Scope::EachInput, Scope::EachModel])

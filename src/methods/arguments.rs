@@ -41,6 +41,17 @@ impl Values {
         })
     }
 
+    /// A declared whole number.
+    ///
+    /// # Panics
+    /// If the method declares no such whole number, or one that may be absent is.
+    pub fn integer(&self, name: &str) -> i64 {
+        match self.get(name) {
+            Some(Value::Integer(value)) => value,
+            other => panic!("`{name}` is declared as a whole number, not {other:?}"),
+        }
+    }
+
     /// A declared flag.
     ///
     /// # Panics
@@ -105,4 +116,35 @@ pub struct ArgumentError {
     /// The input at fault (an index into [`Arguments::inputs`]), if it is one input's.
     pub input: Option<usize>,
     pub message: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_as_they_are_declared() {
+        let values: Values =
+            [("t", Value::Number(0.5)), ("k", Value::Integer(3)), ("each", Value::Flag(true))]
+                .into_iter()
+                .collect();
+        assert_eq!((values.number("t"), values.integer("k"), values.flag("each")), (0.5, 3, true));
+        assert_eq!((values.optional_number("t"), values.optional_number("scale")), (Some(0.5), None));
+    }
+
+    #[test]
+    fn inputs_are_counted_with_and_without_a_base() {
+        let input = |is_base| {
+            let stream = Stream::derive(0, "stage", 0, "tensor");
+            InputArguments { is_base, stream, values: Values::new() }
+        };
+        let arguments = |bases: &[bool]| Arguments {
+            shared: Values::new(),
+            inputs: bases.iter().map(|is_base| input(*is_base)).collect(),
+        };
+        let with = arguments(&[false, true, false]);
+        assert_eq!((with.base(), with.models().collect::<Vec<_>>()), (Some(1), vec![0, 2]));
+        let without = arguments(&[false, false]);
+        assert_eq!((without.base(), without.models().collect::<Vec<_>>()), (None, vec![0, 1]));
+    }
 }

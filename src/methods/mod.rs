@@ -5,8 +5,9 @@
 //! [`Operation`], which is first simplified (an input that cannot matter is not read); the operation
 //! writes its own part of the action key and makes a [`Kernel`], which a caller feeds leaf by leaf.
 //!
-//! A new method is a file and a line in `METHODS`. Recipes, keys, the command line and the tests that hold
-//! for every method follow its declaration.
+//! A new method is a file and a line in `METHODS`; one of the task-arithmetic family is a row of its table
+//! and a line. Recipes, keys, the command line and the tests that hold for every method follow from what it
+//! declares.
 
 mod arguments;
 pub mod convert;

@@ -2,11 +2,18 @@
 
 use crate::kernels::sample::Sampler;
 
-/// The buffers of one thread. A kernel takes those that it needs, finds anything in them, and leaves
-/// anything.
+/// The buffers of one thread, which hold whatever was left in them.
 #[derive(Default)]
 pub struct Scratch {
-    /// Values of leaves.
-    pub(super) vectors: Vec<Vec<f32>>,
-    pub(super) sampler: Sampler,
+    vectors: Vec<Vec<f32>>,
+    sampler: Sampler,
+}
+
+impl Scratch {
+    /// So many vectors of values, of any length, and a sampler.
+    pub(super) fn take(&mut self, n_vectors: usize) -> (&mut [Vec<f32>], &mut Sampler) {
+        let Self { vectors, sampler } = self;
+        vectors.resize_with(vectors.len().max(n_vectors), Vec::new);
+        (&mut vectors[..n_vectors], sampler)
+    }
 }

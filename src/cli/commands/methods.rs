@@ -91,48 +91,12 @@ fn values(param: &ParamSpec) -> Option<String> {
     match param.kind {
         Kind::Flag | Kind::Number(Interval::ALL) => None,
         Kind::Number(interval) => Some(interval.to_string()),
-        Kind::Integer(interval) => Some(format!("whole, {interval}").trim_end_matches(", ").to_owned()),
+        Kind::Integer(Interval::ALL) => Some("whole".to_owned()),
+        Kind::Integer(interval) => Some(format!("whole, {interval}")),
     }
 }
 
 fn as_json(spec: &MethodSpec) -> serde_json::Value {
-    let params: Vec<_> = spec
-        .params
-        .iter()
-        .map(|param| {
-            let default = match param.default {
-                Default::Is(value) => json!(value),
-                Default::Required | Default::Absent => json!(null),
-            };
-            let (kind, interval) = match param.kind {
-                Kind::Number(interval) => ("number", interval),
-                Kind::Integer(interval) => ("integer", interval),
-                Kind::Flag => ("flag", Interval::ALL),
-            };
-            let mut entry = json!({
-                "name": param.name,
-                "type": kind,
-                "scope": match param.scope { Scope::Shared => "shared", Scope::EachInput => "input", Scope::EachModel => "model" },
-                "required": param.default == Default::Required,
-                "default": default,
-                "example": param.example,
-                "inert": param.inert,
-                "doc": param.doc,
-            });
-            // As JSON Schema names the ends of an interval.
-            for (bound, closed, open) in [
-                (interval.min, "minimum", "exclusiveMinimum"),
-                (interval.max, "maximum", "exclusiveMaximum"),
-            ] {
-                match bound {
-                    Bound::Included(number) => entry[closed] = json!(number),
-                    Bound::Excluded(number) => entry[open] = json!(number),
-                    Bound::Unbounded => {}
-                }
-            }
-            entry
-        })
-        .collect();
     json!({
         "name": spec.name,
         "version": spec.version,
@@ -143,6 +107,66 @@ fn as_json(spec: &MethodSpec) -> serde_json::Value {
         "models_min": spec.inputs.min,
         "models_max": spec.inputs.max,
         "draws": spec.draws,
-        "params": params,
+        "params": spec.params.iter().map(param_as_json).collect::<Vec<_>>(),
     })
+}
+
+fn param_as_json(param: &ParamSpec) -> serde_json::Value {
+    let (kind, interval) = match param.kind {
+        Kind::Number(interval) => ("number", interval),
+        Kind::Integer(interval) => ("integer", interval),
+        Kind::Flag => ("flag", Interval::ALL),
+    };
+    let default = match param.default {
+        Default::Is(value) => json!(value),
+        Default::Required | Default::Absent => json!(null),
+    };
+    let mut entry = json!({
+        "name": param.name,
+        "type": kind,
+        "scope": match param.scope {
+            Scope::Shared => "shared",
+            Scope::EachInput => "input",
+            Scope::EachModel => "model",
+        },
+        "required": param.default == Default::Required,
+        "default": default,
+        "example": param.example,
+        "inert": param.inert,
+        "doc": param.doc,
+    });
+    // As JSON Schema names the ends of an interval.
+    for (bound, closed, open) in
+        [(interval.min, "minimum", "exclusiveMinimum"), (interval.max, "maximum", "exclusiveMaximum")]
+    {
+        match bound {
+            Bound::Included(number) => entry[closed] = json!(number),
+            Bound::Excluded(number) => entry[open] = json!(number),
+            Bound::Unbounded => {}
+        }
+    }
+    entry
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::methods::Value;
+
+    #[test]
+    fn values_that_a_parameter_takes_are_told() {
+        let param = |kind| {
+            let (scope, default) = (Scope::Shared, Default::Is(Value::Integer(10)));
+            ParamSpec { name: "k", scope, kind, default, example: Value::Integer(3), inert: false, doc: "" }
+        };
+        let above = Interval { min: Bound::Excluded(0.0), max: Bound::Unbounded };
+        let whole = param(Kind::Integer(above));
+        assert_eq!(values(&whole).as_deref(), Some("whole, above 0"));
+        let entry = param_as_json(&whole);
+        assert_eq!((&entry["type"], &entry["default"]), (&json!("integer"), &json!(10)));
+        assert_eq!((&entry["exclusiveMinimum"], entry.get("minimum")), (&json!(0.0), None));
+        assert_eq!(values(&param(Kind::Integer(Interval::ALL))).as_deref(), Some("whole"));
+        assert_eq!(values(&param(Kind::Number(above))).as_deref(), Some("above 0"));
+        assert_eq!(values(&param(Kind::Number(Interval::ALL))), None);
+    }
 }

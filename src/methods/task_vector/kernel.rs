@@ -86,13 +86,9 @@ impl<'a> TaskKernel<'a> {
         Self { operation, phase, selections, factors }
     }
 
-    /// Each selection with its number among the selections and its vector's number.
-    fn selected(&self) -> impl Iterator<Item = (usize, usize, &Selection)> {
-        let of_vector = self.selections.iter().enumerate();
-        of_vector
-            .filter_map(|(i, selection)| Some((i, selection.as_ref()?)))
-            .enumerate()
-            .map(|(n, (i, s))| (n, i, s))
+    /// Each selection with its vector's number.
+    fn selected(&self) -> impl Iterator<Item = (usize, &Selection)> {
+        self.selections.iter().enumerate().filter_map(|(i, selection)| Some((i, selection.as_ref()?)))
     }
 
     /// Zeroes what the rule does not keep.
@@ -111,8 +107,7 @@ impl<'a> TaskKernel<'a> {
     }
 
     fn gather_totals(&self, leaf: &Leaf<'_>, sums: &mut [f64], scratch: &mut Scratch) {
-        let Scratch { vectors, sampler } = scratch;
-        vectors.resize_with(vectors.len().max(1), Vec::new);
+        let (vectors, sampler) = scratch.take(1);
         let delta = &mut vectors[0];
         for (i, vector) in self.operation.vectors.iter().enumerate() {
             if vector.sparsifier == Sparsifier::Everything {
@@ -166,9 +161,7 @@ impl<'a> TaskKernel<'a> {
 
     fn elect(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
         let vectors = &self.operation.vectors;
-        let Scratch { vectors: weighted, sampler } = scratch;
-        weighted.resize_with(weighted.len().max(vectors.len()), Vec::new);
-        let weighted = &mut weighted[..vectors.len()];
+        let (weighted, sampler) = scratch.take(vectors.len());
         for (i, values) in weighted.iter_mut().enumerate() {
             self.weighted(i, leaf, sampler, values);
         }
@@ -177,8 +170,7 @@ impl<'a> TaskKernel<'a> {
     }
 
     fn add_up(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        let Scratch { vectors, sampler } = scratch;
-        vectors.resize_with(vectors.len().max(1), Vec::new);
+        let (vectors, sampler) = scratch.take(1);
         out.fill(0.0);
         for (i, vector) in self.operation.vectors.iter().enumerate() {
             if vector.sparsifier == Sparsifier::Everything {
@@ -196,9 +188,8 @@ impl<'a> TaskKernel<'a> {
 
 impl Kernel for TaskKernel<'_> {
     fn next_pass(&self) -> Option<Pass> {
-        let counts = self.selected().count() * BINS;
         match self.phase {
-            Phase::Selections => Some(Pass { sums: 0, counts }),
+            Phase::Selections => Some(Pass { sums: 0, counts: self.selected().count() * BINS }),
             Phase::Totals => Some(Pass { sums: self.operation.vectors.len() * SUMS, counts: 0 }),
             Phase::Emit => None,
         }
@@ -213,11 +204,10 @@ impl Kernel for TaskKernel<'_> {
         if self.phase == Phase::Totals {
             return self.gather_totals(leaf, sums, scratch);
         }
-        scratch.vectors.resize_with(scratch.vectors.len().max(1), Vec::new);
-        let delta = &mut scratch.vectors[0];
-        for (n, i, selection) in self.selected() {
+        let (vectors, _) = scratch.take(1);
+        let delta = &mut vectors[0];
+        for ((i, selection), counts) in self.selected().zip(counts.chunks_exact_mut(BINS)) {
             difference(leaf, i, delta);
-            let counts = &mut counts[n * BINS..(n + 1) * BINS];
             selection.count(delta, counts);
         }
     }
@@ -225,12 +215,12 @@ impl Kernel for TaskKernel<'_> {
     fn absorb(&mut self, sums: &[f64], counts: &[u64]) -> Result<(), String> {
         match self.phase {
             Phase::Selections => {
-                for (selection, counts) in self.selections.iter_mut().flatten().zip(counts.chunks_exact(BINS))
-                {
-                    selection.absorb(counts);
-                }
+                let selections = self.selections.iter_mut().flatten();
+                selections
+                    .zip(counts.chunks_exact(BINS))
+                    .for_each(|(selection, counts)| selection.absorb(counts));
                 // All go through the same passes.
-                if !self.selections.iter().flatten().any(Selection::needs_counts) {
+                if !self.selected().any(|(_, selection)| selection.needs_counts()) {
                     self.phase = Phase::Totals;
                 }
             }
