@@ -21,6 +21,7 @@
 //! | [`mapping`] | read-only maps of files (unsafe code) |
 //! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
 //! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
+//! | [`op`] | operations, one file each: everything that an action can be |
 //! | [`reference`] | how models are named |
 //! | [`model`] | checkpoints: where they are, their headers, what their layers are |
 //! | [`recipe`] | from YAML to stages whose every reference and parameter has been checked |
@@ -86,6 +87,7 @@ pub mod manifest;
 pub mod mapping;
 pub mod methods;
 pub mod model;
+pub mod op;
 pub mod output;
 pub mod plan;
 pub mod recipe;

@@ -15,7 +15,7 @@ pub(super) fn announce(build: &Build<'_>, nodes: &[NodeId]) -> Result<(), BuildE
     let Build { context, snapshot, .. } = build;
     let mut digests: HashMap<NodeId, Digest> = HashMap::new();
     for node in nodes {
-        match &context.plan.graph[*node] {
+        match &context.plan[*node] {
             Node::Source(source) => {
                 let range = source_range(&context.checkpoints[source.model.0], &source.tensor);
                 match snapshot.remembered(&range)? {
@@ -26,9 +26,9 @@ pub(super) fn announce(build: &Build<'_>, nodes: &[NodeId]) -> Result<(), BuildE
                 }
             }
             Node::Action(_) => {
-                let inputs = context.plan.inputs(*node);
+                let inputs = context.plan[*node].inputs();
                 let known: Vec<Option<Digest>> =
-                    inputs.iter().map(|input| digests.get(input).copied()).collect();
+                    inputs.iter().map(|input| digests.get(&input.node).copied()).collect();
                 let all: Option<Vec<Digest>> = known.iter().copied().collect();
                 let key = all.map(|all| key::action_key(context.plan, *node, &all));
                 if let Some((digest, _)) = key.map(|key| snapshot.action(&key)).transpose()?.flatten() {
@@ -36,12 +36,12 @@ pub(super) fn announce(build: &Build<'_>, nodes: &[NodeId]) -> Result<(), BuildE
                     continue;
                 }
                 for (input, digest) in inputs.iter().zip(known) {
-                    match &context.plan.graph[*input] {
+                    match &context.plan[input.node] {
                         Node::Source(source) => will_read(&build.source_bytes(source)),
                         Node::Action(action) => {
                             let path = digest.map(|digest| context.store.blob_path(&digest));
                             if let Some(Ok(blob)) = path.map(File::open) {
-                                disk::will_read(&blob, 0, action.spec.n_bytes() as u64);
+                                disk::will_read(&blob, 0, action.output.n_bytes() as u64);
                             }
                         }
                     }

@@ -1,5 +1,6 @@
 //! The bytes of a tensor, wherever they are.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -29,10 +30,17 @@ pub enum Bytes {
         offset: u64,
         n_bytes: usize,
     },
-    /// One after the other.
-    Joined(Arc<Vec<Bytes>>),
+    /// Runs of others, one after the other.
+    Joined(Arc<Vec<Run>>),
     /// In files, and hashed before: whole blocks are read again, and each must be what it was.
     Checked(Arc<Bytes>, Arc<Checksums>),
+}
+
+/// Some neighbouring bytes of others.
+#[derive(Clone, Debug)]
+pub struct Run {
+    pub bytes: Bytes,
+    pub range: Range<usize>,
 }
 
 /// An open file of the store. Read and not mapped, since a map of a file that somebody cuts kills the process.
@@ -69,7 +77,7 @@ impl Bytes {
             Self::Mapped(mapping) => mapping.len(),
             Self::Blob(blob) => blob.n_bytes,
             Self::Source { n_bytes, .. } => *n_bytes,
-            Self::Joined(parts) => parts.iter().map(Self::n_bytes).sum(),
+            Self::Joined(runs) => runs.iter().map(|run| run.range.len()).sum(),
             Self::Checked(bytes, _) => bytes.n_bytes(),
         }
     }
@@ -81,6 +89,16 @@ impl Bytes {
             Self::Mapped(mapping) => Some(mapping),
             Self::Blob(_) | Self::Source { .. } | Self::Joined(_) | Self::Checked(..) => None,
         }
+    }
+
+    /// All of them, read unless they are at hand.
+    pub fn in_full(&self) -> Result<Cow<'_, [u8]>, ModelError> {
+        if let Some(all) = self.at_hand() {
+            return Ok(Cow::Borrowed(all));
+        }
+        let mut bytes = vec![0; self.n_bytes()];
+        self.fill(0, &mut bytes)?;
+        Ok(Cow::Owned(bytes))
     }
 
     /// How many of them take memory.
@@ -116,14 +134,14 @@ impl Bytes {
         match self {
             Self::Memory(_) => self,
             Self::Mapped(_) | Self::Blob(_) | Self::Source { .. } => Self::Checked(Arc::new(self), checksums),
-            Self::Joined(parts) => {
+            Self::Joined(runs) => {
                 // These checksums stand for those of the parts.
-                let bare = |part: &Self| match part {
-                    Self::Checked(bytes, _) => (**bytes).clone(),
-                    part => part.clone(),
+                let bare = |Run { bytes, range }: &Run| {
+                    let bytes = if let Self::Checked(bytes, _) = bytes { &**bytes } else { bytes };
+                    Run { bytes: bytes.clone(), range: range.clone() }
                 };
-                let parts: Vec<Self> = parts.iter().map(bare).collect();
-                Self::Checked(Arc::new(Self::Joined(Arc::new(parts))), checksums)
+                let runs: Vec<Run> = runs.iter().map(bare).collect();
+                Self::Checked(Arc::new(Self::Joined(Arc::new(runs))), checksums)
             }
             Self::Checked(bytes, _) => Self::Checked(bytes, checksums),
         }
@@ -134,7 +152,7 @@ impl Bytes {
         match self {
             Self::Memory(_) | Self::Mapped(_) | Self::Blob(_) => None,
             Self::Source { shard, .. } => Some(shard),
-            Self::Joined(parts) => parts.iter().find_map(Self::shard),
+            Self::Joined(runs) => runs.iter().find_map(|run| run.bytes.shard()),
             Self::Checked(bytes, _) => bytes.shard(),
         }
     }
@@ -145,13 +163,13 @@ impl Bytes {
             Self::Memory(_) | Self::Mapped(_) => ModelError::OwnFile,
             Self::Blob(blob) => blob.changed(),
             Self::Source { shard, offset, .. } => shard.differs(offset + at as u64),
-            Self::Joined(parts) => {
+            Self::Joined(runs) => {
                 let mut from = 0;
-                for part in parts.iter() {
-                    let to = from + part.n_bytes();
+                for Run { bytes, range } in runs.iter() {
+                    let to = from + range.len();
                     // What is in memory does not change, so the first part of the block that is in a file is meant.
-                    if at < to && !matches!(part, Self::Memory(_)) {
-                        return part.differs(at.saturating_sub(from));
+                    if at < to && !matches!(bytes, Self::Memory(_)) {
+                        return bytes.differs(range.start + at.saturating_sub(from));
                     }
                     from = to;
                 }
@@ -209,15 +227,16 @@ impl Bytes {
             }
             Self::Blob(blob) => blob.read_at(start as u64, out)?,
             Self::Source { shard, offset, .. } => shard.read_at(offset + start as u64, out)?,
-            Self::Joined(parts) => {
-                let (range, mut from) = (start..start + out.len(), 0);
-                for part in parts.iter() {
-                    let to = from + part.n_bytes();
-                    let shared = range.start.max(from)..range.end.min(to);
+            Self::Joined(runs) => {
+                let (wanted, mut from) = (start..start + out.len(), 0);
+                for Run { bytes, range } in runs.iter() {
+                    let to = from + range.len();
+                    let shared = wanted.start.max(from)..wanted.end.min(to);
                     if !shared.is_empty() {
                         let out = &mut out[shared.start - start..shared.end - start];
+                        let at = range.start + shared.start - from;
                         let mut window = Window::default();
-                        out.copy_from_slice(window.range(part, shared.start - from..shared.end - from)?);
+                        out.copy_from_slice(window.range(bytes, at..at + shared.len())?);
                     }
                     from = to;
                 }
@@ -313,6 +332,12 @@ mod tests {
         bytes.checked(Arc::new(Checksums(sums)))
     }
 
+    /// A range of each part.
+    fn joined(parts: &[Bytes], range: Range<usize>) -> Bytes {
+        let run = |bytes: &Bytes| Run { bytes: bytes.clone(), range: range.clone() };
+        Bytes::Joined(Arc::new(parts.iter().map(run).collect()))
+    }
+
     #[test]
     fn windows_show_what_is_there() {
         let space = tempfile::tempdir().unwrap();
@@ -320,9 +345,12 @@ mod tests {
         let parts = ["a", "b"].map(|name| hashed(Bytes::source(Arc::clone(&shard), name)));
         let file = std::fs::read(path).unwrap();
         let all = &file[data as usize..];
-        let joined = hashed(Bytes::Joined(Arc::new(parts.to_vec())));
+        let joined = hashed(joined(&parts, 0..ROOM));
         assert!(matches!(joined, Bytes::Checked(..)));
-        for (bytes, expected) in [(&parts[1], &all[ROOM..]), (&joined, all)] {
+        let cut = 1000..ROOM - 999;
+        let some = [&all[cut.clone()], &all[ROOM..][cut.clone()]].concat();
+        let cut = super::tests::joined(&parts, cut);
+        for (bytes, expected) in [(&parts[1], &all[ROOM..]), (&joined, all), (&cut, &some)] {
             let mut window = Window::default();
             for step in [1000, 70_000, Checksums::BLOCK, 300_000] {
                 for start in (0..expected.len()).step_by(step) {
@@ -330,6 +358,7 @@ mod tests {
                     assert!(*window.range(bytes, range.clone()).unwrap() == expected[range]);
                 }
             }
+            assert!(*bytes.in_full().unwrap() == *expected);
             assert!(bytes.clone().into_memory().unwrap().digest().unwrap() == Digest::of(expected));
         }
     }
@@ -339,7 +368,7 @@ mod tests {
         let space = tempfile::tempdir().unwrap();
         let (path, shard, data) = shard(space.path());
         let parts = ["a", "b"].map(|name| hashed(Bytes::source(Arc::clone(&shard), name)));
-        let joined = hashed(Bytes::Joined(Arc::new(parts.to_vec())));
+        let joined = hashed(joined(&parts, 0..ROOM));
         let at = ROOM - 1;
         File::options().write(true).open(path).unwrap().write_all_at(&[99], data + at as u64).unwrap();
         for bytes in [&parts[0], &joined] {

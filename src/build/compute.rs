@@ -1,5 +1,6 @@
 //! Runs one operation over one tensor: reads blocks, feeds leaves, rounds and writes the result.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -9,6 +10,7 @@ use super::geometry::{Geometry, LeafSpan};
 use super::{BuildError, Bytes, FileSlice};
 use crate::kernels::convert;
 use crate::methods::{Kernel, Leaf, Operation, Pass, Scratch};
+use crate::op::{Tensor, Whole};
 use crate::store::Store;
 use crate::store::blob::Content;
 use crate::tensor::{Dtype, TensorSpec};
@@ -302,8 +304,7 @@ impl Computation<'_> {
             let encoded = &mut encoded[done..end];
             convert::encode(self.output.dtype, out, encoded);
             if !convert::is_finite(self.output.dtype, encoded) {
-                let problem = format!("the result is infinite or not a number as {}", self.output.dtype);
-                return Err(Failure::Undefined(problem));
+                return Err(Failure::Undefined(not_finite(self.output.dtype)));
             }
             done = end;
         }
@@ -346,6 +347,28 @@ impl Computation<'_> {
         }
         Ok(())
     }
+}
+
+/// Runs an operation on whole inputs, all in memory.
+pub fn run_whole(
+    whole: &dyn Whole,
+    inputs: &[(Bytes, &TensorSpec)],
+    output: &TensorSpec,
+) -> Result<Computed, Failure> {
+    let held: Vec<Cow<'_, [u8]>> =
+        inputs.iter().map(|(bytes, _)| bytes.in_full()).collect::<Result<_, _>>()?;
+    let tensors: Vec<Tensor<'_>> =
+        held.iter().zip(inputs).map(|(bytes, (_, spec))| Tensor { spec, bytes }).collect();
+    let mut out = vec![0; output.n_bytes()];
+    whole.run(&tensors, &mut out).map_err(Failure::Undefined)?;
+    if output.dtype.is_float() && !convert::is_finite(output.dtype, &out) {
+        return Err(Failure::Undefined(not_finite(output.dtype)));
+    }
+    Ok(in_memory(out))
+}
+
+fn not_finite(dtype: Dtype) -> String {
+    format!("the result is infinite or not a number as {dtype}")
 }
 
 /// Lends vectors as slices; a handful of them without allocating, since pieces are short.

@@ -8,16 +8,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 
 use super::ahead::announce;
-use super::bytes::{Blob, READ_BYTES};
+use super::bytes::{Blob, READ_BYTES, Run};
 use super::committer::Delivered;
-use super::compute::{Computation, Failure, Target};
+use super::compute::{Computation, Failure, Target, run_whole};
 use super::status::source_range;
 use super::{Build, BuildError, Bytes, Context, Outcome, Settled};
 use crate::digest::{Checksums, Digest};
 use crate::event::{Event, spanned};
 use crate::kernels::convert;
 use crate::model::ModelError;
-use crate::plan::{Action, Node, NodeId, Source, Task, key};
+use crate::op::{Access, RowRun, Streaming};
+use crate::plan::{Action, Node, NodeId, Source, key};
 use crate::store::Cas;
 use crate::store::blob::Lookup;
 use crate::store::range::RangeContent;
@@ -50,13 +51,13 @@ impl<'b, 'a> Cone<'b, 'a> {
         let plan = self.build.context.plan;
         let mut last_reader: HashMap<NodeId, usize> = HashMap::new();
         for (position, node) in self.nodes.iter().enumerate() {
-            for input in plan.inputs(*node) {
-                last_reader.insert(input, position);
+            for input in plan[*node].inputs() {
+                last_reader.insert(input.node, position);
             }
         }
         for (position, node) in self.nodes.iter().enumerate() {
             self.build.check_interrupted()?;
-            let settled = match &plan.graph[*node] {
+            let settled = match &plan[*node] {
                 Node::Source(source) => self.settle_source(*node, source)?,
                 Node::Action(action) => self.settle_action(*node, action)?,
             };
@@ -72,7 +73,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         if let Some(bytes) = self.warm.get(&node) {
             return Ok(bytes.clone());
         }
-        let action = match &context.plan.graph[node] {
+        let action = match &context.plan[node] {
             Node::Source(source) => {
                 let bytes = self.read_again(source, self.build.settled(node).digest)?;
                 self.warm.insert(node, bytes.clone());
@@ -81,8 +82,8 @@ impl<'b, 'a> Cone<'b, 'a> {
             Node::Action(action) => action,
         };
         let digest = self.build.settled(node).digest;
-        let read = || self.read_blob(&digest, action.spec.n_bytes());
-        match spanned(context.events, "read blob", &action.tensor, read)? {
+        let read = || self.read_blob(&digest, action.output.n_bytes());
+        match spanned(context.events, "read blob", &action.owner.tensor, read)? {
             Lookup::Found(bytes) => {
                 self.warm.insert(node, bytes.clone());
                 return Ok(bytes);
@@ -99,7 +100,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         if again != digest {
             return Err(BuildError::NotReproducible {
                 stage: self.stage_name(action),
-                tensor: action.tensor.clone(),
+                tensor: action.owner.tensor.clone(),
             });
         }
         Ok(self.warm[&node].clone())
@@ -266,11 +267,12 @@ impl<'b, 'a> Cone<'b, 'a> {
 
     fn settle_action(&mut self, node: NodeId, action: &Action) -> Result<Settled, BuildError> {
         let Build { context, snapshot, .. } = self.build;
-        let inputs: Vec<Settled> =
-            context.plan.inputs(node).into_iter().map(|input| self.build.settled(input)).collect();
+        let inputs: Vec<Settled> = action.inputs.iter().map(|input| self.build.settled(input.node)).collect();
         let key = key::action_key(context.plan, node, &digests(&inputs));
         if let Some((digest, _)) = snapshot.action(&key)? {
-            context.events.event(Event::Reused { stage: &self.stage_name(action), tensor: &action.tensor });
+            context
+                .events
+                .event(Event::Reused { stage: &self.stage_name(action), tensor: &action.owner.tensor });
             let something_ran = inputs.iter().any(|input| input.outcome != Outcome::Reused);
             let outcome = if something_ran { Outcome::CutOff } else { Outcome::Reused };
             return Ok(Settled { digest, key: Some(key), outcome });
@@ -284,48 +286,66 @@ impl<'b, 'a> Cone<'b, 'a> {
         let build = self.build;
         let context = &build.context;
         let plan = context.plan;
-        let input_nodes = plan.inputs(node);
-        let settled: Vec<Settled> = input_nodes.iter().map(|input| self.build.settled(*input)).collect();
+        let settled: Vec<Settled> =
+            action.inputs.iter().map(|input| self.build.settled(input.node)).collect();
         let digests = digests(&settled);
         let stage = self.stage_name(action);
-        let cached = context.recipe.stage(action.stage).cache;
-        let undefined =
-            |problem| BuildError::Arithmetic { stage: stage.clone(), tensor: action.tensor.clone(), problem };
+        let cached = context.recipe.stage(action.owner.stage).cache;
+        let undefined = |problem| BuildError::Arithmetic {
+            stage: stage.clone(),
+            tensor: action.owner.tensor.clone(),
+            problem,
+        };
+        let failed = |failure| match failure {
+            Failure::Build(error) => error,
+            Failure::Undefined(problem) => undefined(problem),
+        };
         self.announce_next()?;
         let (mut slice, mut held) = (None, false);
-        let (digest, bytes, content) = match &action.task {
-            Task::Identical { inputs } => {
+        let (digest, bytes, content) = match action.op.access() {
+            Access::Digests => {
                 if let Some(other) = digests.iter().position(|digest| *digest != digests[0]) {
                     let problem = format!(
                         "{} and {} hold different {} values, which cannot be merged",
-                        inputs[0].name, inputs[other].name, action.spec.dtype
+                        action.inputs[0].label, action.inputs[other].label, action.output.dtype
                     );
                     return Err(undefined(problem));
                 }
                 // The result is a source's bytes, found through the key whenever they are wanted.
-                (digests[0], self.bytes(input_nodes[0])?, None)
+                (digests[0], self.bytes(action.inputs[0].node)?, None)
             }
-            Task::Join { .. } => {
-                let parts = input_nodes.iter().map(|input| self.bytes(*input)).collect::<Result<_, _>>()?;
+            Access::Rows(runs) => {
+                let parts = runs.into_iter().map(|run| self.rows(action, run)).collect::<Result<_, _>>()?;
                 let bytes = Bytes::Joined(Arc::new(parts));
                 let Examined { digest, checksums, .. } = self.examine(&bytes, None)?;
                 (digest, bytes.checked(checksums), None)
             }
-            Task::Compute { method, operation, compute, .. } => {
-                let mut inputs = Vec::with_capacity(input_nodes.len());
-                for input in &input_nodes {
-                    inputs.push((self.bytes(*input)?, plan.graph[*input].spec().dtype));
+            Access::Whole(whole) => {
+                let mut inputs = Vec::with_capacity(action.inputs.len());
+                for input in &action.inputs {
+                    inputs.push((self.bytes(input.node)?, plan[input.node].spec()));
+                }
+                let run = || run_whole(whole, &inputs, &action.output);
+                let what = format!("{stage}: {}", action.owner.tensor);
+                let (bytes, content) =
+                    spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
+                (bytes.digest()?, bytes, content)
+            }
+            Access::Streaming(Streaming { operation, compute }) => {
+                let mut inputs = Vec::with_capacity(action.inputs.len());
+                for input in &action.inputs {
+                    inputs.push((self.bytes(input.node)?, plan[input.node].spec().dtype));
                 }
                 let proceed = || self.build.check_interrupted();
                 let computation = Computation {
-                    operation: &**operation,
+                    operation,
                     inputs,
-                    compute: *compute,
-                    output: &action.spec,
+                    compute,
+                    output: &action.output,
                     parallel: self.parallel,
                     proceed: &proceed,
                 };
-                let large = action.spec.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
+                let large = action.output.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
                 slice = context.sink.slice(node)?;
                 held = !cached && slice.is_none() && self.build.is_output(node);
                 let target = match &slice {
@@ -334,12 +354,16 @@ impl<'b, 'a> Cone<'b, 'a> {
                     _ => Target::Memory,
                 };
                 let run = || computation.run(target);
-                let (bytes, content) =
-                    spanned(context.events, method.name, &format!("{stage}: {}", action.tensor), run)
-                        .map_err(|failure| match failure {
-                            Failure::Build(error) => error,
-                            Failure::Undefined(problem) => undefined(problem),
-                        })?;
+                let (bytes, content) = spanned(
+                    context.events,
+                    action.op.name(),
+                    &format!("{stage}: {}", action.owner.tensor),
+                    run,
+                )
+                .map_err(|failure| match failure {
+                    Failure::Build(error) => error,
+                    Failure::Undefined(problem) => undefined(problem),
+                })?;
                 let hash = || match &bytes {
                     Bytes::Memory(all) => Ok((Digest::of(all), bytes.clone())),
                     _ => {
@@ -347,14 +371,14 @@ impl<'b, 'a> Cone<'b, 'a> {
                         Ok::<_, BuildError>((digest, bytes.clone().checked(checksums)))
                     }
                 };
-                let (digest, bytes) = spanned(context.events, "hash result", &action.tensor, hash)?;
+                let (digest, bytes) = spanned(context.events, "hash result", &action.owner.tensor, hash)?;
                 (digest, bytes, content)
             }
         };
         self.build.executed.fetch_add(1, Ordering::Relaxed);
         context.events.event(Event::Ran {
             stage: &stage,
-            tensor: &action.tensor,
+            tensor: &action.owner.tensor,
             bytes: bytes.n_bytes() as u64,
         });
         self.warm.insert(node, bytes.clone());
@@ -363,7 +387,7 @@ impl<'b, 'a> Cone<'b, 'a> {
         }
         let key = key::action_key(plan, node, &digests);
         let manifest = key::action_manifest(plan, node, &digests);
-        let row = ActionRow { key, digest, n_bytes: action.spec.n_bytes() as u64, manifest };
+        let row = ActionRow { key, digest, n_bytes: action.output.n_bytes() as u64, manifest };
         let external = if cached { self.build.source_range(&digest) } else { None };
         match slice {
             Some(slice) if external.is_none() => {
@@ -374,8 +398,16 @@ impl<'b, 'a> Cone<'b, 'a> {
         Ok(digest)
     }
 
+    /// Rows of an input, which are neighbouring bytes.
+    fn rows(&mut self, action: &Action, RowRun { input, rows }: RowRun) -> Result<Run, BuildError> {
+        let node = action.inputs[input].node;
+        let spec = self.build.context.plan[node].spec();
+        let row = spec.n_bytes() / spec.shape.0.first().copied().unwrap_or(1).max(1);
+        Ok(Run { bytes: self.bytes(node)?, range: rows.start * row..rows.end * row })
+    }
+
     fn stage_name(&self, action: &Action) -> String {
-        self.build.context.recipe.stage(action.stage).name.clone()
+        self.build.context.recipe.stage(action.owner.stage).name.clone()
     }
 }
 

@@ -158,7 +158,7 @@ impl<'a> Build<'a> {
             .enumerate()
             .flat_map(|(i, nodes)| nodes.iter().map(move |node| (*node, i)))
             .collect();
-        let settled = context.plan.graph.node_indices().map(|_| OnceLock::new()).collect();
+        let settled = context.plan.nodes().map(|_| OnceLock::new()).collect();
         Ok(Self {
             sources: Mutex::default(),
             opened: Mutex::default(),
@@ -195,7 +195,7 @@ impl<'a> Build<'a> {
         if let Some(bytes) = self.held.lock().expect("no thread panics with it").get(&node) {
             return Ok(bytes.clone());
         }
-        if let Node::Source(source) = &self.context.plan.graph[node] {
+        if let Node::Source(source) = &self.context.plan[node] {
             return Ok(self.source_bytes(source));
         }
         let nodes = &self.cones[self.cone_of[&node]];
@@ -240,9 +240,9 @@ impl<'a> Build<'a> {
 
     /// Whether a settled node's bytes are a result that the store has to keep: no source holds them.
     pub fn is_kept_result(&self, node: NodeId) -> bool {
-        match &self.context.plan.graph[node] {
+        match &self.context.plan[node] {
             Node::Action(action) => {
-                self.context.recipe.stage(action.stage).cache
+                self.context.recipe.stage(action.owner.stage).cache
                     && self.source_range(&self.settled(node).digest).is_none()
             }
             Node::Source(_) => false,
@@ -259,8 +259,7 @@ impl<'a> Build<'a> {
 
     fn is_large(&self, nodes: &[NodeId]) -> bool {
         // Several results of a cone may be alive at once, on every thread.
-        let bytes: u64 =
-            nodes.iter().map(|node| self.context.plan.graph[*node].spec().n_bytes() as u64).sum();
+        let bytes: u64 = nodes.iter().map(|node| self.context.plan[*node].spec().n_bytes() as u64).sum();
         bytes * rayon::current_num_threads() as u64 > self.context.memory / 2
     }
 
@@ -364,22 +363,22 @@ pub fn with_build<T, E: From<BuildError>>(
 
 /// The connected parts of the plan's graph, each in an order in which inputs come first.
 fn cones(plan: &Plan) -> Vec<Vec<NodeId>> {
-    let mut sets = UnionFind::<usize>::new(plan.graph.node_count());
-    for edge in plan.graph.raw_edges() {
-        sets.union(edge.source().index(), edge.target().index());
+    let mut sets = UnionFind::<usize>::new(plan.len());
+    for node in plan.nodes() {
+        for input in plan[node].inputs() {
+            sets.union(node.index(), input.node.index());
+        }
     }
-    let order =
-        petgraph::algo::toposort(&plan.graph, None).expect("actions read only what was planned before");
     let mut number = HashMap::new();
     let mut cones: Vec<Vec<NodeId>> = Vec::new();
     // Node numbers follow the names of output tensors, so cones come in that order too.
-    for node in plan.graph.node_indices() {
+    for node in plan.nodes() {
         number.entry(sets.find(node.index())).or_insert_with(|| {
             cones.push(Vec::new());
             cones.len() - 1
         });
     }
-    for node in order {
+    for node in plan.nodes() {
         cones[number[&sets.find(node.index())]].push(node);
     }
     cones

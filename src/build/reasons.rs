@@ -137,10 +137,10 @@ pub fn reason(
     last: Option<&Last<'_>>,
     snapshot: &Snapshot<'_>,
 ) -> Result<Reason, StoreError> {
-    let Node::Action(action) = &plan.graph[node] else { unreachable!("only actions have reasons") };
-    let stage = &recipe.stage(action.stage).name;
+    let Node::Action(action) = &plan[node] else { unreachable!("only actions have reasons") };
+    let stage = &recipe.stage(action.owner.stage).name;
     let Some((last, old_key)) =
-        last.and_then(|last| Some((last, last.record.key_of(stage, &action.tensor)?)))
+        last.and_then(|last| Some((last, last.record.key_of(stage, &action.owner.tensor)?)))
     else {
         return Ok(Reason::New);
     };
@@ -163,18 +163,15 @@ fn compare(
     if changes.is_empty() {
         return Ok(Reason::Forgotten);
     }
-    Ok(Reason::Changed(
-        changes.into_iter().map(|change| describe(plan, recipe, node, action, change)).collect(),
-    ))
+    Ok(Reason::Changed(changes.into_iter().map(|change| describe(plan, recipe, action, change)).collect()))
 }
 
-fn describe(plan: &Plan, recipe: &Recipe, node: NodeId, action: &Action, change: Change) -> Difference {
+fn describe(plan: &Plan, recipe: &Recipe, action: &Action, change: Change) -> Difference {
     let Change { field, old, new } = change;
     let (input, name) = split(&field);
-    let label = input.and_then(|input| action.task.labels().get(input)).map(|label| label.name.as_str());
-    let is_action = input
-        .and_then(|input| plan.inputs(node).get(input).copied())
-        .is_some_and(|input| matches!(plan.graph[input], Node::Action(_)));
+    let read = input.and_then(|input| action.inputs.get(input));
+    let label = read.map(|input| input.label.as_str());
+    let is_action = read.is_some_and(|input| matches!(plan[input.node], Node::Action(_)));
     let what = match (name, label) {
         ("digest", Some(label)) if is_action => format!("the result of {label} changed"),
         ("digest", Some(label)) => format!("the tensor in {label} changed"),
@@ -187,9 +184,9 @@ fn describe(plan: &Plan, recipe: &Recipe, node: NodeId, action: &Action, change:
         },
     };
     let origin = action.origins.iter().find(|origin| origin.param == name && origin.input == input);
-    let stage = recipe.stage(action.stage);
+    let stage = recipe.stage(action.owner.stage);
     let span = origin.map(|origin| origin.span).or(match name {
-        "method" | "method.version" => Some(stage.span),
+        "operation" | "operation.version" => Some(stage.span),
         "compute" => stage.dtype.as_ref().map(|dtype| dtype.span),
         "output.dtype" => stage.out_dtype.as_ref().or(stage.dtype.as_ref()).map(|dtype| dtype.span),
         _ => None,

@@ -45,9 +45,8 @@ pub fn verdicts(
     last: Option<&Record>,
 ) -> Result<HashMap<NodeId, Verdict>, StoreError> {
     let mut verdicts = HashMap::new();
-    let order = petgraph::algo::toposort(&plan.graph, None).expect("a plan has no cycles");
-    for node in order {
-        let verdict = match &plan.graph[node] {
+    for node in plan.nodes() {
+        let verdict = match &plan[node] {
             Node::Source(source) => {
                 let range = source_range(&checkpoints[source.model.0], &source.tensor);
                 match snapshot.map(|snapshot| snapshot.remembered(&range)).transpose()?.flatten() {
@@ -56,18 +55,19 @@ pub fn verdicts(
                 }
             }
             Node::Action(action) => {
-                let digests: Option<Vec<Digest>> = plan
-                    .inputs(node)
+                let digests: Option<Vec<Digest>> = action
+                    .inputs
                     .iter()
-                    .map(|input| match verdicts[input] {
+                    .map(|input| match verdicts[&input.node] {
                         Verdict::Reuse { digest, .. } => Some(digest),
                         _ => None,
                     })
                     .collect();
                 match digests.map(|digests| key::action_key(plan, node, &digests)) {
                     None => {
-                        let stage = &recipe.stage(action.stage).name;
-                        let is_known = last.is_some_and(|last| last.key_of(stage, &action.tensor).is_some());
+                        let stage = &recipe.stage(action.owner.stage).name;
+                        let is_known =
+                            last.is_some_and(|last| last.key_of(stage, &action.owner.tensor).is_some());
                         if is_known { Verdict::RunIfChanged } else { Verdict::Run }
                     }
                     Some(key) => {
@@ -98,9 +98,7 @@ pub fn mark_removed<E>(
     // Of everything that is wanted, whether it is for sure.
     let targets = plan.targets.iter().flat_map(|target| plan.stage(*target).nodes.values());
     let mut wanted: HashMap<NodeId, bool> = targets.map(|node| (*node, true)).collect();
-    let mut order = petgraph::algo::toposort(&plan.graph, None).expect("a plan has no cycles");
-    order.reverse();
-    for node in order {
+    for node in plan.nodes().rev() {
         let for_sure = match verdicts[&node] {
             Verdict::Read => continue,
             Verdict::Run => true,
@@ -116,8 +114,8 @@ pub fn mark_removed<E>(
                 _ => continue,
             },
         };
-        for input in plan.inputs(node) {
-            *wanted.entry(input).or_default() |= for_sure;
+        for input in plan[node].inputs() {
+            *wanted.entry(input.node).or_default() |= for_sure;
         }
     }
     Ok(removed)

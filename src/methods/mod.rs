@@ -10,7 +10,6 @@
 //! declares.
 
 mod arguments;
-pub mod convert;
 mod interval;
 mod linear;
 mod method;

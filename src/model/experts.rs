@@ -5,19 +5,18 @@
 //! writes, the latter. Laying pieces one behind the other is all it takes.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use super::view::{LogicalTensor, View};
+use crate::op::{Concat, Role};
 use crate::tensor::{Shape, TensorSpec};
 
 const OLD: &str = "block_sparse_moe";
 
-/// Replaces the experts' tensors by the joined ones. Returns the pieces of each joined tensor.
-///
-/// Pieces keep their entries under their own names in the returned specs.
-pub fn join(
-    tensors: &mut BTreeMap<String, TensorSpec>,
-) -> (BTreeMap<String, Vec<String>>, BTreeMap<String, TensorSpec>) {
-    let mut joined = BTreeMap::new();
-    let mut pieces = BTreeMap::new();
+/// Replaces the experts' tensors by the joined ones. Returns the view of each tensor that is not stored under
+/// its own name.
+pub fn join(tensors: &mut BTreeMap<String, TensorSpec>) -> BTreeMap<String, View> {
+    let mut views = BTreeMap::new();
     let prefixes: Vec<String> = tensors
         .keys()
         .filter_map(|name| name.strip_suffix(".gate.weight")?.strip_suffix(OLD).map(str::to_owned))
@@ -47,22 +46,31 @@ pub fn join(
             continue;
         };
         for (name, spec, parts) in [("gate_up_proj", up_spec, up), ("down_proj", down_spec, down)] {
-            for part in &parts {
-                pieces.extend(tensors.remove_entry(part));
-            }
             let name = format!("{prefix}mlp.experts.{name}");
-            tensors.insert(name.clone(), spec);
-            joined.insert(name, parts);
+            views.insert(name.clone(), concat(tensors, parts, &spec));
+            tensors.insert(name, spec);
         }
         let gate = format!("{prefix}{OLD}.gate.weight");
         if let Some(spec) = tensors.remove(&gate) {
             let name = format!("{prefix}mlp.gate.weight");
-            pieces.insert(gate.clone(), spec.clone());
             tensors.insert(name.clone(), spec);
-            joined.insert(name, vec![gate]);
+            views.insert(name, View::Stored(gate));
         }
     }
-    (joined, pieces)
+    views
+}
+
+/// Takes parts out of the stored tensors and lays them one behind the other.
+fn concat(tensors: &mut BTreeMap<String, TensorSpec>, parts: Vec<String>, whole: &TensorSpec) -> View {
+    let taken: Vec<(Role, LogicalTensor)> = parts
+        .into_iter()
+        .filter_map(|part| {
+            let (name, spec) = tensors.remove_entry(&part)?;
+            Some((Role::PART, LogicalTensor { spec, view: View::Stored(name) }))
+        })
+        .collect();
+    let rows = taken.iter().map(|(_, part)| part.spec.shape.0[0]).collect();
+    View::Made { op: Arc::new(Concat { rows, shape: whole.shape.clone() }), inputs: taken }
 }
 
 /// The spec of pieces stacked `each` to an expert, if they are matrices of one shape and dtype.
@@ -91,7 +99,7 @@ mod tests {
             }
         }
         tensors.insert("l.0.block_sparse_moe.gate.weight".to_owned(), spec(&[3, 4]));
-        let (joined, pieces) = join(&mut tensors);
+        let views = join(&mut tensors);
         let named: Vec<_> = tensors.iter().map(|(name, spec)| format!("{name} {}", spec.shape)).collect();
         assert_eq!(
             named,
@@ -101,10 +109,10 @@ mod tests {
                 "l.0.mlp.gate.weight [3, 4]"
             ]
         );
-        let up = &joined["l.0.mlp.experts.gate_up_proj"];
+        let up = views["l.0.mlp.experts.gate_up_proj"].stored();
         assert_eq!(up[1], "l.0.block_sparse_moe.experts.0.w3.weight");
         assert_eq!(up[2], "l.0.block_sparse_moe.experts.1.w1.weight");
-        assert_eq!(pieces.len(), 10);
+        assert_eq!(views.values().map(|view| view.stored().len()).sum::<usize>(), 10);
     }
 
     #[test]
@@ -115,7 +123,7 @@ mod tests {
             names.iter().map(|name| (format!("l.0.block_sparse_moe.{name}"), spec.clone())).collect();
         tensors.insert("l.0.mlp.experts.down_proj".to_owned(), spec);
         let before = tensors.clone();
-        assert!(join(&mut tensors).0.is_empty());
+        assert!(join(&mut tensors).is_empty());
         assert_eq!(tensors, before);
     }
 }

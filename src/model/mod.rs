@@ -7,6 +7,7 @@ pub mod layout;
 pub mod locate;
 pub mod shard;
 pub mod tokenizer;
+pub mod view;
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Inventory;
-use super::inputs::Segment;
-use super::shape::OutputTensor;
+use super::catalog::Inventory;
+use super::segments::Segment;
+use super::stage_shape::OutputTensor;
 use crate::model::layout::{is_head, is_token_embedding, layer_count_keys, per_layer_lists};
 use crate::recipe::{Body, ModuleBody, Reference, Stage};
 use crate::tensor::Dtype;

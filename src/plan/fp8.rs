@@ -5,15 +5,15 @@
 
 use std::ops::Bound;
 
-use super::Inventory;
+use super::catalog::Inventory;
 use crate::recipe::diagnostic::{Diagnostic, Span};
 use crate::tensor::TensorSpec;
 
 /// Why an eight-bit tensor cannot be read as plain numbers, if it cannot.
 pub fn unreadable(inventory: &Inventory, tensor: &str, what: &str, span: Span) -> Option<Diagnostic> {
-    // A tensor that is joined of pieces would have its scales beside them.
+    // A tensor that is made of stored ones would have its scales beside them.
     let stored =
-        inventory.joined.get(tensor).and_then(|pieces| pieces.first()).map_or(tensor, String::as_str);
+        inventory.views.get(tensor).and_then(|view| view.stored().first().copied()).unwrap_or(tensor);
     let reason = match scale_of(inventory, stored) {
         Some(scale) => format!("scaled by `{scale}`"),
         None if inventory.config.pointer("/quantization_config").is_some_and(|config| !config.is_null()) => {
@@ -58,8 +58,7 @@ mod tests {
         let spec = TensorSpec { dtype: Dtype::F8_E4M3, shape: Shape(vec![1]) };
         let inventory = Inventory {
             tensors: names.iter().map(|name| ((*name).to_owned(), spec.clone())).collect(),
-            joined: BTreeMap::new(),
-            pieces: BTreeMap::new(),
+            views: BTreeMap::new(),
             layout: Layout::infer(names.iter().copied(), config),
             config: config.clone(),
             vocabulary: None,

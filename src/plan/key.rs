@@ -2,18 +2,18 @@
 //!
 //! | in the key | not in the key |
 //! | --- | --- |
-//! | the format below, the method and its version | lamarck's version |
+//! | the format below, the operation and its version | lamarck's version |
 //! | each input's role, dtype, shape and digest, in order | paths, repositories, revisions, shards, stamps |
-//! | every resolved parameter that can change a byte, by name | the recipe's spelling, parameters without effect |
+//! | every field that can change a byte, by name | the recipe's spelling, parameters without effect |
 //! | the dtypes of arithmetic and of the result, the result's shape | threads, memory, host, CPU features |
 //! | the random stream, for inputs that draw | stage and tensor names otherwise |
 
-use super::{Action, Node, NodeId, Plan, Task};
+use super::graph::{Action, NodeId, Plan};
 use crate::digest::{ActionKey, Digest};
 use crate::manifest::{KeyHasher, ManifestText, Sink, SinkExt};
 
 /// Raised whenever the same fields come to mean other bytes.
-const ACTION_FORMAT: u64 = 1;
+const ACTION_FORMAT: u64 = 2;
 
 /// The key of an action whose inputs have these digests.
 pub fn action_key(plan: &Plan, node: NodeId, inputs: &[Digest]) -> ActionKey {
@@ -30,29 +30,19 @@ pub fn action_manifest(plan: &Plan, node: NodeId, inputs: &[Digest]) -> String {
 }
 
 fn write(plan: &Plan, node: NodeId, digests: &[Digest], sink: &mut dyn Sink) {
-    let Node::Action(Action { stage: _, tensor: _, task, spec, origins: _ }) = &plan.graph[node] else {
-        unreachable!("only actions have keys");
-    };
+    let Action { owner: _, op, inputs, output, origins: _ } = plan.action(node);
+    assert_eq!(inputs.len(), digests.len(), "a key holds the digest of every input");
     sink.integer("format", ACTION_FORMAT);
-    match task {
-        Task::Compute { method, operation, compute, inputs: _ } => {
-            sink.text("method", method.name);
-            sink.integer("method.version", method.version.into());
-            operation.write_manifest(sink);
-            sink.text("compute", compute.map_or("as stored", |dtype| dtype.name()));
-        }
-        Task::Identical { inputs: _ } => sink.text("method", "identical"),
-        Task::Join { inputs: _ } => sink.text("method", "join"),
-    }
-    for (i, (label, (input, digest))) in
-        task.labels().iter().zip(plan.inputs(node).into_iter().zip(digests)).enumerate()
-    {
-        let input = plan.graph[input].spec();
-        sink.text(&format!("inputs[{i}].role"), if label.is_base { "base" } else { "model" });
-        sink.text(&format!("inputs[{i}].dtype"), input.dtype.name());
-        sink.text(&format!("inputs[{i}].shape"), &input.shape.to_string());
+    sink.text("operation", op.name());
+    sink.integer("operation.version", op.version().into());
+    op.write_fields(sink);
+    for (i, (input, digest)) in inputs.iter().zip(digests).enumerate() {
+        let spec = plan[input.node].spec();
+        sink.text(&format!("inputs[{i}].role"), input.role.0);
+        sink.text(&format!("inputs[{i}].dtype"), spec.dtype.name());
+        sink.text(&format!("inputs[{i}].shape"), &spec.shape.to_string());
         sink.text(&format!("inputs[{i}].digest"), &digest.to_string());
     }
-    sink.text("output.dtype", spec.dtype.name());
-    sink.text("output.shape", &spec.shape.to_string());
+    sink.text("output.dtype", output.dtype.name());
+    sink.text("output.shape", &output.shape.to_string());
 }

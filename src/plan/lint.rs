@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
-use super::inputs::Segment;
-use super::shape::{Shapes, StageShape};
+use super::segments::Segment;
+use super::stage_shape::{Shapes, StageShape};
 use crate::methods::Scope;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Parameters, Recipe, Setting, Stage, StageId};

@@ -4,20 +4,18 @@
 //! does not read is never lowered.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use petgraph::graph::DiGraph;
-
+use super::arguments::{Resolved, Site};
+use super::catalog::{Model, ModelId, model_id};
 use super::fp8;
-use super::inputs::Segment;
-use super::params::{Site, evaluate};
-use super::shape::{OutputTensor, Part, Shapes, StageShape, inventory_of, keeps_bytes, model_id};
-use super::{Action, InputLabel, Model, ModelId, Node, NodeId, Origin, Plan, Source, StagePlan, Task};
-use crate::kernels::philox::Stream;
-use crate::methods::{
-    ArgumentError, Arguments, Default, InputArguments, ParamSpec, Scope, Simplified, Values, convert,
-};
-use crate::recipe::diagnostic::{Diagnostic, Span};
-use crate::recipe::{Parameters, Recipe, Reference, StageId};
+use super::graph::{Action, Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
+use super::stage_shape::{Part, Shapes, StageShape, inventory_of, keeps_bytes};
+use crate::methods::Simplified;
+use crate::model::view::View;
+use crate::op::{Convert, Identical, Merge, Op, Role};
+use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::{Recipe, Reference, StageId};
 use crate::tensor::TensorSpec;
 
 /// Lowers everything the targets need. Errors are added to the findings; the plan is then incomplete.
@@ -29,11 +27,12 @@ pub fn lower(
     shapes: &Shapes<'_>,
     findings: &mut Vec<Diagnostic>,
 ) -> Plan {
+    let stages = shapes.iter().map(|shape| shape.as_ref().map(stage_plan)).collect();
     let mut lowering = Lowering {
         recipe,
         models,
         shapes,
-        graph: DiGraph::new(),
+        plan: Plan::new(stages, targets, order),
         sources: HashMap::new(),
         outputs: HashMap::new(),
         findings,
@@ -43,13 +42,11 @@ pub fn lower(
             lowering.output(*target, name);
         }
     }
-    let Lowering { graph, outputs, .. } = lowering;
-    let mut stages: Vec<Option<StagePlan>> =
-        shapes.iter().map(|shape| shape.as_ref().map(stage_plan)).collect();
+    let Lowering { mut plan, outputs, .. } = lowering;
     for ((stage, tensor), node) in outputs {
-        stages[stage.0].as_mut().expect("only shaped stages are lowered").nodes.insert(tensor, node);
+        plan.stages[stage.0].as_mut().expect("only shaped stages are lowered").nodes.insert(tensor, node);
     }
-    Plan { graph, stages, targets: targets.to_vec(), order: order.to_vec() }
+    plan
 }
 
 fn stage_plan(shape: &StageShape<'_>) -> StagePlan {
@@ -67,27 +64,11 @@ struct Lowering<'a> {
     recipe: &'a Recipe,
     models: &'a [Model],
     shapes: &'a Shapes<'a>,
-    graph: DiGraph<Node, usize>,
-    /// Tensors of checkpoints, and those joined of several.
-    sources: HashMap<(ModelId, String), NodeId>,
+    plan: Plan,
+    /// Tensors of checkpoints, by the names that recipes know them by or, if `true`, that they are stored by.
+    sources: HashMap<(ModelId, String, bool), NodeId>,
     outputs: HashMap<(StageId, String), NodeId>,
     findings: &'a mut Vec<Diagnostic>,
-}
-
-/// One output tensor with everything that bears on it.
-struct Spot<'a> {
-    stage: StageId,
-    name: &'a str,
-    output: &'a OutputTensor,
-    segment: &'a Segment<'a>,
-}
-
-/// A method's arguments for one output tensor, and the part that each input is.
-struct Resolved<'a> {
-    arguments: Arguments,
-    parts: Vec<&'a Part>,
-    /// Inputs count as the arguments do.
-    origins: Vec<Origin>,
 }
 
 impl<'a> Lowering<'a> {
@@ -99,13 +80,14 @@ impl<'a> Lowering<'a> {
         let shape = shapes[stage.0].as_ref().expect("stages are shaped before they are lowered");
         let (name, output) =
             shape.outputs.get_key_value(name).expect("only tensors of the shape are asked for");
-        let site = Spot { stage, name, output, segment: &shape.segments[output.segment] };
+        let segment = &shape.segments[output.segment];
+        let site = Site { recipe: self.recipe, id: stage, name, output, segment };
         let node = self.lower(&site);
         self.outputs.insert((stage, name.clone()), node);
         node
     }
 
-    fn lower(&mut self, site: &Spot<'a>) -> NodeId {
+    fn lower(&mut self, site: &Site<'a>) -> NodeId {
         let parts = &site.output.parts;
         if site.output.copied {
             return self.copy(site, &parts[0]);
@@ -113,103 +95,111 @@ impl<'a> Lowering<'a> {
         if !site.output.spec.dtype.is_float() {
             return self.identical(site);
         }
-        let Resolved { arguments, parts, origins } = match self.arguments(site) {
+        let Resolved { arguments, origins } = match site.arguments() {
             Ok(found) => found,
-            Err(error) => {
-                self.report(error);
-                return self.part(site, &parts[0]);
-            }
+            Err(error) => return self.give_up(site, error),
         };
-        let stage = self.recipe.stage(site.stage);
+        let stage = site.stage();
         match stage.method.simplify(&arguments) {
-            Ok(Simplified::Input(number)) => self.copy(site, parts[number]),
+            Ok(Simplified::Input(number)) => self.copy(site, &parts[number]),
             Ok(Simplified::Operation { operation, inputs }) => {
-                let used: Vec<&Part> = inputs.iter().map(|number| parts[*number]).collect();
-                let labels = inputs
-                    .iter()
-                    .zip(&used)
-                    .map(|(number, part)| self.label(site, part, arguments.inputs[*number].is_base))
-                    .collect();
-                let task = Task::Compute {
+                let op = Merge {
                     method: stage.method.spec(),
                     operation,
                     compute: stage.dtype.as_ref().map(|dtype| dtype.value),
-                    inputs: labels,
+                    dtype: site.output.spec.dtype,
                 };
+                let role = |number: usize| {
+                    if arguments.inputs[number].is_base { Role::BASE } else { Role::MODEL }
+                };
+                let read = inputs.iter().map(|number| (&parts[*number], role(*number))).collect();
                 // Origins count inputs as the operation does.
-                let origin = |origin: &Origin| match origin.input {
-                    None => Some(*origin),
-                    Some(input) => inputs
-                        .iter()
-                        .position(|number| *number == input)
-                        .map(|number| Origin { input: Some(number), ..*origin }),
+                let origin = |(param, input, span): &(&'static str, Option<usize>, _)| {
+                    let input = match input {
+                        None => None,
+                        Some(input) => Some(inputs.iter().position(|number| number == input)?),
+                    };
+                    Some(Origin { param, input, span: *span })
                 };
-                let origins = origins.iter().filter_map(origin).collect();
-                self.action(site, task, &used, origins)
+                self.action(site, Arc::new(op), read, origins.iter().filter_map(origin).collect())
             }
-            Err(error) => {
-                let finding = self.refused(site, &parts, &error);
-                self.report(finding);
-                self.part(site, parts[0])
-            }
+            Err(error) => self.give_up(site, site.refused(&error)),
         }
+    }
+
+    /// Notes an error. Something stands for the tensor, so that more errors can be found.
+    fn give_up(&mut self, site: &Site<'a>, error: Diagnostic) -> NodeId {
+        self.report(error);
+        self.part(site, &site.output.parts[0])
     }
 
     /// The output is a part's tensor; an action is needed only where the dtype changes.
-    fn copy(&mut self, site: &Spot<'a>, part: &Part) -> NodeId {
-        let compute = self.recipe.stage(site.stage).dtype.as_ref().map(|dtype| dtype.value);
-        let is_float = part.spec.dtype.is_float();
-        if !is_float || keeps_bytes(part.spec.dtype, compute, site.output.spec.dtype) {
+    fn copy(&mut self, site: &Site<'a>, part: &'a Part) -> NodeId {
+        let compute = site.stage().dtype.as_ref().map(|dtype| dtype.value);
+        let dtype = site.output.spec.dtype;
+        if !part.spec.dtype.is_float() || keeps_bytes(part.spec.dtype, compute, dtype) {
             return self.part(site, part);
         }
-        let labels = vec![self.label(site, part, false)];
-        let task = Task::Compute {
-            method: &convert::SPEC,
-            operation: convert::operation(),
-            compute,
-            inputs: labels,
-        };
-        self.action(site, task, &[part], Vec::new())
+        self.action(site, Arc::new(Convert { compute, dtype }), vec![(part, Role::MODEL)], Vec::new())
     }
 
-    fn identical(&mut self, site: &Spot<'a>) -> NodeId {
-        let parts: Vec<&Part> = site.output.parts.iter().collect();
-        let nodes: Vec<NodeId> = parts.iter().map(|part| self.part(site, part)).collect();
+    fn identical(&mut self, site: &Site<'a>) -> NodeId {
+        let parts: Vec<(&Part, Role)> = site.output.parts.iter().map(|part| (part, Role::MODEL)).collect();
+        let nodes: Vec<NodeId> = parts.iter().map(|(part, _)| self.part(site, part)).collect();
         if nodes.iter().all(|node| *node == nodes[0]) {
             return nodes[0];
         }
-        let labels = parts.iter().map(|part| self.label(site, part, false)).collect();
-        self.action(site, Task::Identical { inputs: labels }, &parts, Vec::new())
+        self.action(site, Arc::new(Identical), parts, Vec::new())
     }
 
-    fn action(&mut self, site: &Spot<'a>, task: Task, parts: &[&Part], origins: Vec<Origin>) -> NodeId {
-        if let Some(error) = self.eight_bits(site, parts) {
-            self.report(error);
-            return self.part(site, parts[0]);
+    fn action(
+        &mut self,
+        site: &Site<'a>,
+        op: Arc<dyn Op>,
+        parts: Vec<(&'a Part, Role)>,
+        origins: Vec<Origin>,
+    ) -> NodeId {
+        if let Some(error) = self.eight_bits(site, &parts) {
+            return self.give_up(site, error);
         }
-        let inputs: Vec<NodeId> = parts.iter().map(|part| self.part(site, part)).collect();
-        let action = Action {
-            stage: site.stage,
-            tensor: site.name.to_owned(),
-            task,
-            spec: site.output.spec.clone(),
-            origins,
+        let input = |(part, role): (&'a Part, Role)| Input {
+            node: self.part(site, part),
+            label: site.label(part).to_owned(),
+            role,
         };
-        let node = self.graph.add_node(Node::Action(action));
-        for (number, input) in inputs.into_iter().enumerate() {
-            self.graph.add_edge(input, node, number);
+        let inputs = parts.into_iter().map(input).collect();
+        let owner = Owner { stage: site.id, tensor: site.name.to_owned() };
+        match self.add(owner, op, inputs, origins) {
+            Ok(node) => node,
+            Err(problem) => {
+                let stage = site.stage();
+                let message = format!("stage `{}`, tensor `{}` {problem}", stage.name, site.name);
+                self.give_up(site, Diagnostic::error("inputs", stage.span, message))
+            }
         }
-        node
+    }
+
+    /// Adds an action; its operation says what the result is.
+    fn add(
+        &mut self,
+        owner: Owner,
+        op: Arc<dyn Op>,
+        inputs: Vec<Input>,
+        origins: Vec<Origin>,
+    ) -> Result<NodeId, String> {
+        let specs: Vec<&TensorSpec> = inputs.iter().map(|input| self.plan[input.node].spec()).collect();
+        let output = op.output(&specs)?;
+        Ok(self.plan.add(Node::Action(Action { owner, op, inputs, output, origins })))
     }
 
     /// What forbids an action that reads or writes eight-bit floats.
-    fn eight_bits(&self, site: &Spot<'a>, parts: &[&Part]) -> Option<Diagnostic> {
-        let stage = self.recipe.stage(site.stage);
-        let scaled = parts.iter().filter(|part| part.spec.dtype.is_eight_bits()).find_map(|part| {
+    fn eight_bits(&self, site: &Site<'a>, parts: &[(&Part, Role)]) -> Option<Diagnostic> {
+        let stage = site.stage();
+        let eight_bits = parts.iter().filter(|(part, _)| part.spec.dtype.is_eight_bits());
+        let mut scaled = eight_bits.filter_map(|(part, _)| {
             let source = &site.segment.sources[part.source];
             let inventory = inventory_of(self.models, self.shapes, source.reference);
-            let model = self.recipe.name_of(source.reference);
-            let what = format!("stage `{}`: tensor `{}` of {model}", stage.name, part.tensor);
+            let what = format!("stage `{}`: tensor `{}` of {}", stage.name, part.tensor, site.label(part));
             fp8::unreadable(inventory, &part.tensor, &what, source.span)
         });
         let result = &site.output.spec;
@@ -217,136 +207,64 @@ impl<'a> Lowering<'a> {
             let what = format!("stage `{}`: tensor `{}`", stage.name, site.name);
             fp8::unwritable(result, &what, stage.span)
         };
-        scaled.or_else(|| result.dtype.is_eight_bits().then(unwritable))
+        scaled.next().or_else(|| result.dtype.is_eight_bits().then(unwritable))
     }
 
     /// The node of an input's tensor.
-    fn part(&mut self, site: &Spot<'a>, part: &Part) -> NodeId {
+    fn part(&mut self, site: &Site<'a>, part: &Part) -> NodeId {
         match site.segment.sources[part.source].reference {
             Reference::Stage(stage) => self.output(*stage, &part.tensor),
             Reference::Model(reference) => {
                 let model = model_id(self.models, reference);
-                match self.models[model.0].inventory.joined.get(&part.tensor) {
+                match self.models[model.0].inventory.views.get(&part.tensor) {
                     None => self.source(model, &part.tensor, &part.spec),
-                    Some(pieces) => self.join(site.stage, model, part, pieces),
+                    Some(view) => self.view(site.id, model, &part.tensor, &part.spec, view),
                 }
             }
         }
     }
 
     fn source(&mut self, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {
-        *self.sources.entry((model, tensor.to_owned())).or_insert_with(|| {
-            self.graph.add_node(Node::Source(Source { model, tensor: tensor.to_owned(), spec: spec.clone() }))
+        let key = (model, tensor.to_owned(), true);
+        *self.sources.entry(key).or_insert_with(|| {
+            self.plan.add(Node::Source(Source { model, tensor: tensor.to_owned(), spec: spec.clone() }))
         })
     }
 
-    /// A tensor that its checkpoint stores in pieces, told as work of the first stage that reads it.
-    fn join(&mut self, stage: StageId, model: ModelId, part: &Part, pieces: &[String]) -> NodeId {
-        let key = (model, part.tensor.clone());
+    /// A tensor that its checkpoint does not store as it is, told as work of the first stage that reads it.
+    fn view(
+        &mut self,
+        stage: StageId,
+        model: ModelId,
+        tensor: &str,
+        spec: &TensorSpec,
+        view: &View,
+    ) -> NodeId {
+        let (op, inputs) = match view {
+            View::Stored(name) => return self.source(model, name, spec),
+            View::Made { op, inputs } => (op, inputs),
+        };
+        let key = (model, tensor.to_owned(), false);
         if let Some(node) = self.sources.get(&key) {
             return *node;
         }
-        let Model { reference, inventory, .. } = &self.models[model.0];
-        let name = &reference.path;
-        if let [only] = pieces {
-            // The tensor has but another name.
-            return self.source(model, only, &part.spec);
-        }
-        let labels = vec![InputLabel { name: name.clone(), is_base: false }; pieces.len()];
-        let inputs: Vec<NodeId> =
-            pieces.iter().map(|piece| self.source(model, piece, &inventory.pieces[piece])).collect();
-        let action = Action {
-            stage,
-            tensor: format!("{} of {name}", part.tensor),
-            task: Task::Join { inputs: labels },
-            spec: part.spec.clone(),
-            origins: Vec::new(),
-        };
-        let node = self.graph.add_node(Node::Action(action));
-        for (number, input) in inputs.into_iter().enumerate() {
-            self.graph.add_edge(input, node, number);
-        }
+        let models = self.models;
+        let name = &models[model.0].reference.path;
+        let read = inputs
+            .iter()
+            .enumerate()
+            .map(|(i, (role, input))| {
+                let part = format!("{tensor}[{i}]");
+                let node = self.view(stage, model, &part, &input.spec, &input.view);
+                Input { node, label: name.clone(), role: *role }
+            })
+            .collect();
+        let owner = Owner { stage, tensor: format!("{tensor} of {name}") };
+        let node = self
+            .add(owner, Arc::clone(op), read, Vec::new())
+            .unwrap_or_else(|problem| panic!("the view of `{tensor}` {problem}"));
         self.sources.insert(key, node);
         node
-    }
-
-    fn label(&self, site: &Spot<'a>, part: &Part, is_base: bool) -> InputLabel {
-        let reference = site.segment.sources[part.source].reference;
-        InputLabel { name: self.recipe.name_of(reference).to_owned(), is_base }
-    }
-
-    /// Resolves every parameter of the method.
-    fn arguments(&self, site: &Spot<'a>) -> Result<Resolved<'a>, Diagnostic> {
-        let stage = self.recipe.stage(site.stage);
-        let spec = stage.method.spec();
-        let mut shared = Values::new();
-        let mut origins = Vec::new();
-        for param in spec.params.iter().filter(|param| param.scope == Scope::Shared) {
-            let at = Site { tensor: site.name, t: site.output.t };
-            let span = resolve(&mut shared, param, &site.segment.levels, at)
-                .map_err(|()| self.required(site, param, None))?;
-            origins.extend(span.map(|span| Origin { param: param.name, input: None, span }));
-        }
-        let mut inputs = Vec::new();
-        for (number, part) in site.output.parts.iter().enumerate() {
-            let source = &site.segment.sources[part.source];
-            let is_base = spec.base.is_relative() && site.segment.base == Some(source.reference);
-            let levels: Vec<&Parameters> =
-                source.parameters.iter().copied().chain(site.segment.levels.iter().copied()).collect();
-            let mut values = Values::new();
-            for param in spec.params {
-                let wanted = match param.scope {
-                    Scope::Shared => false,
-                    Scope::EachInput => true,
-                    Scope::EachModel => !is_base,
-                };
-                if wanted {
-                    let at = Site { tensor: &part.tensor, t: site.output.t };
-                    let span = resolve(&mut values, param, &levels, at)
-                        .map_err(|()| self.required(site, param, Some(part)))?;
-                    origins.extend(span.map(|span| Origin { param: param.name, input: Some(number), span }));
-                }
-            }
-            let stream = Stream::derive(stage.seed, stage.stream_name(), part.source, site.name);
-            inputs.push(InputArguments { is_base, stream, values });
-        }
-        let parts = site.output.parts.iter().collect();
-        Ok(Resolved { arguments: Arguments { shared, inputs }, parts, origins })
-    }
-
-    fn required(&self, site: &Spot<'a>, param: &ParamSpec, part: Option<&Part>) -> Diagnostic {
-        let stage = self.recipe.stage(site.stage);
-        let of = part.map_or(String::new(), |part| {
-            format!(" for {}", self.recipe.name_of(site.segment.sources[part.source].reference))
-        });
-        let message = format!(
-            "stage `{}`: method `{}` needs a `{}`{of}, and nothing gives one to tensor `{}`",
-            stage.name,
-            stage.method.spec().name,
-            param.name,
-            site.name
-        );
-        let span = part.map_or(stage.span, |part| site.segment.sources[part.source].span);
-        Diagnostic::error("missing-parameter", span, message)
-    }
-
-    fn refused(&self, site: &Spot<'a>, parts: &[&Part], error: &ArgumentError) -> Diagnostic {
-        let stage = self.recipe.stage(site.stage);
-        let part = error.input.map(|number| parts[number]);
-        let model = part.map_or(String::new(), |part| {
-            format!(" for {}", self.recipe.name_of(site.segment.sources[part.source].reference))
-        });
-        let span = self.origin(site, part, error.param).unwrap_or(stage.span);
-        let message = format!("stage `{}`, tensor `{}`{model}: {}", stage.name, site.name, error.message);
-        Diagnostic::error("parameter-value", span, message)
-    }
-
-    /// Where in the recipe a parameter's value came from.
-    fn origin(&self, site: &Spot<'a>, part: Option<&Part>, param: &str) -> Option<Span> {
-        let own = part.and_then(|part| site.segment.sources[part.source].parameters);
-        let levels: Vec<&Parameters> = own.into_iter().chain(site.segment.levels.iter().copied()).collect();
-        let tensor = part.map_or(site.name, |part| part.tensor.as_str());
-        evaluate(param, &levels, Site { tensor, t: site.output.t }).map(|(_, span)| span)
     }
 
     /// Adds an error unless the same place already has one of the kind: one message is enough for the
@@ -356,26 +274,5 @@ impl<'a> Lowering<'a> {
         if !self.findings.iter().any(known) {
             self.findings.push(finding);
         }
-    }
-}
-
-/// Resolves one parameter. Returns the place that gave the value, unless it is the default.
-fn resolve(
-    values: &mut Values,
-    param: &ParamSpec,
-    levels: &[&Parameters],
-    site: Site<'_>,
-) -> Result<Option<Span>, ()> {
-    match (evaluate(param.name, levels, site), param.default) {
-        (Some((value, span)), _) => {
-            values.insert(param.name, value);
-            Ok(Some(span))
-        }
-        (None, Default::Is(value)) => {
-            values.insert(param.name, value);
-            Ok(None)
-        }
-        (None, Default::Absent) => Ok(None),
-        (None, Default::Required) => Err(()),
     }
 }

@@ -4,27 +4,20 @@ use crate::methods::Value;
 use crate::recipe::diagnostic::Span;
 use crate::recipe::{Gradient, Parameters, Setting};
 
-/// What a setting is evaluated for.
-#[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
-    /// The name that filters are matched against: the output tensor's for shared parameters, the
-    /// input's own for those of one input.
-    pub tensor: &'a str,
-    /// Position in the slice's layers, from 0 to 1.
-    pub t: f64,
-}
-
 /// Finds a parameter's value; the first of `levels` that yields one wins.
-pub fn evaluate(name: &str, levels: &[&Parameters], site: Site<'_>) -> Option<(Value, Span)> {
+///
+/// `tensor` is the name that filters are matched against: the output tensor's for shared parameters, the
+/// input's own for those of one input. `t` is the position in the slice's layers, from 0 to 1.
+pub fn evaluate(name: &str, levels: &[&Parameters], tensor: &str, t: f64) -> Option<(Value, Span)> {
     levels.iter().find_map(|level| {
         let (_, setting) = level.iter().find(|(key, _)| *key == name)?;
         match &setting.value {
-            Setting::Plain(gradient) => at(gradient, site.t).map(|value| (value, setting.span)),
+            Setting::Plain(gradient) => at(gradient, t).map(|value| (value, setting.span)),
             Setting::Filtered(clauses) => {
                 let matching = clauses.iter().find(|clause| {
-                    clause.filter.as_ref().is_none_or(|filter| site.tensor.contains(filter.as_str()))
+                    clause.filter.as_ref().is_none_or(|filter| tensor.contains(filter.as_str()))
                 })?;
-                at(&matching.value, site.t).map(|value| (value, matching.span))
+                at(&matching.value, t).map(|value| (value, matching.span))
             }
         }
     })
@@ -105,11 +98,10 @@ mod tests {
         let upper: Parameters =
             vec![("weight", located(Setting::Filtered(vec![clause("mlp", 1.0), clause("layers.1", 2.0)])))];
         let lower: Parameters = vec![("weight", located(Setting::Plain(numbers(&[3.0]))))];
-        let value =
-            |tensor| evaluate("weight", &[&upper, &lower], Site { tensor, t: 0.0 }).map(|(value, _)| value);
+        let value = |tensor| evaluate("weight", &[&upper, &lower], tensor, 0.0).map(|(value, _)| value);
         assert_eq!(value("layers.1.mlp.up"), Some(Value::Number(1.0)));
         assert_eq!(value("layers.10.attn"), Some(Value::Number(2.0)));
         assert_eq!(value("norm"), Some(Value::Number(3.0)));
-        assert_eq!(evaluate("t", &[&upper], Site { tensor: "x", t: 0.0 }), None);
+        assert_eq!(evaluate("t", &[&upper], "x", 0.0), None);
     }
 }

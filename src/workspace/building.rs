@@ -268,12 +268,12 @@ impl Workspace {
         let mut actions: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         for (node, action) in plan.actions() {
             let settled = build.settled(node);
-            let stage = &recipe.stage(action.stage).name;
+            let stage = &recipe.stage(action.owner.stage).name;
             let key = settled.key.expect("actions have keys");
-            actions.entry(stage.clone()).or_default().insert(action.tensor.clone(), key.to_string());
+            actions.entry(stage.clone()).or_default().insert(action.owner.tensor.clone(), key.to_string());
             if settled.outcome == Outcome::Ran {
                 let inputs: Vec<Digest> =
-                    plan.inputs(node).into_iter().map(|input| build.settled(input).digest).collect();
+                    action.inputs.iter().map(|input| build.settled(input.node).digest).collect();
                 reasons.push((stage, reason(plan, recipe, node, &inputs, last.as_ref(), &snapshot)?));
             }
         }
@@ -315,9 +315,9 @@ fn check_repeated(
     build: &Build<'_>,
 ) -> Result<(), WorkspaceError> {
     for (node, action) in request.planned.plan.actions() {
-        let stage = &request.recipe.stage(action.stage).name;
-        if record.key_of(stage, &action.tensor) != build.settled(node).key {
-            let (stage, tensor) = (stage.clone(), action.tensor.clone());
+        let stage = &request.recipe.stage(action.owner.stage).name;
+        if record.key_of(stage, &action.owner.tensor) != build.settled(node).key {
+            let (stage, tensor) = (stage.clone(), action.owner.tensor.clone());
             return Err(WorkspaceError::NotRepeated { number, stage, tensor });
         }
     }

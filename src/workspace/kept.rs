@@ -42,11 +42,11 @@ impl<'a> Kept<'a> {
         verdicts: &HashMap<NodeId, Verdict>,
         last: Option<&Record>,
     ) -> Self {
-        let source = |node: NodeId| match (&plan.graph[node], verdicts[&node]) {
+        let source = |node: NodeId| match (&plan[node], verdicts[&node]) {
             (Node::Source(_), Verdict::Reuse { digest, .. }) => Some(digest),
             _ => None,
         };
-        let sources = plan.graph.node_indices().filter_map(source).collect();
+        let sources = plan.nodes().filter_map(source).collect();
         let (mut held, mut outputs) = (HashMap::new(), Vec::new());
         for (number, target) in plan.targets.iter().enumerate() {
             let name = &recipe.stage(*target).name;
@@ -64,7 +64,7 @@ impl<'a> Kept<'a> {
 
     /// Whether a node's result, of which the digest is known, can be had without running anything.
     pub fn holds(&self, node: NodeId, digest: &Digest) -> Result<bool, StoreError> {
-        let n_bytes = self.plan.graph[node].spec().n_bytes() as u64;
+        let n_bytes = self.plan[node].spec().n_bytes() as u64;
         Ok(self.sources.contains(digest)
             || self.store.holds(digest, n_bytes)
             || self.is_outside(digest)?

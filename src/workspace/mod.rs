@@ -29,7 +29,7 @@ use crate::model::experts;
 use crate::model::layout::Layout;
 use crate::model::locate::{Places, commit_of};
 use crate::model::tokenizer::{chat_template, vocabularies};
-use crate::plan::{self, Inventory, Model, NodeId, Plan, models_needed};
+use crate::plan::{self, Input, Inventory, Model, NodeId, Plan, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{LoadOptions, Loaded, Recipe, Stage, StageId, load};
@@ -155,12 +155,12 @@ impl Workspace {
         let mut verdicts = verdicts(plan, recipe, checkpoints, snapshot.as_ref(), last.as_ref())?;
         let since = last.as_ref().map(|last| Last::new(last, recipe));
         let mut reasons = BTreeMap::new();
-        for (node, _) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
-            let known = |input: &NodeId| match verdicts[input] {
+        for (node, action) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
+            let known = |input: &Input| match verdicts[&input.node] {
                 Verdict::Reuse { digest, .. } => Some(digest),
                 _ => None,
             };
-            let inputs: Option<Vec<Digest>> = plan.inputs(node).iter().map(known).collect();
+            let inputs: Option<Vec<Digest>> = action.inputs.iter().map(known).collect();
             let reason = match (&snapshot, inputs) {
                 (Some(snapshot), Some(inputs)) => {
                     reason(plan, recipe, node, &inputs, since.as_ref(), snapshot)?
@@ -210,10 +210,10 @@ fn inventory(
 ) -> Inventory {
     let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
     let mut tensors = checkpoint.names().map(spec).collect();
-    let (joined, pieces) = experts::join(&mut tensors);
+    let views = experts::join(&mut tensors);
     let layout = Layout::infer(tensors.keys().map(String::as_str), &checkpoint.config);
     let config = checkpoint.config.clone();
-    Inventory { tensors, joined, pieces, layout, config, vocabulary, chat_template }
+    Inventory { tensors, views, layout, config, vocabulary, chat_template }
 }
 
 /// Seconds since the epoch.

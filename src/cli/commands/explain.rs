@@ -12,7 +12,7 @@ use crate::cli::args::ExplainArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::ui::{Ui, place, plural};
-use crate::plan::{Action, Node, NodeId, Plan};
+use crate::plan::{Action, Input, Node, NodeId, Plan};
 use crate::recipe::Recipe;
 use crate::workspace::Status;
 
@@ -21,7 +21,7 @@ pub fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let status = workspace.status(&recipe, &planned)?;
     let explained = Explained { plan: &planned.plan, recipe: &recipe, status: &status, verbose: ui.verbose };
     let wanted =
-        |action: &Action| args.tensor.as_ref().is_none_or(|text| action.tensor.contains(text.as_str()));
+        |action: &Action| args.tensor.as_ref().is_none_or(|text| action.owner.tensor.contains(text.as_str()));
     let actions: Vec<(NodeId, &Action)> =
         planned.plan.actions().filter(|(_, action)| wanted(action)).collect();
     if let Some(text) = &args.tensor
@@ -57,7 +57,7 @@ struct Explained<'a> {
 
 impl Explained<'_> {
     fn stage(&self, action: &Action) -> &str {
-        &self.recipe.stage(action.stage).name
+        &self.recipe.stage(action.owner.stage).name
     }
 
     /// One line for each change, with the number of actions that it makes run.
@@ -82,7 +82,7 @@ impl Explained<'_> {
                             (difference.old, difference.new) = (None, None);
                         }
                         *changes
-                            .entry((action.stage.0, self.stage(action).to_owned(), difference))
+                            .entry((action.owner.stage.0, self.stage(action).to_owned(), difference))
                             .or_default() += 1;
                     }
                 }
@@ -118,17 +118,10 @@ impl Explained<'_> {
     fn unread(&self) -> BTreeMap<String, usize> {
         let mut unread = BTreeMap::new();
         for (_, action) in self.plan.actions() {
-            let node = self.plan.stage(action.stage).nodes.get(&action.tensor);
-            for (label, input) in
-                node.into_iter().flat_map(|node| action.task.labels().iter().zip(self.plan.inputs(*node)))
-            {
-                if self.status.verdicts[&input] == Verdict::Read
-                    && matches!(self.plan.graph[input], Node::Source(_))
+            for Input { node, label, .. } in &action.inputs {
+                if self.status.verdicts[node] == Verdict::Read && matches!(self.plan[*node], Node::Source(_))
                 {
-                    unread
-                        .entry(label.name.clone())
-                        .or_insert_with(std::collections::BTreeSet::new)
-                        .insert(input);
+                    unread.entry(label.clone()).or_insert_with(std::collections::BTreeSet::new).insert(*node);
                 }
             }
         }
@@ -141,7 +134,7 @@ impl Explained<'_> {
 
     /// Everything about one action.
     fn one(&self, node: NodeId, action: &Action) -> String {
-        let mut text = format!("{}: {}: {}\n", self.stage(action), action.tensor, self.verdict(node));
+        let mut text = format!("{}: {}: {}\n", self.stage(action), action.owner.tensor, self.verdict(node));
         match self.status.reasons.get(&node) {
             Some(Reason::Changed(differences)) => {
                 for difference in differences.iter().filter(|difference| self.shows(difference)) {
@@ -207,7 +200,7 @@ impl Explained<'_> {
             .collect();
         json!({
             "stage": self.stage(action),
-            "tensor": action.tensor,
+            "tensor": action.owner.tensor,
             "verdict": verdict,
             "reason": reason,
             "changes": changes,

@@ -32,15 +32,15 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let Ready { workspace, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
     let status = workspace.status(&recipe, &planned)?;
     let plan = &planned.plan;
-    let name_of_source = |node: NodeId| match &plan.graph[node] {
+    let name_of_source = |node: NodeId| match &plan[node] {
         Node::Source(source) => planned.models[source.model.0].reference.path.clone(),
-        Node::Action(action) => recipe.stage(action.stage).name.clone(),
+        Node::Action(action) => recipe.stage(action.owner.stage).name.clone(),
     };
     let counts: Vec<(StageId, StageCount)> =
         plan.order.iter().map(|id| (*id, count(plan, *id, &status, &name_of_source))).collect();
-    let to_read = plan.graph.node_indices().filter(|node| status.verdicts[node] == Verdict::Read);
+    let to_read = plan.nodes().filter(|node| status.verdicts[node] == Verdict::Read);
     let (reads, read_bytes) =
-        to_read.fold((0, 0), |(n, total), node| (n + 1, total + plan.graph[node].spec().n_bytes() as u64));
+        to_read.fold((0, 0), |(n, total), node| (n + 1, total + plan[node].spec().n_bytes() as u64));
     let (mut run, mut if_changed, mut written) = (0, 0, 0);
     for (node, action) in plan.actions() {
         match status.verdicts[&node] {
@@ -48,7 +48,7 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             Verdict::RunIfChanged => if_changed += 1,
             Verdict::Reuse { .. } | Verdict::Read => continue,
         }
-        written += action.spec.n_bytes() as u64;
+        written += action.output.n_bytes() as u64;
     }
     let work = run + if_changed;
     let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, &recipe, *node), reason)));
@@ -101,8 +101,8 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 }
 
 fn stage_of<'a>(plan: &Plan, recipe: &'a Recipe, node: NodeId) -> &'a str {
-    match &plan.graph[node] {
-        Node::Action(action) => &recipe.stage(action.stage).name,
+    match &plan[node] {
+        Node::Action(action) => &recipe.stage(action.owner.stage).name,
         Node::Source(_) => unreachable!("only actions have reasons"),
     }
 }
@@ -112,7 +112,7 @@ fn count(plan: &Plan, id: StageId, status: &Status, name_of: &dyn Fn(NodeId) -> 
     let mut count = StageCount { tensors: stage.tensors.len(), ..StageCount::default() };
     count.not_needed = stage.tensors.len() - stage.nodes.len();
     for (tensor, node) in &stage.nodes {
-        let own = matches!(&plan.graph[*node], Node::Action(action) if action.stage == id && action.tensor == *tensor);
+        let own = matches!(&plan[*node], Node::Action(action) if action.owner.stage == id && action.owner.tensor == *tensor);
         match status.verdicts[node] {
             _ if !own => *count.same_as.entry(name_of(*node)).or_default() += 1,
             Verdict::Run => count.run += 1,

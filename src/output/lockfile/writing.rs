@@ -68,8 +68,8 @@ pub fn of<'a>(
         serde_json::value::to_raw_value(&tensor).expect("a tensor's entry serialises")
     };
     let mut sources: BTreeMap<String, Source<'_>> = BTreeMap::new();
-    for node in reached(plan, stage.nodes.values().copied()) {
-        if let Node::Source(source) = &plan.graph[node] {
+    for node in plan.reached(stage.nodes.values().copied()) {
+        if let Node::Source(source) = &plan[node] {
             let Model { reference, commit, .. } = &models[source.model.0];
             let revision = commit.as_deref().or(reference.revision.as_deref());
             let entry = sources
@@ -96,17 +96,6 @@ pub fn of<'a>(
 /// The target and every stage that it needs, with all parameters.
 pub fn stages(recipe: &Recipe, plan: &Plan, target: StageId) -> Value {
     needed_by(recipe, plan, target).into_iter().map(|id| describe::stage(recipe, id)).collect()
-}
-
-/// The nodes from which others are made, themselves included, in the order of their numbers.
-fn reached(plan: &Plan, nodes: impl Iterator<Item = NodeId>) -> Vec<NodeId> {
-    let reversed = petgraph::visit::Reversed(&plan.graph);
-    let mut search = petgraph::visit::Dfs::empty(reversed);
-    for node in nodes {
-        search.move_to(node);
-        while search.next(reversed).is_some() {}
-    }
-    plan.graph.node_indices().filter(|node| search.discovered.contains(node.index())).collect()
 }
 
 /// The stages that a target needs, itself last.

@@ -1,55 +1,20 @@
-//! Shapes a stage: which tensors it has, of which dtype and shape, made of which tensors of its inputs.
+//! Shapes stages: looks up the parts of every output tensor, checks that they agree, and types the result.
 //!
 //! Nothing is decided here about values: what a tensor comes down to is `lower`'s.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 
-use super::inputs::{Segment, segments};
-use super::tokenizer::Choice;
-use super::{Inventory, Model, ModelId, config, tokenizer};
+use super::catalog::{Inventory, Model};
+use super::segments::{Segment, segments};
+use super::slots::{Inputs, Slot};
+use super::stage_shape::{OutputTensor, Part, Shapes, StageShape, inventory_of};
+use super::vocabulary::Choice;
+use super::{config, vocabulary};
 use crate::methods::MissingRule;
-use crate::model::layout::{Module, Position, is_head, is_optional, is_token_embedding, unwrapped};
+use crate::model::layout::{Layout, is_head, is_optional, is_token_embedding};
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Reference, Stage, StageId};
-use crate::tensor::{Dtype, TensorSpec};
-
-/// A stage with its tensors named and typed.
-#[derive(Debug)]
-pub struct StageShape<'r> {
-    pub segments: Vec<Segment<'r>>,
-    pub outputs: BTreeMap<String, OutputTensor>,
-    /// What the stage looks like to a stage that reads it.
-    pub inventory: Inventory,
-    pub donor: ModelId,
-    pub tokenizer: ModelId,
-    /// Replaces the tokenizer's own chat template.
-    pub chat_template: Option<String>,
-}
-
-/// One output tensor and where it comes from.
-#[derive(Clone, Debug)]
-pub struct OutputTensor {
-    pub spec: TensorSpec,
-    /// The number of the segment that governs it.
-    pub segment: usize,
-    /// Position in the segment's layers, from 0 to 1.
-    pub t: f64,
-    pub parts: Vec<Part>,
-    /// Copied from its single part, because the other inputs lack it.
-    pub copied: bool,
-}
-
-/// An input's tensor that an output tensor is made of.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// The source's number in its segment, which is its position in the recipe.
-    pub source: usize,
-    pub tensor: String,
-    pub spec: TensorSpec,
-}
-
-/// Shapes by stage number; stages that are not needed have none.
-pub type Shapes<'r> = Vec<Option<StageShape<'r>>>;
+use crate::tensor::TensorSpec;
 
 /// Shapes all stages of `order`, each behind those it reads. `None` if any has an error.
 pub fn shape_all<'r>(
@@ -66,43 +31,12 @@ pub fn shape_all<'r>(
     Some(shapes)
 }
 
-/// The number of a model in the list that the plan is made from.
-///
-/// # Panics
-/// If the caller did not list every model of the recipe.
-pub fn model_id(models: &[Model], reference: &crate::reference::ModelRef) -> ModelId {
-    ModelId(models.iter().position(|model| model.reference == *reference).expect("every model is listed"))
-}
-
-/// What is known of a reference's tensors.
-pub fn inventory_of<'a>(models: &'a [Model], shapes: &'a Shapes<'_>, reference: &Reference) -> &'a Inventory {
-    match reference {
-        Reference::Model(model) => &models[model_id(models, model).0].inventory,
-        Reference::Stage(stage) => {
-            &shapes[stage.0].as_ref().expect("stages are shaped behind those they read").inventory
-        }
-    }
-}
-
 struct Shaper<'r, 'a> {
     recipe: &'r Recipe,
     models: &'r [Model],
     shapes: &'a Shapes<'r>,
     stage: &'r Stage,
 }
-
-/// A tensor slot of the output, before its parts are looked up.
-struct Slot {
-    segment: usize,
-    t: f64,
-    /// How many of the segment's sources take part, the first ones.
-    n_sources: usize,
-    /// The tensor's name in each source of the segment, where the source has such a layer.
-    names: Vec<(usize, String)>,
-}
-
-/// The layer tensors of an input's module by layer, each with what follows the layer's number.
-type Layers<'a> = BTreeMap<usize, Vec<(&'a str, &'a str)>>;
 
 impl<'r> Shaper<'r, '_> {
     fn shape(&self, findings: &mut Vec<Diagnostic>) -> Result<StageShape<'r>, Vec<Diagnostic>> {
@@ -111,7 +45,7 @@ impl<'r> Shaper<'r, '_> {
         // Segments borrow from the recipe alone; inventories are looked up again where needed.
         let lookup = |reference: &Reference| inventory_of(self.models, self.shapes, reference);
         let segments = segments(self.stage, donor_inventory, &lookup)?;
-        let Choice { donor, tokenizer, vocabulary, chat_template } = tokenizer::choose(
+        let Choice { donor, tokenizer, vocabulary, chat_template } = vocabulary::choose(
             self.recipe,
             self.stage,
             donor_reference,
@@ -123,7 +57,8 @@ impl<'r> Shaper<'r, '_> {
         .map_err(|error| vec![error])?;
         let mut outputs = BTreeMap::new();
         let mut errors = Vec::new();
-        for (name, slot) in self.slots(donor_inventory, &segments) {
+        let inputs = Inputs { models: self.models, shapes: self.shapes };
+        for (name, slot) in inputs.slots(donor_inventory, &segments) {
             match self.output(&name, slot, &segments, findings) {
                 Ok(Some(output)) => {
                     outputs.insert(name, output);
@@ -138,11 +73,10 @@ impl<'r> Shaper<'r, '_> {
         let config = config::output_config(self.stage, donor_inventory, &segments, &outputs, &lookup);
         let tensors: BTreeMap<String, TensorSpec> =
             outputs.iter().map(|(name, output)| (name.clone(), output.spec.clone())).collect();
-        let layout = crate::model::layout::Layout::infer(tensors.keys().map(String::as_str), &config);
+        let layout = Layout::infer(tensors.keys().map(String::as_str), &config);
         let inventory = Inventory {
             tensors,
-            joined: BTreeMap::new(),
-            pieces: BTreeMap::new(),
+            views: BTreeMap::new(),
             layout,
             config,
             vocabulary,
@@ -157,93 +91,6 @@ impl<'r> Shaper<'r, '_> {
     /// base, else the first model that the recipe lists.
     fn donor(&self) -> &'r Reference {
         &self.stage.references().first().expect("a stage has inputs").value
-    }
-
-    /// Names every output tensor that any source could give.
-    fn slots(&self, reference: &Inventory, segments: &[Segment<'r>]) -> BTreeMap<String, Slot> {
-        let mut slots = BTreeMap::new();
-        for (module, layout) in reference.layout.modules.iter().enumerate() {
-            let own: Vec<usize> = (0..segments.len()).filter(|i| segments[*i].module == module).collect();
-            let (Some(&first), Some(&last)) = (own.first(), own.last()) else { continue };
-            // Sorted once an input, however many slices are cut from it.
-            let mut layers: BTreeMap<&Reference, Layers<'_>> = BTreeMap::new();
-            for &number in &own {
-                for source in &segments[number].sources {
-                    layers.entry(source.reference).or_insert_with(|| self.layers(source.reference, module));
-                }
-                layer_slots(number, &segments[number], layout, &layers, &mut slots);
-            }
-            self.other_slots(module, first, last, segments, &mut slots);
-        }
-        slots
-    }
-
-    fn layers(&self, reference: &Reference, module: usize) -> Layers<'_> {
-        let inventory = inventory_of(self.models, self.shapes, reference);
-        let mut layers = Layers::new();
-        for name in inventory.tensors.keys() {
-            let (of, Position::Layer(layer)) = inventory.layout.place(name) else { continue };
-            if of == module {
-                let behind = &name[inventory.layout.modules[of].prefix.len() + 1..];
-                let suffix = behind.trim_start_matches(|c: char| c.is_ascii_digit());
-                layers.entry(layer).or_default().push((name, suffix));
-            }
-        }
-        layers
-    }
-
-    /// Tensors outside the layers: those before them follow the first segment, those behind the last.
-    fn other_slots(
-        &self,
-        module: usize,
-        first: usize,
-        last: usize,
-        segments: &[Segment<'r>],
-        slots: &mut BTreeMap<String, Slot>,
-    ) {
-        for number in BTreeSet::from([first, last]) {
-            // As in mergekit, the tensors behind the layers have no more sources than the first slice.
-            let n_sources = segments[number].sources.len().min(segments[first].sources.len());
-            // Sources may differ in a leading word; the first to name a tensor decides.
-            let mut known: HashMap<&str, &str> = HashMap::new();
-            for (source_number, source) in segments[number].sources[..n_sources].iter().enumerate() {
-                let inventory = inventory_of(self.models, self.shapes, source.reference);
-                for name in inventory.tensors.keys() {
-                    let governed = match inventory.layout.place(name) {
-                        (of, Position::Before) => of == module && number == first,
-                        (of, Position::After) => of == module && number == last,
-                        (_, Position::Layer(_)) => false,
-                    };
-                    if governed {
-                        let output = *known.entry(unwrapped(name)).or_insert(name);
-                        let slot = slots.entry(output.to_owned()).or_insert_with(|| Slot {
-                            segment: number,
-                            t: 0.0,
-                            n_sources,
-                            names: Vec::new(),
-                        });
-                        slot.names.push((source_number, name.clone()));
-                    }
-                }
-            }
-            // A head that some source stores is made from the embedding of those that tie theirs.
-            let heads: Vec<String> = slots
-                .iter()
-                .filter(|(name, slot)| slot.segment == number && is_head(name))
-                .map(|(name, _)| name.clone())
-                .collect();
-            for head in heads {
-                let slot = slots.get_mut(&head).expect("the name was just listed");
-                for (source_number, source) in segments[number].sources[..n_sources].iter().enumerate() {
-                    if slot.names.iter().all(|(have, _)| *have != source_number) {
-                        let inventory = inventory_of(self.models, self.shapes, source.reference);
-                        if let Some(tied) = inventory.tensors.keys().find(|name| is_token_embedding(name)) {
-                            slot.names.push((source_number, tied.clone()));
-                        }
-                    }
-                }
-            }
-        }
     }
 
     /// Checks that an output tensor's parts agree and types it. `None` if it is left out.
@@ -426,33 +273,6 @@ impl<'r> Shaper<'r, '_> {
     }
 }
 
-/// Names the layer tensors of a segment as the donor would, with as many digits.
-fn layer_slots(
-    number: usize,
-    segment: &Segment<'_>,
-    Module { prefix, digits, .. }: &Module,
-    layers: &BTreeMap<&Reference, Layers<'_>>,
-    slots: &mut BTreeMap<String, Slot>,
-) {
-    for (source_number, source) in segment.sources.iter().enumerate() {
-        for (layer, tensors) in layers[source.reference].range(source.start..source.start + segment.layers) {
-            let offset = layer - source.start;
-            let t = if segment.layers == 1 { 1.0 } else { offset as f64 / (segment.layers - 1) as f64 };
-            for (name, suffix) in tensors {
-                let output = format!("{prefix}.{:0digits$}{suffix}", segment.first_layer + offset);
-                let n_sources = segment.sources.len();
-                let slot = slots.entry(output).or_insert_with(|| Slot {
-                    segment: number,
-                    t,
-                    n_sources,
-                    names: Vec::new(),
-                });
-                slot.names.push((source_number, (*name).to_owned()));
-            }
-        }
-    }
-}
-
 enum Without {
     Merge,
     Copy,
@@ -476,9 +296,4 @@ fn summarise(errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
             error
         })
         .collect()
-}
-
-/// Whether reading a tensor as `compute` and writing it as `output` keeps its bytes.
-pub fn keeps_bytes(stored: Dtype, compute: Option<Dtype>, output: Dtype) -> bool {
-    output == stored && compute.is_none_or(|compute| stored.fits_in(compute))
 }

@@ -1,8 +1,8 @@
 //! Whose tokenizer a stage's output gets.
 
-use super::inputs::Segment;
-use super::shape::{Shapes, inventory_of, model_id};
-use super::{Model, ModelId};
+use super::catalog::{Model, ModelId, model_id};
+use super::segments::Segment;
+use super::stage_shape::{Shapes, inventory_of};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{Recipe, Reference, Stage, TokenizerSource};

@@ -3,7 +3,7 @@
 use crate::recipe::diagnostic::{Diagnostic, Span};
 use crate::recipe::{Body, Input, Located, ModuleBody, Parameters, Reference, Slice, Stage};
 
-use super::Inventory;
+use super::catalog::Inventory;
 
 /// A run of output layers of one module, with the models it is made of.
 #[derive(Debug)]

@@ -1,0 +1,16 @@
+//! Operations: everything that an action can be, one file each.
+//!
+//! A new kind of work is a file here that implements [`Op`], and its line below. Keys, the walk over the graph,
+//! the schedule and the store know operations by this trait alone.
+
+mod concat;
+mod contract;
+mod convert;
+mod identical;
+mod merge;
+
+pub use concat::Concat;
+pub use contract::{Access, Op, Role, RowRun, Streaming, Tensor, Whole};
+pub use convert::Convert;
+pub use identical::Identical;
+pub use merge::Merge;

@@ -1,0 +1,46 @@
+//! The catalog: the checkpoints that a recipe refers to, with what is known of each without reading a tensor.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::model::layout::Layout;
+use crate::model::view::View;
+use crate::reference::ModelRef;
+use crate::tensor::TensorSpec;
+
+/// The number of a checkpoint in the catalog.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ModelId(pub usize);
+
+/// A checkpoint that the recipe refers to.
+#[derive(Clone, Debug)]
+pub struct Model {
+    pub reference: ModelRef,
+    /// The commit of a model in a Hugging Face cache.
+    pub commit: Option<String>,
+    pub inventory: Inventory,
+}
+
+/// What is known of a checkpoint, or of a stage's result, without reading a tensor.
+#[derive(Clone, Debug)]
+pub struct Inventory {
+    /// Every tensor by the name that recipes know it by.
+    pub tensors: BTreeMap<String, TensorSpec>,
+    /// Where tensors come from that are not stored under that name.
+    pub views: BTreeMap<String, View>,
+    pub layout: Layout,
+    pub config: Value,
+    /// Equal for models whose tokenizers have the same tokens at the same places.
+    pub vocabulary: Option<String>,
+    /// The model's chat template, if any stage asks for the most common one.
+    pub chat_template: Option<String>,
+}
+
+/// The number of a model in the list that the plan is made from.
+///
+/// # Panics
+/// If the caller did not list every model of the recipe.
+pub fn model_id(models: &[Model], reference: &ModelRef) -> ModelId {
+    ModelId(models.iter().position(|model| model.reference == *reference).expect("every model is listed"))
+}

@@ -1,0 +1,62 @@
+//! What shaping gives: for each stage its tensors, of which dtype and shape, made of which tensors of its
+//! inputs.
+
+use std::collections::BTreeMap;
+
+use super::catalog::{Inventory, Model, ModelId, model_id};
+use super::segments::Segment;
+use crate::recipe::Reference;
+use crate::tensor::{Dtype, TensorSpec};
+
+/// A stage with its tensors named and typed.
+#[derive(Debug)]
+pub struct StageShape<'r> {
+    pub segments: Vec<Segment<'r>>,
+    pub outputs: BTreeMap<String, OutputTensor>,
+    /// What the stage looks like to a stage that reads it.
+    pub inventory: Inventory,
+    pub donor: ModelId,
+    pub tokenizer: ModelId,
+    /// Replaces the tokenizer's own chat template.
+    pub chat_template: Option<String>,
+}
+
+/// One output tensor and where it comes from.
+#[derive(Clone, Debug)]
+pub struct OutputTensor {
+    pub spec: TensorSpec,
+    /// The number of the segment that governs it.
+    pub segment: usize,
+    /// Position in the segment's layers, from 0 to 1.
+    pub t: f64,
+    pub parts: Vec<Part>,
+    /// Copied from its single part, because the other inputs lack it.
+    pub copied: bool,
+}
+
+/// An input's tensor that an output tensor is made of.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The source's number in its segment, which is its position in the recipe.
+    pub source: usize,
+    pub tensor: String,
+    pub spec: TensorSpec,
+}
+
+/// Shapes by stage number; stages that are not needed have none.
+pub type Shapes<'r> = Vec<Option<StageShape<'r>>>;
+
+/// What is known of a reference's tensors.
+pub fn inventory_of<'a>(models: &'a [Model], shapes: &'a Shapes<'_>, reference: &Reference) -> &'a Inventory {
+    match reference {
+        Reference::Model(model) => &models[model_id(models, model).0].inventory,
+        Reference::Stage(stage) => {
+            &shapes[stage.0].as_ref().expect("stages are shaped behind those they read").inventory
+        }
+    }
+}
+
+/// Whether reading a tensor as `compute` and writing it as `output` keeps its bytes.
+pub fn keeps_bytes(stored: Dtype, compute: Option<Dtype>, output: Dtype) -> bool {
+    output == stored && compute.is_none_or(|compute| stored.fits_in(compute))
+}
