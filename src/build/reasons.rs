@@ -186,7 +186,7 @@ fn describe(plan: &Plan, recipe: &Recipe, action: &Action, change: Change) -> Di
     let origin = action.origins.iter().find(|origin| origin.param == name && origin.input == input);
     let stage = recipe.stage(action.owner.stage);
     let span = origin.map(|origin| origin.span).or(match name {
-        "operation" | "operation.version" => Some(stage.span),
+        "method" | "method.version" => Some(stage.span),
         "compute" => stage.dtype.as_ref().map(|dtype| dtype.span),
         "output.dtype" => stage.out_dtype.as_ref().or(stage.dtype.as_ref()).map(|dtype| dtype.span),
         _ => None,

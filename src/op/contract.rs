@@ -67,7 +67,7 @@ pub struct Tensor<'a> {
 
 /// Arithmetic that needs whole inputs.
 pub trait Whole: Sync + Debug {
-    /// Makes the result's bytes, of which `out` has room for just as many. May use all of rayon's threads.
+    /// Makes the result's bytes, of which `out` has room for just as many. All threads may share in it.
     ///
     /// # Errors
     /// Says what makes the result undefined.

@@ -13,7 +13,7 @@ use crate::digest::{ActionKey, Digest};
 use crate::manifest::{KeyHasher, ManifestText, Sink, SinkExt};
 
 /// Raised whenever the same fields come to mean other bytes.
-const ACTION_FORMAT: u64 = 2;
+const ACTION_FORMAT: u64 = 1;
 
 /// The key of an action whose inputs have these digests.
 pub fn action_key(plan: &Plan, node: NodeId, inputs: &[Digest]) -> ActionKey {
@@ -33,8 +33,8 @@ fn write(plan: &Plan, node: NodeId, digests: &[Digest], sink: &mut dyn Sink) {
     let Action { owner: _, op, inputs, output, origins: _ } = plan.action(node);
     assert_eq!(inputs.len(), digests.len(), "a key holds the digest of every input");
     sink.integer("format", ACTION_FORMAT);
-    sink.text("operation", op.name());
-    sink.integer("operation.version", op.version().into());
+    sink.text("method", op.name());
+    sink.integer("method.version", op.version().into());
     op.write_fields(sink);
     for (i, (input, digest)) in inputs.iter().zip(digests).enumerate() {
         let spec = plan[input.node].spec();
