@@ -10,7 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{BuildError, Bytes, FileSlice};
+use super::bytes::Bytes;
+use super::error::BuildError;
+use super::sink::FileSlice;
 use crate::disk::DirectWriter;
 use crate::event::{Events, spanned};
 use crate::plan::NodeId;

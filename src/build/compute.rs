@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::bytes::Window;
+use super::bytes::{Bytes, Window};
+use super::error::BuildError;
 use super::geometry::{Geometry, LeafSpan};
-use super::{BuildError, Bytes, FileSlice};
+use super::sink::FileSlice;
 use crate::kernels::convert;
 use crate::methods::{Kernel, Leaf, Operation, Pass, Scratch};
 use crate::op::{Tensor, Whole};

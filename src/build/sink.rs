@@ -3,10 +3,10 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::BuildError;
+use super::error::BuildError;
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
 use crate::mapping::Mapping;
@@ -74,11 +74,5 @@ impl FileSlice {
 
     fn failed<'s>(&'s self, action: &'static str) -> impl FnOnce(io::Error) -> BuildError + 's {
         BuildError::io(action, &self.path)
-    }
-}
-
-impl BuildError {
-    pub(crate) fn io<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> Self + 'a {
-        move |source| Self::Io { action, path: path.to_owned(), source }
     }
 }

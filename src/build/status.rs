@@ -1,16 +1,12 @@
 //! Tells, without running anything, what a build would do with every node of a plan.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
+use super::resolve::{Resolution, State};
 use crate::digest::{ActionKey, Digest};
 use crate::history::Record;
-use crate::model::checkpoint::Checkpoint;
-use crate::plan::{Node, NodeId, Plan, key};
+use crate::plan::{Node, NodeId, Plan};
 use crate::recipe::Recipe;
-use crate::store::StoreError;
-use crate::store::index::Snapshot;
-use crate::store::range::FileRange;
 
 /// A build's verdict on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,63 +21,25 @@ pub enum Verdict {
     RunIfChanged,
 }
 
-/// The range of a file that holds a checkpoint's tensor.
-///
-/// # Panics
-/// If the checkpoint has no such tensor.
-pub fn source_range(checkpoint: &Checkpoint, tensor: &str) -> FileRange {
-    let shard = checkpoint.shard_of(tensor).expect("the tensor is one of the checkpoint's");
-    let entry = &shard.tensors[tensor];
-    FileRange { identity: shard.identity, offset: entry.offset, n_bytes: entry.spec.n_bytes() as u64 }
-}
-
-/// Finds the verdict on every node, given the last build to compare with; `None` as snapshot stands for
-/// a store that does not exist yet.
+/// Finds the verdict on every node, given the last build to compare with.
 pub fn verdicts(
     plan: &Plan,
     recipe: &Recipe,
-    checkpoints: &[Arc<Checkpoint>],
-    snapshot: Option<&Snapshot<'_>>,
+    resolution: &Resolution<'_>,
     last: Option<&Record>,
-) -> Result<HashMap<NodeId, Verdict>, StoreError> {
-    let mut verdicts = HashMap::new();
-    for node in plan.nodes() {
-        let verdict = match &plan[node] {
-            Node::Source(source) => {
-                let range = source_range(&checkpoints[source.model.0], &source.tensor);
-                match snapshot.map(|snapshot| snapshot.remembered(&range)).transpose()?.flatten() {
-                    Some(content) => Verdict::Reuse { digest: content.digest, key: None },
-                    None => Verdict::Read,
-                }
-            }
-            Node::Action(action) => {
-                let digests: Option<Vec<Digest>> = action
-                    .inputs
-                    .iter()
-                    .map(|input| match verdicts[&input.node] {
-                        Verdict::Reuse { digest, .. } => Some(digest),
-                        _ => None,
-                    })
-                    .collect();
-                match digests.map(|digests| key::action_key(plan, node, &digests)) {
-                    None => {
-                        let stage = &recipe.stage(action.owner.stage).name;
-                        let is_known =
-                            last.is_some_and(|last| last.key_of(stage, &action.owner.tensor).is_some());
-                        if is_known { Verdict::RunIfChanged } else { Verdict::Run }
-                    }
-                    Some(key) => {
-                        match snapshot.map(|snapshot| snapshot.action(&key)).transpose()?.flatten() {
-                            Some((digest, _)) => Verdict::Reuse { digest, key: Some(key) },
-                            None => Verdict::Run,
-                        }
-                    }
-                }
-            }
-        };
-        verdicts.insert(node, verdict);
-    }
-    Ok(verdicts)
+) -> HashMap<NodeId, Verdict> {
+    let verdict = |node: NodeId| match (resolution.state(node), &plan[node]) {
+        (State::Known { digest, key }, _) => Verdict::Reuse { digest, key },
+        (State::Missing { .. }, Node::Source(_)) => Verdict::Read,
+        (State::Missing { .. }, Node::Action(_)) => Verdict::Run,
+        (State::Unknown, node) => {
+            let Node::Action(action) = node else { unreachable!("a source reads nothing") };
+            let stage = &recipe.stage(action.owner.stage).name;
+            let is_known = last.is_some_and(|last| last.key_of(stage, &action.owner.tensor).is_some());
+            if is_known { Verdict::RunIfChanged } else { Verdict::Run }
+        }
+    };
+    plan.nodes().map(|node| (node, verdict(node))).collect()
 }
 
 /// Marks what must run although its result is known: it is wanted, by an output or by something that runs, and

@@ -150,12 +150,14 @@ impl Workspace {
             memory: self.memory,
             rehash,
             locked,
+            threads: &threads,
             interrupted,
             events,
         };
-        let report: Result<Report, WorkspaceError> = threads.install(|| {
-            with_build(context, |build| {
-                build.settle_all()?;
+        let report: Result<Report, WorkspaceError> = with_build(context, |build| {
+            // Its threads take nodes; they share the pool's for what is large.
+            build.settle_all()?;
+            threads.install(|| {
                 if let Some((number, record)) = repeats {
                     check_repeated(*number, record, request, build)?;
                 }

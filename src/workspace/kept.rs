@@ -6,7 +6,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::Workspace;
-use crate::build::status::{Verdict, source_range};
+use crate::build::source_range;
+use crate::build::status::Verdict;
 use crate::digest::Digest;
 use crate::history::Record;
 use crate::model::checkpoint::Checkpoint;

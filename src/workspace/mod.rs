@@ -21,21 +21,23 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 
 use crate::build::reasons::{Last, Reason, reason};
+use crate::build::resolve::Resolution;
+use crate::build::source_range;
 use crate::build::status::{Verdict, mark_removed, verdicts};
-use crate::digest::Digest;
 use crate::history;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::experts;
 use crate::model::layout::Layout;
 use crate::model::locate::{Places, commit_of};
 use crate::model::tokenizer::{chat_template, vocabularies};
-use crate::plan::{self, Input, Inventory, Model, NodeId, Plan, models_needed};
+use crate::plan::{self, Inventory, Model, Node, NodeId, Plan, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::diagnostic::Diagnostic;
 use crate::recipe::{LoadOptions, Loaded, Recipe, Stage, StageId, load};
 use crate::reference::ModelRef;
-use crate::store::Store;
 use crate::store::lock::Wait;
+use crate::store::tiered::Tiered;
+use crate::store::{ActionCache, Store};
 
 use kept::Kept;
 
@@ -152,16 +154,21 @@ impl Workspace {
             Some(snapshot) => history::last_of(snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?,
             None => None,
         };
-        let mut verdicts = verdicts(plan, recipe, checkpoints, snapshot.as_ref(), last.as_ref())?;
+        let remembered = |node: NodeId| match (&snapshot, &plan[node]) {
+            (Some(snapshot), Node::Source(source)) => {
+                let range = source_range(&checkpoints[source.model.0], &source.tensor);
+                Ok(snapshot.remembered(&range)?.map(|content| content.digest))
+            }
+            _ => Ok(None),
+        };
+        let tiers = store.as_ref().map(Tiered::new);
+        let cache = tiers.as_ref().map(|tiers| tiers as &dyn ActionCache);
+        let resolution = Resolution::new(plan, cache, remembered)?;
+        let mut verdicts = verdicts(plan, recipe, &resolution, last.as_ref());
         let since = last.as_ref().map(|last| Last::new(last, recipe));
         let mut reasons = BTreeMap::new();
-        for (node, action) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
-            let known = |input: &Input| match verdicts[&input.node] {
-                Verdict::Reuse { digest, .. } => Some(digest),
-                _ => None,
-            };
-            let inputs: Option<Vec<Digest>> = action.inputs.iter().map(known).collect();
-            let reason = match (&snapshot, inputs) {
+        for (node, _) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
+            let reason = match (&snapshot, resolution.inputs(node)) {
                 (Some(snapshot), Some(inputs)) => {
                     reason(plan, recipe, node, &inputs, since.as_ref(), snapshot)?
                 }

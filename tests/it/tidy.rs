@@ -187,7 +187,7 @@ fn files_used(file: &Path, files: &BTreeMap<Vec<String>, PathBuf>) -> BTreeSet<P
 }
 
 /// Folders whose files still use one another in a circle.
-const CIRCLES: [&str; 3] = ["build", "store", "workspace"];
+const CIRCLES: [&str; 2] = ["store", "workspace"];
 
 /// Whether a file is compiled for tests alone.
 fn is_for_tests(file: &Path) -> bool {

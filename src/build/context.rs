@@ -1,0 +1,85 @@
+//! What a build works with, and what becomes of a node.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rayon::ThreadPool;
+
+use super::error::BuildError;
+use super::sink::OutputSink;
+use crate::digest::{ActionKey, Digest};
+use crate::event::Events;
+use crate::model::checkpoint::Checkpoint;
+use crate::plan::{Action, Model, Plan};
+use crate::recipe::Recipe;
+use crate::store::Store;
+use crate::store::tiered::Tiered;
+
+/// What a build works with.
+pub struct Context<'a> {
+    pub recipe: &'a Recipe,
+    pub plan: &'a Plan,
+    /// By model number.
+    pub models: &'a [Model],
+    pub checkpoints: &'a [Arc<Checkpoint>],
+    pub store: &'a Store,
+    /// Whom results are asked of and handed to: the store, and what lies behind it.
+    pub tiers: &'a Tiered<'a>,
+    /// Where final results go.
+    pub sink: &'a dyn OutputSink,
+    /// The most bytes that results waiting to be written may take in memory.
+    pub memory: u64,
+    /// Whether sources are read even where the store remembers what they held.
+    pub rehash: bool,
+    /// Digests that source tensors must have, by model reference and tensor; empty to take them as they
+    /// are.
+    pub locked: HashMap<(&'a str, &'a str), Option<Digest>>,
+    /// The threads that share the work on a large tensor; as many small ones are worked on at a time.
+    pub threads: &'a ThreadPool,
+    pub interrupted: &'a AtomicBool,
+    pub events: &'a dyn Events,
+}
+
+/// How a node came to its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A source, or an action that was found in the store.
+    Reused,
+    /// Found in the store although something it reads was computed anew: the bytes came out equal.
+    CutOff,
+    Ran,
+}
+
+/// A node that was dealt with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settled {
+    pub digest: Digest,
+    /// `None` for sources.
+    pub key: Option<ActionKey>,
+    pub outcome: Outcome,
+}
+
+impl Context<'_> {
+    /// # Errors
+    /// If the build was asked to stop.
+    pub fn check_interrupted(&self) -> Result<(), BuildError> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(BuildError::Interrupted) } else { Ok(()) }
+    }
+
+    /// The bytes that tensors may take in memory while they are worked on.
+    pub fn budget(&self) -> u64 {
+        self.memory / 2
+    }
+
+    /// What a node may take at most to be worked on by one thread, in memory: beside it others run, and what
+    /// they all read and make stays for those that read it next.
+    pub fn narrow(&self) -> u64 {
+        self.budget() / (4 * self.threads.current_num_threads() as u64)
+    }
+
+    /// The name of an action's stage.
+    pub fn stage_name(&self, action: &Action) -> &str {
+        &self.recipe.stage(action.owner.stage).name
+    }
+}

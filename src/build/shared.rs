@@ -1,0 +1,80 @@
+//! What all threads of a build share.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::bytes::Bytes;
+use super::committer::Committer;
+use super::context::{Context, Settled};
+use super::outside::Outside;
+use super::schedule::Cost;
+use super::warm::Warm;
+use crate::digest::Digest;
+use crate::plan::{NodeId, Source};
+use crate::store::StoreError;
+use crate::store::index::Snapshot;
+use crate::store::range::{FileRange, RangeContent};
+
+pub struct Shared<'a> {
+    pub context: Context<'a>,
+    pub snapshot: Snapshot<'a>,
+    pub committer: Committer,
+    /// By node number.
+    pub settled: Vec<OnceLock<Settled>>,
+    pub warm: Warm,
+    pub outside: Outside,
+    /// Results of targets that the recipe keeps out of the store, mapped until they are written out.
+    pub held: Mutex<HashMap<NodeId, Bytes>>,
+    /// Actions run so far, those whose results the store had lost included.
+    pub executed: AtomicUsize,
+    /// The actions among them whose results were known, but wanted and kept nowhere any more.
+    pub made_again: Mutex<HashSet<NodeId>>,
+}
+
+impl Shared<'_> {
+    /// How a node was settled.
+    ///
+    /// # Panics
+    /// If it was not.
+    pub fn settled(&self, node: NodeId) -> Settled {
+        *self.settled[node.index()].get().expect("the node is settled")
+    }
+
+    pub fn set_settled(&self, node: NodeId, settled: Settled) {
+        self.settled[node.index()].set(settled).expect("a node is settled once");
+    }
+
+    /// The digests of what a node reads, all of which is settled.
+    pub fn inputs(&self, node: NodeId) -> Vec<Digest> {
+        self.context.plan[node].inputs().iter().map(|input| self.settled(input.node).digest).collect()
+    }
+
+    /// Whether some target's output holds a node's bytes.
+    pub fn is_output(&self, node: NodeId) -> bool {
+        self.context.plan.outputs().any(|output| output == node)
+    }
+
+    /// What a node takes to be worked on.
+    pub fn cost(&self, node: NodeId) -> Cost {
+        let n_bytes = |node: NodeId| {
+            let plan = self.context.plan;
+            let read: usize = plan[node].inputs().iter().map(|input| plan[input.node].spec().n_bytes()).sum();
+            (read + plan[node].spec().n_bytes()) as u64
+        };
+        // What a wide node reads is not read into memory for it.
+        let readers = self.context.plan.readers(node).map(n_bytes);
+        let largest = readers.chain([n_bytes(node)]).max().unwrap_or(0);
+        Cost { n_bytes: n_bytes(node), wide: largest > self.context.narrow() }
+    }
+
+    pub fn source_bytes(&self, source: &Source) -> Bytes {
+        let shard = self.context.checkpoints[source.model.0].shard_of(&source.tensor);
+        Bytes::source(Arc::clone(shard.expect("the plan was made from these checkpoints")), &source.tensor)
+    }
+
+    /// What the store remembers of a source, unless it is to be read whatever that is.
+    pub fn remembered(&self, range: &FileRange) -> Result<Option<RangeContent>, StoreError> {
+        if self.context.rehash { Ok(None) } else { self.snapshot.remembered(range) }
+    }
+}

@@ -1,0 +1,361 @@
+//! Works on one node: finds a source's digest, or runs an action, with whatever bytes that takes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::bytes::{Blob, Bytes, Run};
+use super::committer::Delivered;
+use super::compute::{Computation, Computed, Failure, Target, run_whole};
+use super::context::{Context, Outcome, Settled};
+use super::error::BuildError;
+use super::examine::{Examination, Examined};
+use super::outside::source_range;
+use super::shared::Shared;
+use crate::digest::{ActionKey, Digest};
+use crate::event::{Event, Span, spanned};
+use crate::model::ModelError;
+use crate::op::{Access, RowRun, Streaming};
+use crate::plan::{Action, Node, NodeId, Source, key};
+use crate::store::Cas;
+use crate::store::blob::{Content, Lookup};
+use crate::store::range::{FileRange, RangeContent};
+use crate::store::tier::ActionRow;
+use crate::tensor::{Dtype, TensorSpec};
+
+/// Results up to this size are made in memory; larger ones in the file that is to hold them, which is then
+/// mapped.
+const IN_MEMORY: u64 = 16 << 20;
+
+pub struct Task<'t, 'a> {
+    shared: &'t Shared<'a>,
+    /// Whether the node is too large for memory, so that it is worked on in blocks, by all threads.
+    wide: bool,
+    /// What had to be made again for it.
+    again: HashMap<NodeId, Bytes>,
+}
+
+impl<'t, 'a> Task<'t, 'a> {
+    pub fn new(shared: &'t Shared<'a>, wide: bool) -> Self {
+        Self { shared, wide, again: HashMap::new() }
+    }
+
+    /// Finds the digest of a node that is missing; `key` is that of an action.
+    pub fn settle(mut self, node: NodeId, key: Option<ActionKey>) -> Result<Settled, BuildError> {
+        self.shared.context.check_interrupted()?;
+        match (&self.shared.context.plan[node], key) {
+            (Node::Source(source), _) => self.hash(node, source),
+            (Node::Action(action), Some(key)) => {
+                let digest = self.run(node, action, key)?;
+                Ok(Settled { digest, key: Some(key), outcome: Outcome::Ran })
+            }
+            (Node::Action(_), None) => unreachable!("a missing action has a key"),
+        }
+    }
+
+    /// The bytes of a settled node: warm, in the store, or computed again.
+    pub fn bytes(&mut self, node: NodeId) -> Result<Bytes, BuildError> {
+        if let Some(bytes) = self.again.get(&node) {
+            return Ok(bytes.clone());
+        }
+        let shared = self.shared;
+        shared.warm.get(node, || self.load(node))
+    }
+
+    fn load(&mut self, node: NodeId) -> Result<Bytes, BuildError> {
+        let Shared { context, committer, .. } = self.shared;
+        let Settled { digest, key, outcome } = self.shared.settled(node);
+        let action = match &context.plan[node] {
+            Node::Source(source) => return self.read_again(source, digest),
+            Node::Action(action) => action,
+        };
+        if outcome == Outcome::Ran {
+            // It was made in this build, and made room for others since.
+            committer.flush()?;
+            let mapped =
+                committer.delivered().get(&node).map(|delivered| delivered.slice.map()).transpose()?;
+            if let Some(mapped) = mapped {
+                let bytes = Bytes::Mapped(Arc::new(mapped));
+                let checksums = self.examine(&bytes, None)?.checksums;
+                return Ok(bytes.checked(checksums));
+            }
+        }
+        let read = || self.read_blob(&digest, action.output.n_bytes());
+        match spanned(context.events, "read blob", &action.owner.tensor, read)? {
+            Lookup::Found(bytes) => return Ok(bytes),
+            Lookup::Damaged => context.events.event(Event::Damaged { digest }),
+            Lookup::Missing => {}
+        }
+        if let Some(bytes) = self.bytes_outside(&digest)? {
+            return Ok(bytes);
+        }
+        self.shared.made_again.lock().expect("no thread panics with it").insert(node);
+        let again = self.run(node, action, key.expect("actions have keys"))?;
+        if again != digest {
+            let (stage, tensor) = (context.stage_name(action).to_owned(), action.owner.tensor.clone());
+            return Err(BuildError::NotReproducible { stage, tensor });
+        }
+        Ok(self.again[&node].clone())
+    }
+
+    /// Reads bytes of a checkpoint: all of them into memory, unless the node is too large for that.
+    fn read(&self, bytes: Bytes, tensor: &str) -> Result<Bytes, BuildError> {
+        if self.wide {
+            return Ok(bytes);
+        }
+        Ok(spanned(self.shared.context.events, "read source", tensor, || bytes.into_memory())?)
+    }
+
+    fn examine(&self, bytes: &Bytes, dtype: Option<Dtype>) -> Result<Examined, BuildError> {
+        let proceed = || self.shared.context.check_interrupted();
+        Examination { wide: self.wide, proceed: &proceed, span: None }.of(bytes, dtype)
+    }
+
+    /// The bytes of a source whose digest is known. They may have changed without a trace since they were
+    /// hashed, so they are held to their checksums as they are read, or to the digest where there are none.
+    fn read_again(&self, source: &Source, digest: Digest) -> Result<Bytes, BuildError> {
+        let bytes = self.shared.source_bytes(source);
+        let checksums = self.shared.snapshot.checksums(&digest)?;
+        if let Some(checksums) = checksums.filter(|checksums| checksums.cover(bytes.n_bytes())) {
+            return self.read(bytes.checked(Arc::new(checksums)), &source.tensor);
+        }
+        let bytes = self.read(bytes, &source.tensor)?;
+        let examined = self.examine(&bytes, None)?;
+        if examined.digest != digest {
+            return Err(self.shared.source_bytes(source).differs(0).into());
+        }
+        self.shared.committer.note_checksums((digest, Arc::clone(&examined.checksums)))?;
+        Ok(bytes.checked(examined.checksums))
+    }
+
+    /// A digest's blob: in memory, unless the node is too large for that.
+    fn read_blob(&self, digest: &Digest, n_bytes: usize) -> Result<Lookup<Bytes>, BuildError> {
+        let Context { store, tiers, .. } = self.shared.context;
+        if !self.wide {
+            return Ok(tiers.get(digest, n_bytes as u64)?.map(|bytes| Bytes::Memory(Arc::new(bytes))));
+        }
+        let file = match tiers.open(digest, n_bytes as u64)? {
+            Lookup::Found(file) => file,
+            Lookup::Missing => return Ok(Lookup::Missing),
+            Lookup::Damaged => return Ok(Lookup::Damaged),
+        };
+        let bytes = Bytes::Blob(Arc::new(Blob { path: store.blob_path(digest), file, n_bytes }));
+        match self.examine(&bytes, None) {
+            Ok(found) if found.digest == *digest => Ok(Lookup::Found(bytes.checked(found.checksums))),
+            Ok(_) | Err(BuildError::Model(ModelError::Changed { .. })) => Ok(store.remove_damaged(digest)?),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A digest's bytes from a source or a finished output, if some still holds them.
+    fn bytes_outside(&self, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
+        let Shared { outside, snapshot, context, .. } = self.shared;
+        let Some(there) = outside.bytes(digest, snapshot)? else { return Ok(None) };
+        let read = || {
+            let bytes = self.read(there.clone(), &digest.short())?;
+            let examined = self.examine(&bytes, None)?;
+            if examined.digest != *digest {
+                return Err(BuildError::Model(there.differs(0)));
+            }
+            Ok(bytes.checked(examined.checksums))
+        };
+        match read() {
+            Ok(bytes) => Ok(Some(bytes)),
+            // What cannot be had from there is made again.
+            Err(BuildError::Model(_)) => {
+                context.events.event(Event::Damaged { digest: *digest });
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads a source and finds its digest.
+    fn hash(&self, node: NodeId, source: &Source) -> Result<Settled, BuildError> {
+        let Shared { context, committer, warm, .. } = self.shared;
+        let checkpoint = &context.checkpoints[source.model.0];
+        let range = source_range(checkpoint, &source.tensor);
+        let started = now();
+        let is_trusted = !range.identity.is_racy(started);
+        // What is read to be hashed is at hand for computing; large tensors are read again, block by block, and
+        // each block is checked.
+        let bytes = self.read(self.shared.source_bytes(source), &source.tensor)?;
+        let Examined { digest, finite, checksums } = {
+            let span = Span::start(context.events, "hash source", &source.tensor);
+            let proceed = || context.check_interrupted();
+            Examination { wide: self.wide, proceed: &proceed, span: Some(&span) }
+                .of(&bytes, Some(source.spec.dtype))?
+        };
+        context.events.event(Event::Hashed {
+            model: &checkpoint.dir.to_string_lossy(),
+            tensor: &source.tensor,
+            bytes: bytes.n_bytes() as u64,
+        });
+        warm.put(node, &bytes.checked(Arc::clone(&checksums)));
+        committer.note_checksums((digest, checksums))?;
+        let content = RangeContent { digest, mark: finite };
+        if is_trusted {
+            committer.remember((range, content))?;
+        }
+        accept(self.shared, source, range, content, is_trusted)
+    }
+
+    /// Runs an action whose inputs are settled, hands its result to the committer and keeps it warm.
+    fn run(&mut self, node: NodeId, action: &Action, key: ActionKey) -> Result<Digest, BuildError> {
+        let Shared { context, committer, outside, warm, .. } = self.shared;
+        let inputs = self.shared.inputs(node);
+        let stage = context.stage_name(action);
+        let cached = context.recipe.stage(action.owner.stage).cache;
+        let undefined = |problem| {
+            let (stage, tensor) = (stage.to_owned(), action.owner.tensor.clone());
+            BuildError::Arithmetic { stage, tensor, problem }
+        };
+        let failed = |failure| match failure {
+            Failure::Build(error) => error,
+            Failure::Undefined(problem) => undefined(problem),
+        };
+        let what = format!("{stage}: {}", action.owner.tensor);
+        let (mut slice, mut held) = (None, false);
+        let (digest, bytes, content) = match action.op.access() {
+            Access::Digests => {
+                if let Some(other) = inputs.iter().position(|digest| *digest != inputs[0]) {
+                    let problem = format!(
+                        "{} and {} hold different {} values, which cannot be merged",
+                        action.inputs[0].label, action.inputs[other].label, action.output.dtype
+                    );
+                    return Err(undefined(problem));
+                }
+                // The result is an input's bytes, found through the key whenever they are wanted.
+                (inputs[0], self.bytes(action.inputs[0].node)?, None)
+            }
+            Access::Rows(runs) => {
+                let runs = runs.into_iter().map(|run| self.rows(action, run)).collect::<Result<_, _>>()?;
+                let bytes = Bytes::Joined(Arc::new(runs));
+                let Examined { digest, checksums, .. } = self.examine(&bytes, None)?;
+                (digest, bytes.checked(checksums), None)
+            }
+            Access::Whole(whole) => {
+                let inputs = self.all_inputs(action)?;
+                slice = context.sink.slice(node)?;
+                let run = || run_whole(whole, &inputs, &action.output);
+                let computed = spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
+                self.hashed(action, computed)?
+            }
+            Access::Streaming(Streaming { operation, compute }) => {
+                let inputs = self.all_inputs(action)?;
+                let proceed = || context.check_interrupted();
+                let computation = Computation {
+                    operation,
+                    inputs: inputs.into_iter().map(|(bytes, spec)| (bytes, spec.dtype)).collect(),
+                    compute,
+                    output: &action.output,
+                    parallel: self.wide,
+                    proceed: &proceed,
+                };
+                let large = action.output.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
+                slice = context.sink.slice(node)?;
+                held = !cached && slice.is_none() && self.shared.is_output(node);
+                let target = match &slice {
+                    Some(slice) if large => Target::Slice(slice),
+                    None if large || held => Target::File(context.store),
+                    _ => Target::Memory,
+                };
+                let run = || computation.run(target);
+                let computed = spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
+                self.hashed(action, computed)?
+            }
+        };
+        self.shared.executed.fetch_add(1, Ordering::Relaxed);
+        let n_bytes = bytes.n_bytes() as u64;
+        context.events.event(Event::Ran { stage, tensor: &action.owner.tensor, bytes: n_bytes });
+        warm.put(node, &bytes);
+        if self.shared.settled[node.index()].get().is_some() {
+            self.again.insert(node, bytes.clone());
+        }
+        if held {
+            self.shared.held.lock().expect("no thread panics with it").insert(node, bytes.clone());
+        }
+        let manifest = key::action_manifest(context.plan, node, &inputs);
+        let row = ActionRow { key, digest, n_bytes, manifest };
+        let external = if cached { outside.source(&digest) } else { None };
+        match slice {
+            Some(slice) if external.is_none() => committer.deliver(node, bytes, Delivered { row, slice })?,
+            _ => committer.keep(row, content.filter(|_| cached), external)?,
+        }
+        Ok(digest)
+    }
+
+    fn all_inputs<'p>(&mut self, action: &'p Action) -> Result<Vec<(Bytes, &'a TensorSpec)>, BuildError>
+    where
+        'a: 'p,
+    {
+        let plan = self.shared.context.plan;
+        action.inputs.iter().map(|input| Ok((self.bytes(input.node)?, plan[input.node].spec()))).collect()
+    }
+
+    /// A result with its digest.
+    fn hashed(
+        &self,
+        action: &Action,
+        (bytes, content): Computed,
+    ) -> Result<(Digest, Bytes, Option<Content>), BuildError> {
+        let hash = || match &bytes {
+            Bytes::Memory(all) if self.wide => Ok((Digest::of(all), None)),
+            // Threads that work side by side hash side by side.
+            Bytes::Memory(all) => Ok((Digest::from(blake3::hash(all)), None)),
+            // What is in a file is read again to compute with it, and held to its checksums.
+            _ => {
+                let Examined { digest, checksums, .. } = self.examine(&bytes, None)?;
+                Ok::<_, BuildError>((digest, Some(checksums)))
+            }
+        };
+        let (digest, checksums) =
+            spanned(self.shared.context.events, "hash result", &action.owner.tensor, hash)?;
+        let bytes = match checksums {
+            Some(checksums) => bytes.checked(checksums),
+            None => bytes,
+        };
+        Ok((digest, bytes, content))
+    }
+
+    /// Rows of an input, which are neighbouring bytes.
+    fn rows(&mut self, action: &Action, RowRun { input, rows }: RowRun) -> Result<Run, BuildError> {
+        let node = action.inputs[input].node;
+        let spec = self.shared.context.plan[node].spec();
+        let row = spec.n_bytes() / spec.shape.0.first().copied().unwrap_or(1).max(1);
+        Ok(Run { bytes: self.bytes(node)?, range: rows.start * row..rows.end * row })
+    }
+}
+
+/// Settles a source of which is known what it holds, if that can be used.
+pub fn accept(
+    shared: &Shared<'_>,
+    source: &Source,
+    range: FileRange,
+    RangeContent { digest, mark: is_finite }: RangeContent,
+    is_trusted: bool,
+) -> Result<Settled, BuildError> {
+    let Shared { context, outside, .. } = shared;
+    let checkpoint = &context.checkpoints[source.model.0];
+    let shard = checkpoint.shard_of(&source.tensor).expect("the source is a tensor of the checkpoint");
+    if is_trusted {
+        outside.note_source(digest, shard, range);
+    }
+    if !context.locked.is_empty() {
+        let reference = context.models[source.model.0].reference.to_string();
+        if context.locked.get(&(reference.as_str(), source.tensor.as_str())) != Some(&Some(digest)) {
+            let path = checkpoint.dir.clone();
+            return Err(BuildError::NotLocked { path, tensor: source.tensor.clone() });
+        }
+    }
+    if !is_finite {
+        return Err(BuildError::NotFinite { path: shard.path.clone(), tensor: source.tensor.clone() });
+    }
+    Ok(Settled { digest, key: None, outcome: Outcome::Reused })
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}
