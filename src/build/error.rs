@@ -18,7 +18,7 @@ pub enum BuildError {
     Arithmetic { stage: String, tensor: String, problem: String },
     #[error("{}: tensor `{tensor}` holds NaN or infinity, which cannot be merged", path.display())]
     NotFinite { path: PathBuf, tensor: String },
-    #[error("{}: tensor `{tensor}` is not the one that the lock file names", path.display())]
+    #[error("{}: tensor `{tensor}` is not the one that the lockfile names", path.display())]
     NotLocked { path: PathBuf, tensor: String },
     #[error(
         "stage `{stage}`, tensor `{tensor}`: computed other bytes than an earlier build did of the same inputs; the memory, the processor or the cache is damaged"
