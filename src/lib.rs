@@ -31,7 +31,7 @@
 //! | [`upkeep`] | what a store holds for whom, and what of it can go |
 //! | [`build`] | settles the graph: looks up, runs, keeps; reasons for what must run |
 //! | [`output`] | shards, configuration, tokenizer, card and lock of a merged model |
-//! | [`workspace`] | the facade: wires the layers together |
+//! | [`project`] | the facade: wires the layers together |
 //! | [`cli`] | the command line, which alone prints, reads the environment and exits |
 //!
 //! # Files on disk
@@ -90,9 +90,9 @@ pub mod model;
 pub mod op;
 pub mod output;
 pub mod plan;
+pub mod project;
 pub mod recipe;
 pub mod reference;
 pub mod store;
 pub mod tensor;
 pub mod upkeep;
-pub mod workspace;

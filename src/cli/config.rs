@@ -10,11 +10,9 @@ use super::args::{RecipeArgs, size};
 use super::error::CliError;
 use crate::kernels::simd::{self, Level};
 use crate::model::locate::Places;
-use crate::workspace::Workspace;
+use crate::project::Project;
 
 const FILE: &str = "lamarck.toml";
-const DEFAULT_MEMORY: u64 = 1 << 30;
-const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
 
 /// A project's settings. Paths are relative to the file.
 #[derive(Debug, Default, Deserialize)]
@@ -47,10 +45,10 @@ impl<'a> From<&'a RecipeArgs> for Flags<'a> {
 }
 
 /// Finds the settings that hold for a recipe, or for the working directory without one.
-pub fn workspace(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Workspace, CliError> {
+pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliError> {
     let near =
         recipe.and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (root, file) = project(near)?;
+    let (root, file) = nearest_file(near)?;
     let in_root = |path: &Path| root.join(path);
     let bytes = |text: &Option<String>, key: &str| {
         let read = |text: &String| {
@@ -68,10 +66,10 @@ pub fn workspace(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Workspace, C
         .unwrap_or_else(|| in_root(file.cache.as_deref().unwrap_or(Path::new("cache"))));
     let models = flags.models.iter().cloned().chain(file.models.iter().map(|dir| in_root(dir))).collect();
     let places = Places { roots: vec![PathBuf::new(), near.to_owned()], models, hub: hub_cache() };
-    let memory = flags.memory.or(bytes(&file.memory, "memory")?).unwrap_or(DEFAULT_MEMORY);
+    let memory = flags.memory.or(bytes(&file.memory, "memory")?).unwrap_or(Project::DEFAULT_MEMORY);
     let shard_bytes =
-        flags.shard_size.or(bytes(&file.shard_size, "shard-size")?).unwrap_or(DEFAULT_SHARD_BYTES);
-    Ok(Workspace {
+        flags.shard_size.or(bytes(&file.shard_size, "shard-size")?).unwrap_or(Project::DEFAULT_SHARD_BYTES);
+    Ok(Project {
         cache,
         merges: in_root(file.merges.as_deref().unwrap_or(Path::new("merges"))),
         places,
@@ -84,7 +82,7 @@ pub fn workspace(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Workspace, C
 }
 
 /// The nearest folder with a `lamarck.toml`, from `near` upwards; else the working directory.
-fn project(near: &Path) -> Result<(PathBuf, File), CliError> {
+fn nearest_file(near: &Path) -> Result<(PathBuf, File), CliError> {
     let full = fs::canonicalize(near).unwrap_or_else(|_| near.to_owned());
     for (levels, dir) in full.ancestors().enumerate() {
         let path = dir.join(FILE);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::build::BuildError;
 use crate::error::ErrorClass;
 use crate::output::OutputError;
+use crate::project::ProjectError;
 use crate::store::StoreError;
-use crate::workspace::WorkspaceError;
 
 /// The recipe or the data is wrong.
 pub const WRONG: u8 = 1;
@@ -35,7 +35,7 @@ pub enum CliError {
     #[error("{0}")]
     Wrong(String),
     #[error(transparent)]
-    Workspace(#[from] WorkspaceError),
+    Project(#[from] ProjectError),
     /// A signal stopped the work.
     #[error("{message}")]
     Interrupted { message: String, code: u8 },
@@ -69,7 +69,7 @@ impl CliError {
             Self::Config { .. } | Self::Trace { .. } | Self::Print(_) => IO,
             Self::Pipe => 0,
             Self::Interrupted { code, .. } => *code,
-            Self::Workspace(error) => code_of(error.class()),
+            Self::Project(error) => code_of(error.class()),
         }
     }
 
@@ -79,28 +79,26 @@ impl CliError {
             return Some("free some room and build again; everything that was finished is kept".to_owned());
         }
         match self {
-            Self::Workspace(WorkspaceError::Output(OutputError::Occupied { .. })) => {
+            Self::Project(ProjectError::Output(OutputError::Occupied { .. })) => {
                 Some("choose another folder with --out, or move the files away".to_owned())
             }
-            Self::Workspace(WorkspaceError::Output(OutputError::InTheWay { .. })) => {
+            Self::Project(ProjectError::Output(OutputError::InTheWay { .. })) => {
                 Some("move it away, or choose another folder with --out".to_owned())
             }
-            Self::Workspace(WorkspaceError::Output(
+            Self::Project(ProjectError::Output(
                 OutputError::IsSource { .. } | OutputError::InCache { .. },
             )) => Some("choose another folder with --out".to_owned()),
-            Self::Workspace(error) if error.damage().is_some() => {
+            Self::Project(error) if error.damage().is_some() => {
                 Some("the next build puts it aside and starts a new one".to_owned())
             }
-            Self::Workspace(WorkspaceError::Store(StoreError::Locked { .. })) => {
+            Self::Project(ProjectError::Store(StoreError::Locked { .. })) => {
                 Some("without --no-wait it is waited for".to_owned())
             }
-            Self::Workspace(
-                WorkspaceError::Store(StoreError::Io { .. } | StoreError::ReadOnly { .. })
-                | WorkspaceError::Output(OutputError::Build(BuildError::Store(StoreError::ReadOnly {
-                    ..
-                }))),
+            Self::Project(
+                ProjectError::Store(StoreError::Io { .. } | StoreError::ReadOnly { .. })
+                | ProjectError::Output(OutputError::Build(BuildError::Store(StoreError::ReadOnly { .. }))),
             ) => Some("choose another cache with --cache or LAMARCK_CACHE".to_owned()),
-            Self::Workspace(WorkspaceError::Recipe { .. }) => Some("name a recipe's file".to_owned()),
+            Self::Project(ProjectError::Recipe { .. }) => Some("name a recipe's file".to_owned()),
             _ => None,
         }
     }

@@ -31,7 +31,7 @@ const LAYERS: [&str; 23] = [
     "upkeep",
     "build",
     "output",
-    "workspace",
+    "project",
     "cli",
     "main",
 ];
@@ -187,7 +187,7 @@ fn files_used(file: &Path, files: &BTreeMap<Vec<String>, PathBuf>) -> BTreeSet<P
 }
 
 /// Folders whose files still use one another in a circle.
-const CIRCLES: [&str; 2] = ["store", "workspace"];
+const CIRCLES: [&str; 1] = ["store"];
 
 /// Whether a file is compiled for tests alone.
 fn is_for_tests(file: &Path) -> bool {

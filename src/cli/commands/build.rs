@@ -13,7 +13,7 @@ use crate::cli::progress::Progress;
 use crate::cli::trace::Trace;
 use crate::cli::ui::{Ui, bytes, plural};
 use crate::event::{Events, Span};
-use crate::workspace::{OutputReport, Report, Request};
+use crate::project::{Builder, OutputReport, Report};
 
 /// Changes named in the last line.
 const REASONS_SHOWN: usize = 3;
@@ -38,7 +38,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     if let Some((_, record)) = repeats.as_ref().filter(|_| args.recipe.stages.is_empty()) {
         recipe_args.stages = record.outputs.iter().map(|output| output.stage.clone()).collect();
     }
-    let Ready { workspace, recipe, planned, .. } = ready(read, &recipe_args, ui)?;
+    let Ready { project, recipe, planned, .. } = ready(read, &recipe_args, ui)?;
     let targets = &planned.plan.targets;
     if args.out.is_some() && targets.len() != 1 {
         let message =
@@ -54,16 +54,14 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     if let Some((_, trace)) = &trace {
         drop(Span::since(started, trace, "read recipe and headers", ""));
     }
-    let result = workspace.build(&Request {
-        recipe: &recipe,
-        planned: &planned,
-        out: args.out.as_deref(),
-        locked: args.locked,
-        repeats: repeats.as_ref(),
-        rehash: args.rehash,
-        events: trace.as_ref().map_or(&progress as &dyn Events, |(_, trace)| trace),
-        interrupted: &signals.interrupted,
-    });
+    let events = trace.as_ref().map_or(&progress as &dyn Events, |(_, trace)| trace);
+    let result = Builder::new(&project, &recipe, &planned)
+        .out(args.out.as_deref())
+        .locked(args.locked)
+        .repeats(repeats.as_ref())
+        .rehash(args.rehash)
+        .follow(events, &signals.interrupted)
+        .build();
     progress.finish();
     if let Some((path, trace)) = trace {
         trace.finish().map_err(CliError::trace(path))?;

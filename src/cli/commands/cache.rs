@@ -11,10 +11,9 @@ use crate::cli::args::{CacheArgs, CacheCommand, GcArgs, VerifyArgs};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::ui::{Ui, bytes, plural};
+use crate::project::{Project, Watch};
 use crate::store::listing::{Checked, Usage};
-use crate::store::{Store, StoreError};
-use crate::upkeep::{self, Limits, StoreUsage, Swept};
-use crate::workspace::{Workspace, WorkspaceError, now};
+use crate::upkeep::{Limits, Swept};
 
 /// Nothing here listens for signals, so that each ends the process at once, also while it waits.
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -22,27 +21,21 @@ static NEVER: AtomicBool = AtomicBool::new(false);
 pub fn run(args: &CacheArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let no_wait = matches!(args.command, CacheCommand::Gc(GcArgs { no_wait: true, .. }));
     let flags = Flags { cache: args.cache.as_deref(), no_wait, ..Flags::default() };
-    let workspace = config::workspace(None, flags)?;
+    let project = config::project(None, flags)?;
     match &args.command {
         CacheCommand::Path if ui.json => {
-            ui.print_json(&json!({ "path": workspace.cache.to_string_lossy() }))?
+            ui.print_json(&json!({ "path": project.cache.to_string_lossy() }))?
         }
-        CacheCommand::Path => ui.print(&format!("{}\n", workspace.cache.display()))?,
-        CacheCommand::Stat => stat(&workspace, ui)?,
-        CacheCommand::Gc(args) => gc(args, &workspace, ui)?,
-        CacheCommand::Verify(args) => return verify(args, &workspace, ui),
+        CacheCommand::Path => ui.print(&format!("{}\n", project.cache.display()))?,
+        CacheCommand::Stat => stat(&project, ui)?,
+        CacheCommand::Gc(args) => gc(args, &project, ui)?,
+        CacheCommand::Verify(args) => return verify(args, &project, ui),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn stat(workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
-    let read = || -> Result<(Usage, StoreUsage), StoreError> {
-        match Store::open_existing(&workspace.cache)? {
-            Some(store) => Ok((store.usage()?, upkeep::usage(&store)?)),
-            None => Ok(Default::default()),
-        }
-    };
-    let (total, usage) = read().map_err(WorkspaceError::from)?;
+fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
+    let (total, usage) = project.usage()?;
     let Usage { blobs, blob_bytes, index_bytes, actions, builds } = total;
     if ui.json {
         let stages: Vec<_> = usage
@@ -53,7 +46,7 @@ fn stat(workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
             })
             .collect();
         return ui.print_json(&json!({
-            "path": workspace.cache.to_string_lossy(),
+            "path": project.cache.to_string_lossy(),
             "blobs": blobs,
             "blob_bytes": blob_bytes,
             "index_bytes": index_bytes,
@@ -66,7 +59,7 @@ fn stat(workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
     }
     let mut text = format!(
         "{}\nresults: {blobs} files, {}\nindex: {actions} actions, {builds} builds, {}\n",
-        workspace.cache.display(),
+        project.cache.display(),
         bytes(blob_bytes),
         bytes(index_bytes)
     );
@@ -87,17 +80,12 @@ fn stat(workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
     ui.print(&text)
 }
 
-fn gc(args: &GcArgs, workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
+fn gc(args: &GcArgs, project: &Project, ui: &Ui) -> Result<(), CliError> {
     let GcArgs { max_size, max_age, keep_builds, dry_run, no_wait: _ } = *args;
-    let limits = Limits { max_bytes: max_size.or(workspace.cache_limit), max_age, keep_builds };
+    let limits = Limits { max_bytes: max_size.or(project.cache_limit), max_age, keep_builds };
     let tell = || ui.status("waiting for running builds");
-    let sweep = || -> Result<Swept, StoreError> {
-        match Store::open_alone(&workspace.cache, workspace.wait(&tell, &NEVER))? {
-            Some(store) => upkeep::sweep(&store, &limits, now(), dry_run),
-            None => Ok(Swept::default()),
-        }
-    };
-    let Swept { removed, removed_bytes, kept, kept_bytes } = sweep().map_err(WorkspaceError::from)?;
+    let watch = Watch { waiting: &tell, interrupted: &NEVER };
+    let Swept { removed, removed_bytes, kept, kept_bytes } = project.gc(&limits, dry_run, &watch)?;
     if ui.json {
         return ui.print_json(&json!({
             "dry_run": dry_run,
@@ -116,29 +104,20 @@ fn gc(args: &GcArgs, workspace: &Workspace, ui: &Ui) -> Result<(), CliError> {
     ))
 }
 
-fn verify(args: &VerifyArgs, workspace: &Workspace, ui: &Ui) -> Result<ExitCode, CliError> {
+fn verify(args: &VerifyArgs, project: &Project, ui: &Ui) -> Result<ExitCode, CliError> {
     let bar = if ui.quiet || ui.json { ProgressBar::hidden() } else { ProgressBar::no_length() };
     let style = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left");
     bar.set_style(style.expect("the template is valid"));
     let done = Cell::new(0);
-    let check = || -> Result<Checked, StoreError> {
-        // Repairing removes rows, which takes a store that can be written.
-        let store = if args.repair {
-            let tell = || ui.status("waiting for running builds");
-            Store::open_alone(&workspace.cache, workspace.wait(&tell, &NEVER))?
-        } else {
-            Store::open_existing(&workspace.cache)?
-        };
-        let Some(store) = store else { return Ok(Checked::default()) };
-        bar.set_length(store.usage()?.blob_bytes);
-        store.check(args.repair, &|n_bytes| {
-            done.set(done.get() + n_bytes);
-            bar.set_position(done.get());
-        })
-    };
-    let checked = check();
+    let tell = || ui.status("waiting for running builds");
+    let watch = Watch { waiting: &tell, interrupted: &NEVER };
+    let checked = project.verify(args.repair, &watch, &|n_bytes, total| {
+        done.set(done.get() + n_bytes);
+        bar.set_length(total);
+        bar.set_position(done.get());
+    });
     bar.finish_and_clear();
-    let Checked { blobs, bytes: n_bytes, damaged, damaged_rows } = checked.map_err(WorkspaceError::from)?;
+    let Checked { blobs, bytes: n_bytes, damaged, damaged_rows } = checked?;
     let is_sound = damaged.is_empty() && damaged_rows == 0;
     if ui.json {
         ui.print_json(&json!({

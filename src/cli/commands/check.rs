@@ -12,16 +12,15 @@ use crate::cli::ui::{Ui, findings_json, plural};
 use crate::recipe::StageId;
 
 pub fn run(args: &RecipeArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Read { workspace, path, text, recipe, mut findings } = read(args, Flags::from(args))?;
+    let Read { project, path, text, recipe, mut findings } = read(args, Flags::from(args))?;
     let mut stages = 0;
     let mut tensors = 0;
     if let Some(recipe) = &recipe {
         // Without a choice every stage is checked to the last tensor, also what no final stage needs.
         let chosen = targets(recipe, &args.stages)?;
         let all = (0..recipe.stages.len()).map(StageId).collect();
-        let (planned, more) = workspace.plan(recipe, &if chosen.is_empty() { all } else { chosen })?;
-        findings.extend(more);
-        if let Some(planned) = planned {
+        let targets = if chosen.is_empty() { all } else { chosen };
+        if let Some(planned) = super::plan(&project, recipe, &targets, &mut findings)? {
             stages = planned.plan.order.len();
             tensors = planned.plan.order.iter().map(|id| planned.plan.stage(*id).tensors.len()).sum();
         }

@@ -13,12 +13,12 @@ use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::ui::{Ui, place, plural};
 use crate::plan::{Action, Input, Node, NodeId, Plan};
+use crate::project::Status;
 use crate::recipe::Recipe;
-use crate::workspace::Status;
 
 pub fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Ready { workspace, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
-    let status = workspace.status(&recipe, &planned)?;
+    let Ready { project, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
+    let status = project.status(&recipe, &planned)?;
     let explained = Explained { plan: &planned.plan, recipe: &recipe, status: &status, verbose: ui.verbose };
     let wanted =
         |action: &Action| args.tensor.as_ref().is_none_or(|text| action.owner.tensor.contains(text.as_str()));

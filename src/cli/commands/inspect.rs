@@ -1,36 +1,31 @@
 //! `lamarck inspect`.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use rayon::prelude::*;
 use serde_json::json;
 
-use crate::build::Bytes;
 use crate::cli::args::InspectArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
 use crate::cli::ui::{Ui, bytes, plural};
-use crate::model::ModelError;
-use crate::model::checkpoint::Checkpoint;
 use crate::model::layout::{Layout, Position};
+use crate::project::digests;
 use crate::reference::ModelRef;
-use crate::workspace::WorkspaceError;
 
 pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let workspace = config::workspace(None, Flags { models: &args.models, ..Flags::default() })?;
+    let project = config::project(None, Flags { models: &args.models, ..Flags::default() })?;
     let (path, revision) = match args.model.split_once('@') {
         Some((path, revision)) if !Path::new(&args.model).exists() => (path, Some(revision.to_owned())),
         _ => (args.model.as_str(), None),
     };
     let reference = ModelRef { path: path.to_owned(), revision, lora: None, hub_only: false };
-    let dir = workspace.places.find(&reference).map_err(|missing| not_found(&args.model, &missing.tried))?;
-    let checkpoint = Checkpoint::open(&dir).map_err(WorkspaceError::from)?;
+    let checkpoint = project.model(&reference)?;
+    let dir = &checkpoint.dir;
     let names: Vec<&str> = checkpoint.names().collect();
     let digests: Vec<Option<String>> = if args.digests {
-        let read = |name: &&str| digest(&checkpoint, name).map(Some);
-        names.par_iter().map(read).collect::<Result<_, _>>().map_err(WorkspaceError::from)?
+        digests(&checkpoint)?.iter().map(|digest| Some(digest.to_string())).collect()
     } else {
         vec![None; names.len()]
     };
@@ -119,15 +114,4 @@ fn groups(
         }) += 1;
     }
     order.into_iter().map(|line| (line.clone(), counts[&line])).collect()
-}
-
-fn digest(checkpoint: &Checkpoint, name: &str) -> Result<String, ModelError> {
-    let shard = checkpoint.shard_of(name).expect("the name is listed");
-    let bytes = Bytes::source(std::sync::Arc::clone(shard), name);
-    Ok(bytes.digest()?.to_string())
-}
-
-fn not_found(model: &str, tried: &[PathBuf]) -> CliError {
-    let tried: Vec<String> = tried.iter().map(|dir| format!("\n  {}", dir.display())).collect();
-    CliError::Wrong(format!("model `{model}` was not found; looked in:{}", tried.concat()))
 }

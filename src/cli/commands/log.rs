@@ -10,22 +10,14 @@ use crate::cli::args::LogArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
 use crate::cli::ui::Ui;
-use crate::history::{self, Record};
-use crate::store::{Store, StoreError};
-use crate::workspace::WorkspaceError;
+use crate::history::Record;
 
 /// Changed lines of a recipe that are shown.
 const LINES_SHOWN: usize = 20;
 
 pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let workspace = config::workspace(None, Flags { cache: args.cache.as_deref(), ..Flags::default() })?;
-    let builds = || -> Result<Vec<(u64, Record)>, StoreError> {
-        match Store::open_existing(&workspace.cache)? {
-            Some(store) => history::builds(&store.index().snapshot()?),
-            None => Ok(Vec::new()),
-        }
-    };
-    let all = builds().map_err(WorkspaceError::from)?;
+    let project = config::project(None, Flags { cache: args.cache.as_deref(), ..Flags::default() })?;
+    let all = project.builds()?;
     let builds = &all[..all.len().min(args.limit.unwrap_or(usize::MAX))];
     let changes: Vec<Vec<String>> =
         builds.iter().enumerate().map(|(i, (_, record))| change(record, &all[i + 1..])).collect();
@@ -62,7 +54,7 @@ pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         }
     }
     if builds.is_empty() {
-        ui.status(&format!("no builds in {} yet", workspace.cache.display()));
+        ui.status(&format!("no builds in {} yet", project.cache.display()));
     }
     ui.print(&text)?;
     Ok(ExitCode::SUCCESS)

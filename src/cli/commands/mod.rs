@@ -23,22 +23,21 @@ use super::config::{self, Flags};
 use super::error::CliError;
 use super::ui::{Ui, plural};
 use crate::error::ErrorClass;
-use crate::history::{self, Record};
+use crate::history::Record;
+use crate::project::{Planned, Project, ProjectError};
 use crate::recipe::diagnostic::{Diagnostic, Severity};
 use crate::recipe::{Recipe, StageId};
-use crate::store::{Store, StoreError};
-use crate::workspace::{Planned, Workspace, WorkspaceError};
 
 /// A recipe that was read and planned without an error.
 struct Ready {
-    workspace: Workspace,
+    project: Project,
     recipe: Recipe,
     planned: Planned,
 }
 
 /// How far a recipe could be read.
 struct Read {
-    workspace: Workspace,
+    project: Project,
     path: PathBuf,
     text: String,
     recipe: Option<Recipe>,
@@ -48,31 +47,41 @@ struct Read {
 /// Reads a recipe; errors in it are findings.
 fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
     let path = config::recipe_path(args.recipe.as_deref())?;
-    let workspace = config::workspace(Some(&path), flags)?;
+    let project = config::project(Some(&path), flags)?;
     let text = std::fs::read_to_string(&path)
-        .map_err(|source| WorkspaceError::Recipe { path: path.clone(), source })?;
-    let loaded = workspace.load(&path, &text, &args.sets, args.seed);
-    Ok(Read { workspace, path, text, recipe: loaded.recipe, findings: loaded.diagnostics })
+        .map_err(|source| ProjectError::Recipe { path: path.clone(), source })?;
+    let loaded = project.load(&path, &text, &args.sets, args.seed);
+    Ok(Read { project, path, text, recipe: loaded.recipe, findings: loaded.diagnostics })
 }
 
 /// Reads the recipe of an earlier build as it was then.
 fn read_again(number: u64, flags: Flags<'_>) -> Result<(Read, Record), CliError> {
-    let record_of = |workspace: &Workspace| -> Result<Option<Record>, StoreError> {
-        let Some(store) = Store::open_existing(&workspace.cache)? else { return Ok(None) };
-        let builds = history::builds(&store.index().snapshot()?)?;
-        Ok(builds.into_iter().find(|(of, _)| *of == number).map(|(_, record)| record))
-    };
-    let workspace = config::workspace(None, flags)?;
-    let record = record_of(&workspace).map_err(WorkspaceError::from)?;
+    let project = config::project(None, flags)?;
+    let record = project.builds()?.into_iter().find(|(of, _)| *of == number).map(|(_, record)| record);
     let record = record.ok_or_else(|| {
-        let cache = workspace.cache.display();
+        let cache = project.cache.display();
         CliError::Usage(format!("there is no build {number} in {cache}; `lamarck log` lists them"))
     })?;
     let path = PathBuf::from(&record.recipe);
-    let workspace = Workspace { cache: workspace.cache, ..config::workspace(Some(&path), flags)? };
-    let loaded = workspace.load(&path, &record.recipe_text, &record.sets, record.seed);
+    let project = Project { cache: project.cache, ..config::project(Some(&path), flags)? };
+    let loaded = project.load(&path, &record.recipe_text, &record.sets, record.seed);
     let text = record.recipe_text.clone();
-    Ok((Read { workspace, path, text, recipe: loaded.recipe, findings: loaded.diagnostics }, record))
+    Ok((Read { project, path, text, recipe: loaded.recipe, findings: loaded.diagnostics }, record))
+}
+
+/// Opens the models that the targets need and plans them.
+fn plan(
+    project: &Project,
+    recipe: &Recipe,
+    targets: &[StageId],
+    findings: &mut Vec<Diagnostic>,
+) -> Result<Option<Planned>, ProjectError> {
+    let (catalog, found) = project.catalog(recipe, targets)?;
+    findings.extend(found);
+    let Some(catalog) = catalog else { return Ok(None) };
+    let (planned, found) = catalog.plan(recipe, targets);
+    findings.extend(found);
+    Ok(planned)
 }
 
 /// The stages named by `--stage`.
@@ -96,20 +105,16 @@ fn prepare(args: &RecipeArgs, flags: Flags<'_>, ui: &Ui) -> Result<Ready, CliErr
 
 /// Plans a recipe, prints what was found, and fails on errors.
 fn ready(read: Read, args: &RecipeArgs, ui: &Ui) -> Result<Ready, CliError> {
-    let Read { workspace, path, text, recipe, mut findings } = read;
+    let Read { project, path, text, recipe, mut findings } = read;
     let name = path.to_string_lossy();
     let planned = match &recipe {
-        Some(recipe) => {
-            let (planned, more) = workspace.plan(recipe, &targets(recipe, &args.stages)?)?;
-            findings.extend(more);
-            planned
-        }
+        Some(recipe) => plan(&project, recipe, &targets(recipe, &args.stages)?, &mut findings)?,
         None => None,
     };
     ui.findings(&name, &text, &findings);
     judge(&findings, args.deny_warnings, &name)?;
     match (recipe, planned) {
-        (Some(recipe), Some(planned)) => Ok(Ready { workspace, recipe, planned }),
+        (Some(recipe), Some(planned)) => Ok(Ready { project, recipe, planned }),
         _ => unreachable!("without an error there is a recipe and a plan"),
     }
 }
@@ -156,7 +161,7 @@ impl Signals {
     }
 
     /// Gives an error of interrupted work the exit code of the signal.
-    fn explain(&self, error: WorkspaceError) -> CliError {
+    fn explain(&self, error: ProjectError) -> CliError {
         match (error.class(), self.which.load(Ordering::Relaxed)) {
             (ErrorClass::Interrupt, signal) if signal > 0 => {
                 CliError::Interrupted { message: error.to_string(), code: exit_code(signal as i32) }

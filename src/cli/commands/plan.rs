@@ -13,8 +13,8 @@ use crate::cli::config::Flags;
 use crate::cli::error::{CliError, WORK};
 use crate::cli::ui::{Ui, bytes};
 use crate::plan::{Node, NodeId, Plan};
+use crate::project::Status;
 use crate::recipe::{Recipe, StageId};
-use crate::workspace::Status;
 
 /// What a build would do with one stage.
 #[derive(Default)]
@@ -29,11 +29,11 @@ struct StageCount {
 }
 
 pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Ready { workspace, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
-    let status = workspace.status(&recipe, &planned)?;
+    let Ready { project, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
+    let status = project.status(&recipe, &planned)?;
     let plan = &planned.plan;
     let name_of_source = |node: NodeId| match &plan[node] {
-        Node::Source(source) => planned.models[source.model.0].reference.path.clone(),
+        Node::Source(source) => planned.catalog.models[source.model.0].reference.path.clone(),
         Node::Action(action) => recipe.stage(action.owner.stage).name.clone(),
     };
     let counts: Vec<(StageId, StageCount)> =

@@ -2,25 +2,20 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use rayon::prelude::*;
 use serde_json::json;
 
 use super::{Ready, Signals, prepare};
-use crate::build::Bytes;
 use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::progress::Progress;
 use crate::cli::ui::{Ui, plural};
 use crate::event::{Event, Events};
-use crate::model::ModelError;
-use crate::model::checkpoint::Checkpoint;
-use crate::output::lockfile::reading::{LockedTensor, Lockfile};
+use crate::output::lockfile::reading::Lockfile;
 use crate::output::workbench::Workbench;
 use crate::output::{RECIPE_FILE, is_half_published};
-use crate::workspace::{Request, WorkspaceError};
+use crate::project::{Builder, ProjectError, damage};
 
 pub fn run(args: &VerifyOutputArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     if is_half_published(&args.dir) {
@@ -28,8 +23,8 @@ pub fn run(args: &VerifyOutputArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             "an update of it was cut short, so its files are of two versions; build it again".to_owned();
         return tell(args, &[problem], None, ui);
     }
-    let locked = Lockfile::read(&args.dir).map_err(WorkspaceError::from)?;
-    let mut problems = damage(&args.dir, &locked).map_err(WorkspaceError::from)?;
+    let locked = Lockfile::read(&args.dir).map_err(ProjectError::from)?;
+    let mut problems = damage(&args.dir, &locked)?;
     if problems.is_empty() && args.rebuild {
         problems = rebuild(args, &locked, ui)?;
     }
@@ -67,44 +62,6 @@ fn tell(
     Ok(if is_proven { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
 
-/// What in a directory is not as its lockfile says.
-fn damage(dir: &Path, locked: &Lockfile) -> Result<Vec<String>, ModelError> {
-    let checkpoint = match Checkpoint::open(dir) {
-        Ok(checkpoint) => checkpoint,
-        Err(ModelError::Io { path, source }) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(ModelError::Io { path, source });
-        }
-        Err(error) => return Ok(vec![error.to_string()]),
-    };
-    let mut problems: Vec<String> = checkpoint
-        .names()
-        .filter(|name| !locked.tensors.contains_key(*name))
-        .map(|name| format!("tensor `{name}` is not in the lockfile"))
-        .collect();
-    let names: Vec<(&String, &LockedTensor)> = locked.tensors.iter().collect();
-    let found: Vec<Option<String>> = names
-        .par_iter()
-        .map(|(name, tensor)| mismatch(&checkpoint, name, tensor))
-        .collect::<Result<_, ModelError>>()?;
-    problems.extend(found.into_iter().flatten());
-    Ok(problems)
-}
-
-fn mismatch(
-    checkpoint: &Checkpoint,
-    name: &str,
-    locked: &LockedTensor,
-) -> Result<Option<String>, ModelError> {
-    let (Some(spec), Some(shard)) = (checkpoint.spec(name), checkpoint.shard_of(name)) else {
-        return Ok(Some(format!("tensor `{name}` is missing")));
-    };
-    if (spec.dtype.name(), &spec.shape.0[..]) != (locked.dtype.as_str(), &locked.shape[..]) {
-        return Ok(Some(format!("tensor `{name}` has another dtype or shape")));
-    }
-    let digest = Bytes::source(Arc::clone(shard), name).digest()?.to_string();
-    Ok((digest != locked.blake3).then(|| format!("tensor `{name}` holds other bytes")))
-}
-
 /// Builds the model again from its own recipe, in a folder of its own and with nothing from the cache,
 /// and compares.
 fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<String>, CliError> {
@@ -117,32 +74,27 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
         seed: locked.seed,
         deny_warnings: false,
     };
-    let Ready { mut workspace, recipe, planned } = prepare(&recipe_args, Flags::from(&recipe_args), ui)?;
+    let Ready { mut project, recipe, planned } = prepare(&recipe_args, Flags::from(&recipe_args), ui)?;
     // On the disk that the model is on, which has room for one.
     let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let scratch = Workbench::scratch(parent)
         .map_err(|source| CliError::Config { path: parent.display().to_string(), source })?;
-    workspace.cache = scratch.path().join("cache");
-    workspace.cache_limit = None;
+    project.cache = scratch.path().join("cache");
+    project.cache_limit = None;
     let out = scratch.path().join("out");
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
     let signals = Signals::listen();
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
-    let report = workspace.build(&Request {
-        recipe: &recipe,
-        planned: &planned,
-        out: Some(&out),
-        locked: false,
-        repeats: None,
-        rehash: true,
-        events,
-        interrupted: &signals.interrupted,
-    });
+    let report = Builder::new(&project, &recipe, &planned)
+        .out(Some(&out))
+        .rehash(true)
+        .follow(events, &signals.interrupted)
+        .build();
     progress.finish();
     let again = report
         .map_err(|error| signals.explain(error))
-        .and_then(|_| Ok(Lockfile::read(&out).map_err(WorkspaceError::from)?));
+        .and_then(|_| Ok(Lockfile::read(&out).map_err(ProjectError::from)?));
     // Whatever stays is removed by the next one.
     let _ = scratch.throw_away();
     let again = again?;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::PathBuf;
 
-use super::Workspace;
+use super::settings::Project;
 use crate::build::source_range;
 use crate::build::status::Verdict;
 use crate::digest::Digest;
@@ -37,7 +37,7 @@ struct LastOutput {
 
 impl<'a> Kept<'a> {
     pub fn new(
-        workspace: &Workspace,
+        project: &Project,
         (recipe, plan): (&Recipe, &'a Plan),
         (store, snapshot): (&'a Store, &'a Snapshot<'a>),
         verdicts: &HashMap<NodeId, Verdict>,
@@ -53,7 +53,7 @@ impl<'a> Kept<'a> {
             let name = &recipe.stage(*target).name;
             let written = last.and_then(|last| last.outputs.iter().find(|output| output.stage == *name));
             let dir = written.map_or_else(
-                || workspace.output_dir(recipe, *target, None),
+                || project.output_dir(recipe, *target, None),
                 |output| PathBuf::from(&output.dir),
             );
             outputs.push(LastOutput { dir, opened: OnceCell::new() });

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::{Report, Request, Workspace, WorkspaceError};
+use super::{Builder, Project, ProjectError, Report};
 use crate::disk::faults::{Fault, arm};
 use crate::event::{Event, Events};
 use crate::model::locate::Places;
@@ -38,7 +38,7 @@ fn recipe(t: &str) -> String {
     )
 }
 
-pub(super) fn build(root: &Path, models: &Path, t: &str) -> Result<Report, WorkspaceError> {
+pub(super) fn build(root: &Path, models: &Path, t: &str) -> Result<Report, ProjectError> {
     build_listening(root, models, t, 1 << 28, &|_: Event<'_>| ())
 }
 
@@ -48,30 +48,20 @@ fn build_listening(
     t: &str,
     memory: u64,
     events: &dyn Events,
-) -> Result<Report, WorkspaceError> {
-    let workspace = Workspace {
-        cache: root.join("cache"),
-        merges: root.join("merges"),
+) -> Result<Report, ProjectError> {
+    let project = Project {
         places: Places { roots: vec![models.to_owned()], ..Places::default() },
         jobs: 2,
         patient: false,
-        cache_limit: None,
         memory,
         shard_bytes: 400,
+        ..Project::new(root, Vec::new())
     };
-    let loaded = workspace.load(Path::new("recipe.yaml"), &recipe(t), &[], None);
+    let loaded = project.load(Path::new("recipe.yaml"), &recipe(t), &[], None);
     let recipe = loaded.recipe.expect("the recipe is right");
-    let planned = workspace.plan(&recipe, &[])?.0.expect("the plan is right");
-    workspace.build(&Request {
-        recipe: &recipe,
-        planned: &planned,
-        out: None,
-        locked: false,
-        repeats: None,
-        rehash: false,
-        events,
-        interrupted: &AtomicBool::new(false),
-    })
+    let catalog = project.catalog(&recipe, &[])?.0.expect("the models are there");
+    let planned = catalog.plan(&recipe, &[]).0.expect("the plan is right");
+    Builder::new(&project, &recipe, &planned).follow(events, &AtomicBool::new(false)).build()
 }
 
 fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {

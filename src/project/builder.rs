@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::{Planned, Workspace, WorkspaceError, now, recipe_id, stage_names};
+use super::catalog::Catalog;
+use super::error::ProjectError;
+use super::planned::Planned;
+use super::records::{now, recipe_id, stage_names};
+use super::settings::Project;
 use crate::build::reasons::{Last, Reason, reason, roots};
 use crate::build::{Build, BuildError, Context, Outcome, with_build};
 use crate::digest::Digest;
@@ -27,20 +31,23 @@ use crate::store::{Store, StoreError};
 use crate::upkeep::{Limits, Swept, sweep};
 
 /// What to build, and how it is followed.
-pub struct Request<'a> {
-    pub recipe: &'a Recipe,
-    pub planned: &'a Planned,
-    /// Replaces the place of the only target.
-    pub out: Option<&'a Path>,
-    /// Whether each output must come out as the lockfile in its place says.
-    pub locked: bool,
-    /// An earlier build, with its number, that this one must repeat.
-    pub repeats: Option<&'a (u64, Record)>,
-    /// Whether sources are read even where the store remembers what they held.
-    pub rehash: bool,
-    pub events: &'a dyn Events,
-    pub interrupted: &'a AtomicBool,
+#[derive(Clone, Copy)]
+pub struct Builder<'a> {
+    project: &'a Project,
+    recipe: &'a Recipe,
+    planned: &'a Planned,
+    out: Option<&'a Path>,
+    locked: bool,
+    repeats: Option<&'a (u64, Record)>,
+    rehash: bool,
+    events: &'a dyn Events,
+    interrupted: &'a AtomicBool,
 }
+
+fn tell_nobody(_: Event<'_>) {}
+
+/// For work that nobody stops.
+static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// What a build did.
 #[derive(Debug)]
@@ -72,29 +79,72 @@ pub struct OutputReport {
     pub written: Written,
 }
 
-impl Workspace {
-    /// Carries a plan out and writes every target.
+impl<'a> Builder<'a> {
+    /// Every target of the plan, each into its place in the project.
+    pub fn new(project: &'a Project, recipe: &'a Recipe, planned: &'a Planned) -> Self {
+        Self {
+            project,
+            recipe,
+            planned,
+            out: None,
+            locked: false,
+            repeats: None,
+            rehash: false,
+            events: &tell_nobody,
+            interrupted: &NEVER,
+        }
+    }
+
+    /// Replaces the place of the only target.
+    pub fn out(self, dir: Option<&'a Path>) -> Self {
+        Self { out: dir, ..self }
+    }
+
+    /// Whether each output must come out as the lockfile in its place says.
+    pub fn locked(self, locked: bool) -> Self {
+        Self { locked, ..self }
+    }
+
+    /// An earlier build, with its number, that this one must repeat.
+    pub fn repeats(self, build: Option<&'a (u64, Record)>) -> Self {
+        Self { repeats: build, ..self }
+    }
+
+    /// Whether sources are read even where the store remembers what they held.
+    pub fn rehash(self, rehash: bool) -> Self {
+        Self { rehash, ..self }
+    }
+
+    /// Who is told of the work, and what stops it when it becomes true.
+    pub fn follow(self, events: &'a dyn Events, interrupted: &'a AtomicBool) -> Self {
+        Self { events, interrupted, ..self }
+    }
+
+    /// Carries the plan out and writes every target.
     ///
     /// Where the store's index turns out to be damaged it is put aside, and the build starts over.
-    pub fn build(&self, request: &Request<'_>) -> Result<Report, WorkspaceError> {
-        match self.try_build(request) {
+    ///
+    /// # Errors
+    /// Whatever stops it. What was finished by then is kept, and the old outputs are as they were.
+    pub fn build(&self) -> Result<Report, ProjectError> {
+        match self.try_build() {
             Err(error) if error.damage().is_some() => {
                 let problem = error.damage().unwrap_or_default();
-                request.events.event(Event::IndexDamaged { problem });
-                Store::set_index_aside(&self.cache)?;
-                self.try_build(request)
+                self.events.event(Event::IndexDamaged { problem });
+                Store::set_index_aside(&self.project.cache)?;
+                self.try_build()
             }
             result => result,
         }
     }
 
-    fn try_build(&self, request: &Request<'_>) -> Result<Report, WorkspaceError> {
-        let Request { recipe, planned, out, locked, repeats, rehash, events, interrupted } = *request;
+    fn try_build(&self) -> Result<Report, ProjectError> {
+        let Self { project, recipe, planned, out, locked, repeats, rehash, events, interrupted } = *self;
         let started = Instant::now();
-        let Planned { plan, models, checkpoints } = planned;
+        let Planned { plan, catalog: Catalog { models, checkpoints } } = planned;
         // From here on only these are used, so that what is checked is what is written.
         let dirs: Vec<PathBuf> = (plan.targets.iter())
-            .map(|target| destination::resolve(&self.output_dir(recipe, *target, out)))
+            .map(|target| destination::resolve(&project.output_dir(recipe, *target, out)))
             .collect::<Result<_, _>>()?;
         destination::check_apart(&dirs)?;
         let proceed = || match interrupted.load(Ordering::Relaxed) {
@@ -102,12 +152,12 @@ impl Workspace {
             false => Ok(()),
         };
         let lay_out =
-            |target: &StageId| format::usual().lay_out(&plan.stage(*target).tensors, self.shard_bytes);
+            |target: &StageId| format::usual().lay_out(&plan.stage(*target).tensors, project.shard_bytes);
         let layouts: Vec<OutputLayout> = plan.targets.iter().map(lay_out).collect();
         for (dir, layout) in dirs.iter().zip(&layouts) {
             destination::check_free(dir, layout)?;
             destination::check_not_read(dir, checkpoints.iter().map(AsRef::as_ref))?;
-            destination::check_outside(dir, &self.cache)?;
+            destination::check_outside(dir, &project.cache)?;
             recover(dir, events, &proceed)?;
         }
         let locks: Vec<Lockfile> = if locked {
@@ -122,15 +172,15 @@ impl Workspace {
             }
         }
         let wait = || events.event(Event::Waiting);
-        let open = || Store::open(&self.cache, self.memory, self.wait(&wait, interrupted));
+        let open = || Store::open(&project.cache, project.memory, project.wait(&wait, interrupted));
         let store = spanned(events, "open store", "", open).map_err(|error| match error {
             StoreError::Interrupted => BuildError::Interrupted.into(),
-            error => WorkspaceError::from(error),
+            error => ProjectError::from(error),
         })?;
         let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(self.jobs)
+            .num_threads(project.jobs)
             .build()
-            .map_err(|source| WorkspaceError::Threads { jobs: self.jobs, source })?;
+            .map_err(|source| ProjectError::Threads { jobs: project.jobs, source })?;
         let locked: HashMap<_, _> = locks.iter().flat_map(Lockfile::source_digests).collect();
         // From a read-only store nothing can be kept, so nothing can have to be delivered.
         let direct = if store.is_read_only() {
@@ -147,19 +197,19 @@ impl Workspace {
             store: &store,
             tiers: &tiers,
             sink: &direct,
-            memory: self.memory,
+            memory: project.memory,
             rehash,
             locked,
             threads: &threads,
             interrupted,
             events,
         };
-        let report: Result<Report, WorkspaceError> = with_build(context, |build| {
+        let report: Result<Report, ProjectError> = with_build(context, |build| {
             // Its threads take nodes; they share the pool's for what is large.
             build.settle_all()?;
             threads.install(|| {
                 if let Some((number, record)) = repeats {
-                    check_repeated(*number, record, request, build)?;
+                    check_repeated(*number, record, self, build)?;
                 }
                 for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
                     check_results(dir, locked, |tensor| {
@@ -168,7 +218,7 @@ impl Workspace {
                 }
                 let mut outputs = Vec::new();
                 for (number, place) in dirs.iter().zip(&layouts).enumerate() {
-                    outputs.push(self.write(request, number, place, &direct, build, &store)?);
+                    outputs.push(self.write(number, place, &direct, build, &store)?);
                 }
                 let mut report = Report {
                     number: None,
@@ -183,7 +233,7 @@ impl Workspace {
                     report.ran > 0 || report.outputs.iter().any(|output| output.written.changed);
                 // What was served from a read-only store cannot be noted in it.
                 if did_something && !store.is_read_only() {
-                    spanned(events, "record build", "", || self.record(request, build, &store, &mut report))?;
+                    spanned(events, "record build", "", || self.record(build, &store, &mut report))?;
                 } else if !store.is_read_only() {
                     history::note_use(store.index(), &recipe_id(recipe), now())?;
                 }
@@ -195,33 +245,21 @@ impl Workspace {
         let mut report = report?;
         closed?;
         if report.ran > 0 {
-            report.swept = self.sweep_to_limit()?;
+            report.swept = sweep_to_limit(project)?;
         }
         Ok(report)
     }
 
-    /// Keeps the store within its standing limit, unless others are building: they will.
-    fn sweep_to_limit(&self) -> Result<Option<Swept>, WorkspaceError> {
-        let Some(max_bytes) = self.cache_limit else { return Ok(None) };
-        let store = match Store::open_alone(&self.cache, Wait::Refuse) {
-            Ok(Some(store)) => store,
-            Ok(None) | Err(StoreError::Locked { .. }) => return Ok(None),
-            Err(error) => return Err(error.into()),
-        };
-        let limits = Limits { max_bytes: Some(max_bytes), max_age: None, keep_builds: 1 };
-        Ok(Some(sweep(&store, &limits, now(), false)?))
-    }
-
     fn write(
         &self,
-        request: &Request<'_>,
         number: usize,
         (dir, layout): (&PathBuf, &OutputLayout),
         direct: &DirectOutput<'_>,
         build: &Build<'_>,
         store: &Store,
-    ) -> Result<OutputReport, WorkspaceError> {
-        let Request { recipe, planned: Planned { plan, models, checkpoints }, rehash, .. } = *request;
+    ) -> Result<OutputReport, ProjectError> {
+        let Self { project, recipe, planned, rehash, .. } = *self;
+        let Planned { plan, catalog: Catalog { models, checkpoints } } = planned;
         let target = plan.targets[number];
         let stage = plan.stage(target);
         let stages = lockfile::needed_by(recipe, plan, target);
@@ -246,7 +284,7 @@ impl Workspace {
         Ok(OutputReport {
             stage: recipe.stage(target).name.clone(),
             // As the user wrote it.
-            dir: self.output_dir(recipe, target, request.out),
+            dir: project.output_dir(recipe, target, self.out),
             tensors: stage.nodes.len(),
             reused: of(Outcome::Reused),
             cut_off: of(Outcome::CutOff),
@@ -255,14 +293,8 @@ impl Workspace {
         })
     }
 
-    fn record(
-        &self,
-        request: &Request<'_>,
-        build: &Build<'_>,
-        store: &Store,
-        report: &mut Report,
-    ) -> Result<(), WorkspaceError> {
-        let Request { recipe, planned: Planned { plan, .. }, .. } = *request;
+    fn record(&self, build: &Build<'_>, store: &Store, report: &mut Report) -> Result<(), ProjectError> {
+        let Self { recipe, planned: Planned { plan, .. }, .. } = *self;
         let snapshot = store.index().snapshot()?;
         let last = history::last_of(&snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?;
         let last = last.as_ref().map(|last| Last::new(last, recipe));
@@ -309,18 +341,30 @@ impl Workspace {
     }
 }
 
+/// Keeps the store within its standing limit, unless others are building: they will.
+fn sweep_to_limit(project: &Project) -> Result<Option<Swept>, ProjectError> {
+    let Some(max_bytes) = project.cache_limit else { return Ok(None) };
+    let store = match Store::open_alone(&project.cache, Wait::Refuse) {
+        Ok(Some(store)) => store,
+        Ok(None) | Err(StoreError::Locked { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let limits = Limits { max_bytes: Some(max_bytes), max_age: None, keep_builds: 1 };
+    Ok(Some(sweep(&store, &limits, now(), false)?))
+}
+
 /// Holds a build to an earlier one, whose actions it must have under the same keys.
 fn check_repeated(
     number: u64,
     record: &Record,
-    request: &Request<'_>,
+    builder: &Builder<'_>,
     build: &Build<'_>,
-) -> Result<(), WorkspaceError> {
-    for (node, action) in request.planned.plan.actions() {
-        let stage = &request.recipe.stage(action.owner.stage).name;
+) -> Result<(), ProjectError> {
+    for (node, action) in builder.planned.plan.actions() {
+        let stage = &builder.recipe.stage(action.owner.stage).name;
         if record.key_of(stage, &action.owner.tensor) != build.settled(node).key {
             let (stage, tensor) = (stage.clone(), action.owner.tensor.clone());
-            return Err(WorkspaceError::NotRepeated { number, stage, tensor });
+            return Err(ProjectError::NotRepeated { number, stage, tensor });
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use crate::store::StoreError;
 
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
-pub enum WorkspaceError {
+pub enum ProjectError {
     #[error("cannot read {}", path.display())]
     Recipe { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -24,17 +24,23 @@ pub enum WorkspaceError {
         "build {number} cannot be written out again: stage `{stage}`, tensor `{tensor}` would be made of other bytes than it was then"
     )]
     NotRepeated { number: u64, stage: String, tensor: String },
+    #[error("model `{model}` was not found; looked in:{}", lines(tried))]
+    NoModel { model: String, tried: Vec<PathBuf> },
     #[error("cannot start {jobs} threads")]
     Threads { jobs: usize, source: rayon::ThreadPoolBuildError },
 }
 
-impl From<BuildError> for WorkspaceError {
+fn lines(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| format!("\n  {}", path.display())).collect()
+}
+
+impl From<BuildError> for ProjectError {
     fn from(error: BuildError) -> Self {
         Self::Output(error.into())
     }
 }
 
-impl WorkspaceError {
+impl ProjectError {
     /// Whose trouble it is.
     pub fn class(&self) -> ErrorClass {
         match self {
@@ -42,7 +48,7 @@ impl WorkspaceError {
             Self::Model(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Output(error) => error.class(),
-            Self::NotRepeated { .. } => ErrorClass::Data,
+            Self::NotRepeated { .. } | Self::NoModel { .. } => ErrorClass::Data,
             Self::Threads { .. } => ErrorClass::System,
         }
     }

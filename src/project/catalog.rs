@@ -1,0 +1,112 @@
+//! Opens the models that a recipe refers to, without reading a tensor.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::error::ProjectError;
+use super::settings::Project;
+use crate::model::checkpoint::Checkpoint;
+use crate::model::experts;
+use crate::model::layout::Layout;
+use crate::model::locate::commit_of;
+use crate::model::tokenizer::{chat_template, vocabularies};
+use crate::plan::{Inventory, Model, models_needed};
+use crate::recipe::chat_template::ChatTemplate;
+use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::{Recipe, Stage, StageId};
+use crate::reference::ModelRef;
+
+/// The models that a recipe refers to, opened, with what is known of each.
+#[derive(Debug)]
+pub struct Catalog {
+    pub models: Vec<Model>,
+    /// Of each model.
+    pub checkpoints: Vec<Arc<Checkpoint>>,
+}
+
+impl Project {
+    /// Opens what the targets need; without targets, what every final stage needs. `None`, with findings, if a
+    /// model is nowhere.
+    ///
+    /// # Errors
+    /// [`ProjectError::Model`] if a checkpoint cannot be used.
+    pub fn catalog(
+        &self,
+        recipe: &Recipe,
+        targets: &[StageId],
+    ) -> Result<(Option<Catalog>, Vec<Diagnostic>), ProjectError> {
+        let mut findings = Vec::new();
+        let mut dirs = Vec::new();
+        let needed = models_needed(recipe, targets);
+        for (reference, span) in &needed {
+            match self.places.find(reference) {
+                Ok(dir) => dirs.push(dir),
+                Err(missing) => {
+                    let tried: Vec<String> =
+                        missing.tried.iter().map(|dir| format!("\n  {}", dir.display())).collect();
+                    let message = format!("model `{}` was not found", reference.path);
+                    let help = if tried.is_empty() {
+                        "no place to look in fits the name".to_owned()
+                    } else {
+                        format!("looked in:{}\n{}", tried.concat(), how_to_get(reference))
+                    };
+                    findings.push(Diagnostic::error("missing-model", *span, message).help(help));
+                }
+            }
+        }
+        if !findings.is_empty() {
+            return Ok((None, findings));
+        }
+        let checkpoints: Vec<Arc<Checkpoint>> =
+            dirs.par_iter().map(|dir| Checkpoint::open(dir).map(Arc::new)).collect::<Result<_, _>>()?;
+        let dirs: Vec<&Path> = checkpoints.iter().map(|checkpoint| checkpoint.dir.as_path()).collect();
+        let with_tokenizer = recipe.stages.iter().any(|stage| stage.tokenizer.is_some());
+        let vocabularies = if with_tokenizer { vocabularies(&dirs)? } else { vec![None; dirs.len()] };
+        let is_auto = |stage: &Stage| matches!(&stage.chat_template, Some(template) if template.value == ChatTemplate::Auto);
+        let templates = if recipe.stages.iter().any(is_auto) {
+            dirs.iter().map(|dir| chat_template(dir)).collect::<Result<_, _>>()?
+        } else {
+            vec![None; dirs.len()]
+        };
+        let inventories: Vec<Inventory> = checkpoints
+            .par_iter()
+            .zip(vocabularies.into_par_iter().zip(templates))
+            .map(|(checkpoint, (vocabulary, template))| inventory(checkpoint, vocabulary, template))
+            .collect();
+        let models: Vec<Model> = needed
+            .into_iter()
+            .zip(&checkpoints)
+            .zip(inventories)
+            .map(|(((reference, _), checkpoint), inventory)| Model {
+                reference,
+                commit: commit_of(&checkpoint.dir),
+                inventory,
+            })
+            .collect();
+        Ok((Some(Catalog { models, checkpoints }), findings))
+    }
+}
+
+fn how_to_get(model: &ModelRef) -> String {
+    let folder = "name the folder that holds it with --models";
+    if model.is_hub_id() && model.path.contains('/') {
+        format!("{folder}, or fetch it from the hub with `hf download {}`", model.path)
+    } else {
+        folder.to_owned()
+    }
+}
+
+fn inventory(
+    checkpoint: &Checkpoint,
+    vocabulary: Option<String>,
+    chat_template: Option<String>,
+) -> Inventory {
+    let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
+    let mut tensors = checkpoint.names().map(spec).collect();
+    let views = experts::join(&mut tensors);
+    let layout = Layout::infer(tensors.keys().map(String::as_str), &checkpoint.config);
+    let config = checkpoint.config.clone();
+    Inventory { tensors, views, layout, config, vocabulary, chat_template }
+}

@@ -1,0 +1,31 @@
+//! The facade: from a recipe's file to a plan, its status, a build and its record.
+//!
+//! A [`Project`] says where things are. It opens the models that a recipe refers to as a [`Catalog`], which is
+//! planned; what is [`Planned`] can be looked at or carried out by a [`Builder`]. The facade wires the layers
+//! together; it does not print, and it takes from its caller whatever comes from the environment.
+
+mod builder;
+mod catalog;
+mod error;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod guests;
+mod inspect;
+mod kept;
+mod planned;
+mod proof;
+mod records;
+mod settings;
+mod status;
+mod store;
+
+pub use builder::{Builder, OutputReport, Report};
+pub use catalog::Catalog;
+pub use error::ProjectError;
+pub use inspect::digests;
+pub use planned::Planned;
+pub use proof::damage;
+pub use settings::Project;
+pub use status::Status;
+pub use store::Watch;

@@ -1,0 +1,22 @@
+//! Plans what a recipe asks for from a catalog.
+
+use super::catalog::Catalog;
+use crate::plan::{self, Plan};
+use crate::recipe::diagnostic::Diagnostic;
+use crate::recipe::{Recipe, StageId};
+
+/// A plan with the models it was made from.
+#[derive(Debug)]
+pub struct Planned {
+    pub plan: Plan,
+    pub catalog: Catalog,
+}
+
+impl Catalog {
+    /// Plans the targets that the catalog was opened for; without targets, every final stage. `None`, with
+    /// findings, if the recipe asks for what the models do not have.
+    pub fn plan(self, recipe: &Recipe, targets: &[StageId]) -> (Option<Planned>, Vec<Diagnostic>) {
+        let (plan, findings) = plan::plan(recipe, &self.models, targets);
+        (plan.map(|plan| Planned { plan, catalog: self }), findings)
+    }
+}

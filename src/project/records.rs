@@ -1,0 +1,22 @@
+//! How builds are found again.
+
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::plan::Plan;
+use crate::recipe::Recipe;
+
+/// Seconds since the epoch.
+pub(super) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// What a recipe's builds are found by: its file, wherever the command is run from.
+pub(super) fn recipe_id(recipe: &Recipe) -> String {
+    fs::canonicalize(&recipe.name)
+        .map_or_else(|_| recipe.name.clone(), |path| path.to_string_lossy().into_owned())
+}
+
+pub(super) fn stage_names<'a>(recipe: &'a Recipe, plan: &Plan) -> Vec<&'a str> {
+    plan.order.iter().map(|stage| recipe.stage(*stage).name.as_str()).collect()
+}

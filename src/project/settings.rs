@@ -1,0 +1,68 @@
+//! Where a project's things are, and how much may be used.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use crate::model::locate::Places;
+use crate::recipe::{LoadOptions, Loaded, Recipe, StageId, load};
+use crate::store::lock::Wait;
+
+/// Where things are and how much may be used.
+#[derive(Clone, Debug)]
+pub struct Project {
+    /// The cache directory.
+    pub cache: PathBuf,
+    /// Where outputs go, each into a folder of its stage's name.
+    pub merges: PathBuf,
+    /// Where models are looked for.
+    pub places: Places,
+    /// Threads to use; 0 for one a core.
+    pub jobs: usize,
+    /// Whether to wait for another process that has the store to itself.
+    pub patient: bool,
+    /// The most bytes that results may take in the store, less what the last build needs.
+    pub cache_limit: Option<u64>,
+    /// Bytes of memory to use at most.
+    pub memory: u64,
+    /// The most bytes of a shard, but for a tensor that is larger by itself.
+    pub shard_bytes: u64,
+}
+
+impl Project {
+    /// Bytes of memory to use at most, unless somebody says otherwise.
+    pub const DEFAULT_MEMORY: u64 = 1 << 30;
+
+    /// The most bytes of a shard, unless somebody says otherwise.
+    pub const DEFAULT_SHARD_BYTES: u64 = 5_000_000_000;
+
+    /// A project with its cache and its outputs in a folder, and with models that are looked for in the
+    /// working directory and below others as `org/name`.
+    pub fn new(folder: &Path, models: Vec<PathBuf>) -> Self {
+        Self {
+            cache: folder.join("cache"),
+            merges: folder.join("merges"),
+            places: Places { roots: vec![PathBuf::new()], models, hub: None },
+            jobs: 0,
+            patient: true,
+            cache_limit: None,
+            memory: Self::DEFAULT_MEMORY,
+            shard_bytes: Self::DEFAULT_SHARD_BYTES,
+        }
+    }
+
+    /// Reads a recipe's text.
+    pub fn load(&self, path: &Path, text: &str, sets: &[(String, String)], seed: Option<u64>) -> Loaded {
+        let name = path.to_string_lossy().into_owned();
+        load(text, &LoadOptions { name, sets: sets.to_vec(), seed })
+    }
+
+    /// Where a target is written.
+    pub fn output_dir(&self, recipe: &Recipe, target: StageId, out: Option<&Path>) -> PathBuf {
+        out.map_or_else(|| self.merges.join(&recipe.stage(target).name), Path::to_owned)
+    }
+
+    /// What to do while another process has the store to itself.
+    pub fn wait<'a>(&self, tell: &'a dyn Fn(), interrupted: &'a AtomicBool) -> Wait<'a> {
+        if self.patient { Wait::Telling(tell, interrupted) } else { Wait::Refuse }
+    }
+}

@@ -1,0 +1,74 @@
+//! What a build would do, and why.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::error::ProjectError;
+use super::kept::Kept;
+use super::planned::Planned;
+use super::records::{recipe_id, stage_names};
+use super::settings::Project;
+use crate::build::reasons::{Last, Reason, reason};
+use crate::build::resolve::Resolution;
+use crate::build::source_range;
+use crate::build::status::{Verdict, mark_removed, verdicts};
+use crate::history;
+use crate::plan::{Node, NodeId};
+use crate::recipe::Recipe;
+use crate::store::tiered::Tiered;
+use crate::store::{ActionCache, Store};
+
+/// What a build would do.
+pub struct Status {
+    pub verdicts: HashMap<NodeId, Verdict>,
+    /// Of every action that must run.
+    pub reasons: BTreeMap<NodeId, Reason>,
+    /// Whether there was an earlier build to compare with.
+    pub compared: bool,
+}
+
+impl Project {
+    /// Tells what a build would do, without doing it.
+    pub fn status(&self, recipe: &Recipe, planned: &Planned) -> Result<Status, ProjectError> {
+        let Planned { plan, catalog } = planned;
+        let store = Store::open_existing(&self.cache)?;
+        let snapshot = store.as_ref().map(|store| store.index().snapshot()).transpose()?;
+        let last = match &snapshot {
+            Some(snapshot) => history::last_of(snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?,
+            None => None,
+        };
+        let remembered = |node: NodeId| match (&snapshot, &plan[node]) {
+            (Some(snapshot), Node::Source(source)) => {
+                let range = source_range(&catalog.checkpoints[source.model.0], &source.tensor);
+                Ok(snapshot.remembered(&range)?.map(|content| content.digest))
+            }
+            _ => Ok(None),
+        };
+        let tiers = store.as_ref().map(Tiered::new);
+        let cache = tiers.as_ref().map(|tiers| tiers as &dyn ActionCache);
+        let resolution = Resolution::new(plan, cache, remembered)?;
+        let mut verdicts = verdicts(plan, recipe, &resolution, last.as_ref());
+        let since = last.as_ref().map(|last| Last::new(last, recipe));
+        let mut reasons = BTreeMap::new();
+        for (node, _) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
+            let reason = match (&snapshot, resolution.inputs(node)) {
+                (Some(snapshot), Some(inputs)) => {
+                    reason(plan, recipe, node, &inputs, since.as_ref(), snapshot)?
+                }
+                _ => Reason::New,
+            };
+            reasons.insert(node, reason);
+        }
+        if let (Some(store), Some(snapshot)) = (&store, &snapshot) {
+            let kept = Kept::new(self, (recipe, plan), (store, snapshot), &verdicts, last.as_ref());
+            let removed = mark_removed(plan, &mut verdicts, |node, digest| kept.holds(node, digest))?;
+            reasons.extend(
+                removed
+                    .into_iter()
+                    .filter(|node| verdicts[node] == Verdict::Run)
+                    .map(|node| (node, Reason::Forgotten)),
+            );
+        }
+        let compared = last.is_some();
+        Ok(Status { verdicts, reasons, compared })
+    }
+}
