@@ -30,7 +30,7 @@
 //! | [`history`] | the builds so far |
 //! | [`upkeep`] | what a store holds for whom, and what of it can go |
 //! | [`build`] | settles the graph: looks up, runs, keeps; reasons for what must run |
-//! | [`output`] | shards, configuration, tokenizer, card and lock of a merged model |
+//! | [`output`] | shards, configuration, tokenizer, card and lockfile of a merged model |
 //! | [`project`] | the facade: wires the layers together |
 //! | [`cli`] | the command line, which alone prints, reads the environment and exits |
 //!
@@ -56,13 +56,14 @@
 //! - An output folder is the old model, whole, or the new one; where it cannot be replaced in one step, a mixture
 //!   of the two never loads, and is finished by the next build.
 //! - Only regular files that lamarck wrote, and that are as it wrote them, are replaced or removed.
-//! - No tensor is held twice: a result that a source or an output holds has no blob.
+//! - The cache holds no tensor that a source or an output holds: such a result has no blob.
 //! - The same sources, recipe and seed give the same bytes with any number of threads and any memory
 //!   limit: draws are counted, not drawn in order, and sums follow a tree fixed by the tensor's shape.
 //! - Nothing in a recipe is ignored silently.
 //! - The plan does no I/O; the store knows no tensors; methods know no files; only the command line
 //!   prints.
-//! - An intermediate is written, but never read back in the build that made it.
+//! - An intermediate is written, but not read back in the build that made it, unless it is too large to stay in
+//!   memory until the last that reads it has run.
 //!
 //! # The way of a tensor
 //!

@@ -8,8 +8,7 @@ use crate::history::Record;
 use crate::manifest::{self, Change};
 use crate::plan::{Action, Node, NodeId, Plan, key};
 use crate::recipe::changes::{FieldChange, changes};
-use crate::recipe::diagnostic::Span;
-use crate::recipe::{LoadOptions, Recipe, load};
+use crate::recipe::{LoadOptions, Recipe, Span, load};
 use crate::store::StoreError;
 use crate::store::index::Snapshot;
 

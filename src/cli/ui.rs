@@ -7,8 +7,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
 use super::args::Args;
 use super::error::CliError;
-use crate::recipe::Recipe;
-use crate::recipe::diagnostic::{Diagnostic, Severity, Span};
+use crate::recipe::{Finding, Recipe, Severity, Span};
 
 /// How much is printed, and how.
 pub struct Ui {
@@ -47,7 +46,7 @@ impl Ui {
     }
 
     /// Prints findings on a recipe, with excerpts.
-    pub fn findings(&self, name: &str, text: &str, findings: &[Diagnostic]) {
+    pub fn findings(&self, name: &str, text: &str, findings: &[Finding]) {
         for finding in findings {
             let wanted = match finding.severity {
                 Severity::Error => true,
@@ -68,7 +67,7 @@ impl Ui {
         }
     }
 
-    fn render(&self, name: &str, text: &str, finding: &Diagnostic) -> String {
+    fn render(&self, name: &str, text: &str, finding: &Finding) -> String {
         let level = match finding.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -123,7 +122,7 @@ pub fn tell(line: &str) {
 }
 
 /// Findings as JSON.
-pub fn findings_json(recipe_text: &str, findings: &[Diagnostic]) -> serde_json::Value {
+pub fn findings_json(recipe_text: &str, findings: &[Finding]) -> serde_json::Value {
     findings
         .iter()
         .map(|finding| {

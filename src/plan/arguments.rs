@@ -5,8 +5,7 @@ use super::segments::Segment;
 use super::stage_shape::{OutputTensor, Part};
 use crate::kernels::philox::Stream;
 use crate::methods::{ArgumentError, Arguments, Default, InputArguments, ParamSpec, Scope, Values};
-use crate::recipe::diagnostic::{Diagnostic, Span};
-use crate::recipe::{Parameters, Recipe, Stage, StageId};
+use crate::recipe::{Finding, Parameters, Recipe, Span, Stage, StageId};
 
 /// One output tensor with everything that bears on it.
 #[derive(Clone, Copy)]
@@ -39,7 +38,7 @@ impl<'a> Site<'a> {
     ///
     /// # Errors
     /// If one that is required has no value.
-    pub fn arguments(&self) -> Result<Resolved, Diagnostic> {
+    pub fn arguments(&self) -> Result<Resolved, Finding> {
         let stage = self.stage();
         let spec = stage.method.spec();
         let mut shared = Values::new();
@@ -103,7 +102,7 @@ impl<'a> Site<'a> {
         }
     }
 
-    fn required(&self, param: &ParamSpec, part: Option<&Part>) -> Diagnostic {
+    fn required(&self, param: &ParamSpec, part: Option<&Part>) -> Finding {
         let stage = self.stage();
         let of = part.map_or(String::new(), |part| format!(" for {}", self.label(part)));
         let message = format!(
@@ -114,17 +113,17 @@ impl<'a> Site<'a> {
             self.name
         );
         let span = part.map_or(stage.span, |part| self.segment.sources[part.source].span);
-        Diagnostic::error("missing-parameter", span, message)
+        Finding::error("missing-parameter", span, message)
     }
 
     /// What a method refused, at the place that gave the value.
-    pub fn refused(&self, error: &ArgumentError) -> Diagnostic {
+    pub fn refused(&self, error: &ArgumentError) -> Finding {
         let stage = self.stage();
         let part = error.input.map(|number| &self.output.parts[number]);
         let model = part.map_or(String::new(), |part| format!(" for {}", self.label(part)));
         let tensor = part.map_or(self.name, |part| part.tensor.as_str());
         let origin = evaluate(error.param, &self.levels(part), tensor, self.output.t);
         let message = format!("stage `{}`, tensor `{}`{model}: {}", stage.name, self.name, error.message);
-        Diagnostic::error("parameter-value", origin.map_or(stage.span, |(_, span)| span), message)
+        Finding::error("parameter-value", origin.map_or(stage.span, |(_, span)| span), message)
     }
 }

@@ -6,11 +6,11 @@
 use std::ops::Bound;
 
 use super::catalog::Inventory;
-use crate::recipe::diagnostic::{Diagnostic, Span};
+use crate::recipe::{Finding, Span};
 use crate::tensor::TensorSpec;
 
 /// Why an eight-bit tensor cannot be read as plain numbers, if it cannot.
-pub fn unreadable(inventory: &Inventory, tensor: &str, what: &str, span: Span) -> Option<Diagnostic> {
+pub fn unreadable(inventory: &Inventory, tensor: &str, what: &str, span: Span) -> Option<Finding> {
     // A tensor that is made of stored ones would have its scales beside them.
     let stored =
         inventory.views.get(tensor).and_then(|view| view.stored().first().copied()).unwrap_or(tensor);
@@ -22,15 +22,15 @@ pub fn unreadable(inventory: &Inventory, tensor: &str, what: &str, span: Span) -
         None => return None,
     };
     let message = format!("{what} is {reason}, which lamarck does not undo");
-    Some(Diagnostic::error("fp8-scaled", span, message).help(
+    Some(Finding::error("fp8-scaled", span, message).help(
         "merge a checkpoint of this model in bfloat16, or copy it as it is, with `passthrough` and no dtype",
     ))
 }
 
 /// Why a result cannot be written as eight-bit floats.
-pub fn unwritable(spec: &TensorSpec, what: &str, span: Span) -> Diagnostic {
+pub fn unwritable(spec: &TensorSpec, what: &str, span: Span) -> Finding {
     let message = format!("{what} would have to be rounded to {}, which lamarck does not do", spec.dtype);
-    Diagnostic::error("fp8-result", span, message).help("add `dtype: bfloat16`, or another dtype")
+    Finding::error("fp8-result", span, message).help("add `dtype: bfloat16`, or another dtype")
 }
 
 /// A tensor beside this one (`q_proj.weight_scale_inv` beside `q_proj.weight`) that is called a scale.

@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use super::catalog::ModelId;
 use crate::op::{Op, Role};
-use crate::recipe::StageId;
-use crate::recipe::diagnostic::Span;
+use crate::recipe::{Span, StageId};
 use crate::tensor::TensorSpec;
 
 /// A node of the action graph. Whatever a node reads has a smaller number.

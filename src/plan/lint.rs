@@ -5,11 +5,10 @@ use std::collections::HashSet;
 use super::segments::Segment;
 use super::stage_shape::{Shapes, StageShape};
 use crate::methods::Scope;
-use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::{Parameters, Recipe, Setting, Stage, StageId};
+use crate::recipe::{Finding, Parameters, Recipe, Setting, Stage, StageId};
 
 /// Warns of filters that match no tensor and of gradients over a single layer.
-pub fn check(recipe: &Recipe, order: &[StageId], shapes: &Shapes<'_>, findings: &mut Vec<Diagnostic>) {
+pub fn check(recipe: &Recipe, order: &[StageId], shapes: &Shapes<'_>, findings: &mut Vec<Finding>) {
     for id in order {
         let stage = recipe.stage(*id);
         let shape = shapes[id.0].as_ref().expect("every stage of the order is shaped");
@@ -34,7 +33,7 @@ fn filters_without_match(
     stage: &Stage,
     shape: &StageShape<'_>,
     level: &Parameters,
-    findings: &mut Vec<Diagnostic>,
+    findings: &mut Vec<Finding>,
 ) {
     for (name, setting) in level {
         let Setting::Filtered(clauses) = &setting.value else { continue };
@@ -51,7 +50,7 @@ fn filters_without_match(
             if !matches {
                 let message =
                     format!("stage `{}`: the filter `{filter}` of `{name}` matches no tensor", stage.name);
-                let finding = Diagnostic::warning("filter-without-match", clause.span, message).help(
+                let finding = Finding::warning("filter-without-match", clause.span, message).help(
                     "a filter is a plain substring of a tensor's name, as `lamarck inspect` lists them",
                 );
                 push_once(findings, finding);
@@ -60,7 +59,7 @@ fn filters_without_match(
     }
 }
 
-fn gradients_over_one_layer(stage: &Stage, segment: &Segment<'_>, findings: &mut Vec<Diagnostic>) {
+fn gradients_over_one_layer(stage: &Stage, segment: &Segment<'_>, findings: &mut Vec<Finding>) {
     // Settings above the slice span other slices too, where they may well have an effect.
     let own =
         segment.sources.iter().filter_map(|source| source.parameters).chain(segment.levels.first().copied());
@@ -72,12 +71,12 @@ fn gradients_over_one_layer(stage: &Stage, segment: &Segment<'_>, findings: &mut
                 "stage `{}`: `{name}` is a gradient over one layer, which takes its last value",
                 stage.name
             );
-            push_once(findings, Diagnostic::warning("gradient-over-one-layer", setting.span, message));
+            push_once(findings, Finding::warning("gradient-over-one-layer", setting.span, message));
         }
     }
 }
 
-fn push_once(findings: &mut Vec<Diagnostic>, finding: Diagnostic) {
+fn push_once(findings: &mut Vec<Finding>, finding: Finding) {
     if !findings.contains(&finding) {
         findings.push(finding);
     }

@@ -14,8 +14,7 @@ use super::stage_shape::{Part, Shapes, StageShape, inventory_of, keeps_bytes};
 use crate::methods::Simplified;
 use crate::model::view::View;
 use crate::op::{Convert, Identical, Merge, Op, Role};
-use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::{Recipe, Reference, StageId};
+use crate::recipe::{Finding, Recipe, Reference, StageId};
 use crate::tensor::TensorSpec;
 
 /// Lowers everything the targets need. Errors are added to the findings; the plan is then incomplete.
@@ -25,7 +24,7 @@ pub fn lower(
     order: &[StageId],
     targets: &[StageId],
     shapes: &Shapes<'_>,
-    findings: &mut Vec<Diagnostic>,
+    findings: &mut Vec<Finding>,
 ) -> Plan {
     let stages = shapes.iter().map(|shape| shape.as_ref().map(stage_plan)).collect();
     let mut lowering = Lowering {
@@ -68,7 +67,7 @@ struct Lowering<'a> {
     /// Tensors of checkpoints, by the names that recipes know them by or, if `true`, that they are stored by.
     sources: HashMap<(ModelId, String, bool), NodeId>,
     outputs: HashMap<(StageId, String), NodeId>,
-    findings: &'a mut Vec<Diagnostic>,
+    findings: &'a mut Vec<Finding>,
 }
 
 impl<'a> Lowering<'a> {
@@ -128,7 +127,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Notes an error. Something stands for the tensor, so that more errors can be found.
-    fn give_up(&mut self, site: &Site<'a>, error: Diagnostic) -> NodeId {
+    fn give_up(&mut self, site: &Site<'a>, error: Finding) -> NodeId {
         self.report(error);
         self.part(site, &site.output.parts[0])
     }
@@ -174,7 +173,7 @@ impl<'a> Lowering<'a> {
             Err(problem) => {
                 let stage = site.stage();
                 let message = format!("stage `{}`, tensor `{}` {problem}", stage.name, site.name);
-                self.give_up(site, Diagnostic::error("inputs", stage.span, message))
+                self.give_up(site, Finding::error("inputs", stage.span, message))
             }
         }
     }
@@ -193,7 +192,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// What forbids an action that reads or writes eight-bit floats.
-    fn eight_bits(&self, site: &Site<'a>, parts: &[(&Part, Role)]) -> Option<Diagnostic> {
+    fn eight_bits(&self, site: &Site<'a>, parts: &[(&Part, Role)]) -> Option<Finding> {
         let stage = site.stage();
         let eight_bits = parts.iter().filter(|(part, _)| part.spec.dtype.is_eight_bits());
         let mut scaled = eight_bits.filter_map(|(part, _)| {
@@ -269,8 +268,8 @@ impl<'a> Lowering<'a> {
 
     /// Adds an error unless the same place already has one of the kind: one message is enough for the
     /// hundreds of tensors that a setting governs.
-    fn report(&mut self, finding: Diagnostic) {
-        let known = |other: &Diagnostic| other.code == finding.code && other.span == finding.span;
+    fn report(&mut self, finding: Finding) {
+        let known = |other: &Finding| other.code == finding.code && other.span == finding.span;
         if !self.findings.iter().any(known) {
             self.findings.push(finding);
         }

@@ -15,8 +15,7 @@
 //! | `lower` | `graph`: sources and actions |
 //! | `key` | what of an action can change its bytes |
 
-use crate::recipe::diagnostic::{Diagnostic, Span};
-use crate::recipe::{Recipe, Reference, StageId};
+use crate::recipe::{Finding, Recipe, Reference, Span, StageId};
 use crate::reference::ModelRef;
 
 mod arguments;
@@ -53,7 +52,7 @@ pub fn models_needed(recipe: &Recipe, targets: &[StageId]) -> Vec<(ModelRef, Spa
     let mut models: Vec<(ModelRef, Span)> = Vec::new();
     for stage in stages.into_iter().map(|id| recipe.stage(id)) {
         let tokenizer = stage.tokenizer.as_ref().map_or(stage.span, |tokenizer| tokenizer.span);
-        let named = stage.references().into_iter().map(|located| (&located.value, located.span));
+        let named = stage.references().into_iter().map(|spanned| (&spanned.value, spanned.span));
         for (reference, span) in named.chain(stage.tokenizer_model().map(|reference| (reference, tokenizer)))
         {
             if let Reference::Model(model) = reference
@@ -69,7 +68,7 @@ pub fn models_needed(recipe: &Recipe, targets: &[StageId]) -> Vec<(ModelRef, Spa
 /// Plans what it takes to have the targets, or every final stage if none is given.
 ///
 /// Returns the plan unless there is an error among the findings.
-pub fn plan(recipe: &Recipe, models: &[Model], targets: &[StageId]) -> (Option<Plan>, Vec<Diagnostic>) {
+pub fn plan(recipe: &Recipe, models: &[Model], targets: &[StageId]) -> (Option<Plan>, Vec<Finding>) {
     let targets = if targets.is_empty() { order::final_stages(recipe) } else { targets.to_vec() };
     let order = order::needed(recipe, &targets);
     let mut findings = Vec::new();
@@ -78,6 +77,6 @@ pub fn plan(recipe: &Recipe, models: &[Model], targets: &[StageId]) -> (Option<P
         lint::check(recipe, &order, &shapes, &mut findings);
         lower::lower(recipe, models, &order, &targets, &shapes, &mut findings)
     });
-    let has_error = findings.iter().any(Diagnostic::is_error);
+    let has_error = findings.iter().any(Finding::is_error);
     (plan.filter(|_| !has_error), findings)
 }

@@ -1,8 +1,7 @@
 //! Evaluates settings for one tensor: precedence, filters, gradients.
 
 use crate::methods::Value;
-use crate::recipe::diagnostic::Span;
-use crate::recipe::{Gradient, Parameters, Setting};
+use crate::recipe::{Gradient, Parameters, Setting, Span};
 
 /// Finds a parameter's value; the first of `levels` that yields one wins.
 ///
@@ -47,7 +46,7 @@ fn at(gradient: &Gradient, t: f64) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{Clause, Located};
+    use crate::recipe::{Clause, Spanned};
 
     fn numbers(values: &[f64]) -> Gradient {
         Gradient(values.iter().map(|value| Value::Number(*value)).collect())
@@ -89,15 +88,15 @@ mod tests {
 
     #[test]
     fn a_filter_without_match_falls_through_to_the_next_level() {
-        let located = |value| Located { value, span: Span::default() };
+        let spanned = |value| Spanned { value, span: Span::default() };
         let clause = |filter: &str, value| Clause {
             filter: Some(filter.to_owned()),
             value: numbers(&[value]),
             span: Span::default(),
         };
         let upper: Parameters =
-            vec![("weight", located(Setting::Filtered(vec![clause("mlp", 1.0), clause("layers.1", 2.0)])))];
-        let lower: Parameters = vec![("weight", located(Setting::Plain(numbers(&[3.0]))))];
+            vec![("weight", spanned(Setting::Filtered(vec![clause("mlp", 1.0), clause("layers.1", 2.0)])))];
+        let lower: Parameters = vec![("weight", spanned(Setting::Plain(numbers(&[3.0]))))];
         let value = |tensor| evaluate("weight", &[&upper, &lower], tensor, 0.0).map(|(value, _)| value);
         assert_eq!(value("layers.1.mlp.up"), Some(Value::Number(1.0)));
         assert_eq!(value("layers.10.attn"), Some(Value::Number(2.0)));

@@ -1,7 +1,6 @@
 //! A stage's body as runs of layers: whatever form the recipe uses, a list of segments.
 
-use crate::recipe::diagnostic::{Diagnostic, Span};
-use crate::recipe::{Body, Input, Located, ModuleBody, Parameters, Reference, Slice, Stage};
+use crate::recipe::{Body, Finding, Input, ModuleBody, Parameters, Reference, Slice, Span, Spanned, Stage};
 
 use super::catalog::Inventory;
 
@@ -51,7 +50,7 @@ pub fn segments<'r, 'i>(
     stage: &'r Stage,
     reference: &Inventory,
     inventory: &dyn Fn(&Reference) -> &'i Inventory,
-) -> Result<Vec<Segment<'r>>, Vec<Diagnostic>> {
+) -> Result<Vec<Segment<'r>>, Vec<Finding>> {
     let modules = &reference.layout.modules;
     let cut = Cutter { stage, inventory };
     match &stage.body {
@@ -68,7 +67,7 @@ pub fn segments<'r, 'i>(
             );
             let span = slices.first().map_or(stage.span, |slice| slice.span);
             let help = "write the slices of each module under `modules:`";
-            Err(vec![Diagnostic::error("several-modules", span, message).help(help)])
+            Err(vec![Finding::error("several-modules", span, message).help(help)])
         }
         Body::Modules(listed) => {
             let mut segments = Vec::new();
@@ -77,9 +76,7 @@ pub fn segments<'r, 'i>(
                     let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
                     let message = format!("stage `{}` has no module `{}`", stage.name, entry.name.value);
                     let help = format!("its models have: {}", names.join(", "));
-                    return Err(vec![
-                        Diagnostic::error("unknown-module", entry.name.span, message).help(help),
-                    ]);
+                    return Err(vec![Finding::error("unknown-module", entry.name.span, message).help(help)]);
                 };
                 let levels = vec![&entry.parameters, &stage.parameters];
                 match &entry.body {
@@ -110,10 +107,10 @@ impl<'r> Cutter<'r, '_, '_> {
         module: usize,
         inputs: &'r [Input],
         levels: Vec<&'r Parameters>,
-    ) -> Result<Segment<'r>, Diagnostic> {
+    ) -> Result<Segment<'r>, Finding> {
         let mut sources: Vec<SegmentSource<'r>> =
             inputs.iter().map(|input| SegmentSource::listed(input, 0)).collect();
-        if let Some(Located { value, span }) = &self.stage.base
+        if let Some(Spanned { value, span }) = &self.stage.base
             && !sources.iter().any(|source| source.reference == value)
         {
             sources.push(SegmentSource { reference: value, span: *span, parameters: None, start: 0 });
@@ -127,7 +124,7 @@ impl<'r> Cutter<'r, '_, '_> {
                     self.stage.name
                 );
                 let help = "choose layers of each with `slices:`";
-                return Err(Diagnostic::error("different-depths", source.span, message).help(help));
+                return Err(Finding::error("different-depths", source.span, message).help(help));
             }
         }
         let base = self.stage.base.as_ref().map(|base| &base.value);
@@ -139,7 +136,7 @@ impl<'r> Cutter<'r, '_, '_> {
         module: usize,
         slices: &'r [Slice],
         levels: Vec<&'r Parameters>,
-    ) -> Result<Vec<Segment<'r>>, Vec<Diagnostic>> {
+    ) -> Result<Vec<Segment<'r>>, Vec<Finding>> {
         let mut segments = Vec::new();
         let mut errors = Vec::new();
         let mut first_layer = 0;
@@ -155,7 +152,7 @@ impl<'r> Cutter<'r, '_, '_> {
                         "stage `{}` takes layers {start} to {end} of a model that has {depth}",
                         self.stage.name
                     );
-                    errors.push(Diagnostic::error("layer-range", range.span, message));
+                    errors.push(Finding::error("layer-range", range.span, message));
                 }
                 layers = end - start;
                 sources.push(SegmentSource::listed(input, start));

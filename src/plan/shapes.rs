@@ -12,8 +12,7 @@ use super::vocabulary::Choice;
 use super::{config, vocabulary};
 use crate::methods::MissingRule;
 use crate::model::layout::{Layout, is_head, is_optional, is_token_embedding};
-use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::{Recipe, Reference, Stage, StageId};
+use crate::recipe::{Finding, Recipe, Reference, Stage, StageId};
 use crate::tensor::TensorSpec;
 
 /// Shapes all stages of `order`, each behind those it reads. `None` if any has an error.
@@ -21,7 +20,7 @@ pub fn shape_all<'r>(
     recipe: &'r Recipe,
     models: &'r [Model],
     order: &[StageId],
-    findings: &mut Vec<Diagnostic>,
+    findings: &mut Vec<Finding>,
 ) -> Option<Shapes<'r>> {
     let mut shapes: Shapes<'r> = recipe.stages.iter().map(|_| None).collect();
     for id in order {
@@ -39,7 +38,7 @@ struct Shaper<'r, 'a> {
 }
 
 impl<'r> Shaper<'r, '_> {
-    fn shape(&self, findings: &mut Vec<Diagnostic>) -> Result<StageShape<'r>, Vec<Diagnostic>> {
+    fn shape(&self, findings: &mut Vec<Finding>) -> Result<StageShape<'r>, Vec<Finding>> {
         let donor_reference = self.donor();
         let donor_inventory = inventory_of(self.models, self.shapes, donor_reference);
         // Segments borrow from the recipe alone; inventories are looked up again where needed.
@@ -99,8 +98,8 @@ impl<'r> Shaper<'r, '_> {
         name: &str,
         mut slot: Slot,
         segments: &[Segment<'r>],
-        findings: &mut Vec<Diagnostic>,
-    ) -> Result<Option<OutputTensor>, Diagnostic> {
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<OutputTensor>, Finding> {
         let segment = &segments[slot.segment];
         slot.names.sort_unstable();
         if let Some([(source, one), (_, other)]) = slot.names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -110,7 +109,7 @@ impl<'r> Shaper<'r, '_> {
                 self.stage.name
             );
             let help = "rename one of them in the model, or leave it out";
-            return Err(Diagnostic::error("one-name", segment.sources[*source].span, message).help(help));
+            return Err(Finding::error("one-name", segment.sources[*source].span, message).help(help));
         }
         let parts: Vec<Part> = slot
             .names
@@ -138,7 +137,7 @@ impl<'r> Shaper<'r, '_> {
                         "stage `{}` leaves out tensor `{name}`: too few of its models have it",
                         self.stage.name
                     );
-                    findings.push(Diagnostic::warning("tensor-left-out", segment.span, message));
+                    findings.push(Finding::warning("tensor-left-out", segment.span, message));
                     return Ok(None);
                 }
             }
@@ -149,7 +148,7 @@ impl<'r> Shaper<'r, '_> {
                 self.stage.name,
                 names.join(", ")
             );
-            findings.push(Diagnostic::warning("tensor-missing", segment.span, message));
+            findings.push(Finding::warning("tensor-missing", segment.span, message));
         }
         Ok(Some(OutputTensor { spec, segment: slot.segment, t: slot.t, parts, copied }))
     }
@@ -160,8 +159,8 @@ impl<'r> Shaper<'r, '_> {
         &self,
         n_sources: usize,
         segment: &Segment<'r>,
-        findings: &mut Vec<Diagnostic>,
-    ) -> Result<(), Diagnostic> {
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), Finding> {
         let stage = &self.stage.name;
         let (taken, left) = segment.sources.split_at(n_sources);
         let has_base = self.stage.method.spec().base.is_relative() && segment.base.is_some();
@@ -170,7 +169,7 @@ impl<'r> Shaper<'r, '_> {
                 "stage `{stage}`: the tensors behind the layers are made from the last slice's first {n_sources} \
                  sources, as many as the first slice has, and the base is not one of them"
             );
-            return Err(Diagnostic::error("missing-base", segment.span, message)
+            return Err(Finding::error("missing-base", segment.span, message)
                 .help("put the base first among the sources of the last slice"));
         }
         let names: Vec<&str> = left.iter().map(|source| self.recipe.name_of(source.reference)).collect();
@@ -179,7 +178,7 @@ impl<'r> Shaper<'r, '_> {
              than the first slice",
             names.join(", ")
         );
-        let finding = Diagnostic::warning("sources-cut-off", segment.span, message);
+        let finding = Finding::warning("sources-cut-off", segment.span, message);
         if !findings.contains(&finding) {
             findings.push(finding);
         }
@@ -191,7 +190,7 @@ impl<'r> Shaper<'r, '_> {
         name: &str,
         parts: &'a [Part],
         label: impl Fn(&'a Part) -> &'a str,
-    ) -> Result<TensorSpec, Diagnostic> {
+    ) -> Result<TensorSpec, Finding> {
         let first = &parts[0];
         for part in &parts[1..] {
             if part.spec.shape != first.spec.shape {
@@ -203,7 +202,7 @@ impl<'r> Shaper<'r, '_> {
                     label(part),
                     part.spec.shape
                 );
-                let error = Diagnostic::error("shape-mismatch", self.stage.span, message);
+                let error = Finding::error("shape-mismatch", self.stage.span, message);
                 return Err(if is_head(name) || is_token_embedding(name) {
                     error.help(
                         "the models have vocabularies of different size; they cannot be merged as they are",
@@ -221,7 +220,7 @@ impl<'r> Shaper<'r, '_> {
                     label(part),
                     part.spec.dtype
                 );
-                return Err(Diagnostic::error("dtype-mismatch", self.stage.span, message));
+                return Err(Finding::error("dtype-mismatch", self.stage.span, message));
             }
         }
         let asked = self.stage.out_dtype.as_ref().or(self.stage.dtype.as_ref()).map(|dtype| dtype.value);
@@ -241,7 +240,7 @@ impl<'r> Shaper<'r, '_> {
         segment: &Segment<'r>,
         parts: &[Part],
         missing: &[usize],
-    ) -> Result<Without, Diagnostic> {
+    ) -> Result<Without, Finding> {
         let spec = self.stage.method.spec();
         let lacking = self.recipe.name_of(segment.sources[missing[0]].reference);
         let having = self.recipe.name_of(segment.sources[parts[0].source].reference);
@@ -250,7 +249,7 @@ impl<'r> Shaper<'r, '_> {
                 "stage `{}`: `{lacking}` has no tensor `{}`, which `{having}` has{why}",
                 self.stage.name, parts[0].tensor
             );
-            Err(Diagnostic::error("tensor-missing", segment.sources[missing[0]].span, message)
+            Err(Finding::error("tensor-missing", segment.sources[missing[0]].span, message)
                 .help("all models of a stage must have the same tensors"))
         };
         if !is_optional(name) {
@@ -280,8 +279,8 @@ enum Without {
 }
 
 /// Keeps the first error of each kind, saying how many tensors are alike; 500 copies help nobody.
-fn summarise(errors: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    let mut kept: Vec<(Diagnostic, usize)> = Vec::new();
+fn summarise(errors: Vec<Finding>) -> Vec<Finding> {
+    let mut kept: Vec<(Finding, usize)> = Vec::new();
     for error in errors {
         match kept.iter_mut().find(|(first, _)| first.code == error.code && first.span == error.span) {
             Some((_, more)) => *more += 1,

@@ -4,8 +4,7 @@ use super::catalog::{Model, ModelId, model_id};
 use super::segments::Segment;
 use super::stage_shape::{Shapes, inventory_of};
 use crate::recipe::chat_template::ChatTemplate;
-use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::{Recipe, Reference, Stage, TokenizerSource};
+use crate::recipe::{Finding, Recipe, Reference, Stage, TokenizerSource};
 
 /// Where the files beside a stage's weights come from.
 pub struct Choice {
@@ -28,8 +27,8 @@ pub fn choose(
     segments: &[Segment<'_>],
     models: &[Model],
     shapes: &Shapes<'_>,
-    findings: &mut Vec<Diagnostic>,
-) -> Result<Choice, Diagnostic> {
+    findings: &mut Vec<Finding>,
+) -> Result<Choice, Finding> {
     // A stage hands on the checkpoints that it took these files from itself.
     let donor_model = |reference: &Reference| match reference {
         Reference::Model(model) => model_id(models, model),
@@ -51,7 +50,7 @@ pub fn choose(
     };
     let not_yet = |what: &str| {
         let message = format!("stage `{}`: {what} is not supported yet", stage.name);
-        Err(Diagnostic::error("tokenizer-not-yet", asked.span, message)
+        Err(Finding::error("tokenizer-not-yet", asked.span, message)
             .help("for now a stage's models and its tokenizer must have the same vocabulary"))
     };
     if !asked.value.tokens.is_empty() {
@@ -71,7 +70,7 @@ pub fn choose(
             stage.name,
             recipe.name_of(source)
         );
-        return Err(Diagnostic::error("tokenizer-missing", asked.span, message)
+        return Err(Finding::error("tokenizer-missing", asked.span, message)
             .help("the model's folder needs a tokenizer.json"));
     };
     for source_model in segments.iter().flat_map(|segment| &segment.sources) {
@@ -88,7 +87,7 @@ pub fn choose(
                     stage.name,
                     recipe.name_of(source)
                 );
-                let finding = Diagnostic::note("tokenizer-assumed", source_model.span, message);
+                let finding = Finding::note("tokenizer-assumed", source_model.span, message);
                 if !findings.contains(&finding) {
                     findings.push(finding);
                 }
@@ -120,7 +119,7 @@ fn chat_template(
         None => inherited,
         Some(ChatTemplate::Jinja(text)) => Some(text.clone()),
         Some(ChatTemplate::Auto) => {
-            let references = stage.references().into_iter().map(|located| &located.value);
+            let references = stage.references().into_iter().map(|spanned| &spanned.value);
             let mut seen: Vec<&Reference> = Vec::new();
             let mut votes: Vec<(&str, usize)> = Vec::new();
             for reference in references {

@@ -14,8 +14,7 @@ use crate::model::locate::commit_of;
 use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::plan::{Inventory, Model, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
-use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::{Recipe, Stage, StageId};
+use crate::recipe::{Finding, Recipe, Stage, StageId};
 use crate::reference::ModelRef;
 
 /// The models that a recipe refers to, opened, with what is known of each.
@@ -36,7 +35,7 @@ impl Project {
         &self,
         recipe: &Recipe,
         targets: &[StageId],
-    ) -> Result<(Option<Catalog>, Vec<Diagnostic>), ProjectError> {
+    ) -> Result<(Option<Catalog>, Vec<Finding>), ProjectError> {
         let mut findings = Vec::new();
         let mut dirs = Vec::new();
         let needed = models_needed(recipe, targets);
@@ -52,7 +51,7 @@ impl Project {
                     } else {
                         format!("looked in:{}\n{}", tried.concat(), how_to_get(reference))
                     };
-                    findings.push(Diagnostic::error("missing-model", *span, message).help(help));
+                    findings.push(Finding::error("missing-model", *span, message).help(help));
                 }
             }
         }

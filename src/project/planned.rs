@@ -2,8 +2,7 @@
 
 use super::catalog::Catalog;
 use crate::plan::{self, Plan};
-use crate::recipe::diagnostic::Diagnostic;
-use crate::recipe::{Recipe, StageId};
+use crate::recipe::{Finding, Recipe, StageId};
 
 /// A plan with the models it was made from.
 #[derive(Debug)]
@@ -15,7 +14,7 @@ pub struct Planned {
 impl Catalog {
     /// Plans the targets that the catalog was opened for; without targets, every final stage. `None`, with
     /// findings, if the recipe asks for what the models do not have.
-    pub fn plan(self, recipe: &Recipe, targets: &[StageId]) -> (Option<Planned>, Vec<Diagnostic>) {
+    pub fn plan(self, recipe: &Recipe, targets: &[StageId]) -> (Option<Planned>, Vec<Finding>) {
         let (plan, findings) = plan::plan(recipe, &self.models, targets);
         (plan.map(|plan| Planned { plan, catalog: self }), findings)
     }

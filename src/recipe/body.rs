@@ -1,16 +1,16 @@
 //! What a stage merges: models, slices or modules, with the parameters of each level.
 
-use super::diagnostic::Diagnostic;
 use super::fields::{Fields, whole};
+use super::finding::Finding;
 use super::meant::{Body, Input, Module, ModuleBody, Parameters, Reference, Slice};
 use super::reference::Resolver;
 use super::settings::{Level, SettingsReader};
-use super::span::Located;
+use super::span::Spanned;
 use super::yaml::{Node, Value};
 use crate::methods::MethodSpec;
 use crate::reference::ModelRef;
 
-type Base<'a> = Option<&'a Located<Reference>>;
+type Base<'a> = Option<&'a Spanned<Reference>>;
 
 /// Reads the body and the own parameters of a stage, given with its name and the keys it may have.
 pub(super) fn read(
@@ -18,7 +18,7 @@ pub(super) fn read(
     resolver: &Resolver<'_>,
     method: &'static MethodSpec,
     base: Base<'_>,
-    findings: &mut Vec<Diagnostic>,
+    findings: &mut Vec<Finding>,
 ) -> Option<(Body, Parameters)> {
     let settings = SettingsReader { stage, method };
     let parts = Parts { resolver, settings, base };
@@ -33,12 +33,12 @@ pub(super) fn read(
         (None, None, None) => {
             let message = format!("stage `{stage}` lists no models");
             let help = "give it one of `models:`, `slices:` or `modules:`";
-            findings.push(Diagnostic::error("missing-key", fields.span, message).help(help));
+            findings.push(Finding::error("missing-key", fields.span, message).help(help));
             return None;
         }
         _ => {
             let message = format!("stage `{stage}` has more than one of `models`, `slices` and `modules`");
-            findings.push(Diagnostic::error("exclusive-keys", fields.span, message));
+            findings.push(Finding::error("exclusive-keys", fields.span, message));
             return None;
         }
     };
@@ -58,7 +58,7 @@ impl Parts<'_> {
         nodes: &[Node],
         ranged: bool,
         base: Base<'_>,
-        findings: &mut Vec<Diagnostic>,
+        findings: &mut Vec<Finding>,
     ) -> Vec<Input> {
         let mut inputs: Vec<Input> = Vec::new();
         for node in nodes {
@@ -71,29 +71,23 @@ impl Parts<'_> {
             let stage = self.settings.stage;
             findings.push(if layers(first) == layers(&input) {
                 let message = format!("stage `{stage}` lists a model twice; the first entry holds");
-                Diagnostic::warning("duplicate-model", input.model.span, message)
+                Finding::warning("duplicate-model", input.model.span, message)
             } else {
                 let message = format!("stage `{stage}` lists a model twice with other layers");
-                Diagnostic::error("duplicate-model", input.model.span, message)
+                Finding::error("duplicate-model", input.model.span, message)
                     .help("a slice takes layers of a model once; another slice can take others")
             });
         }
         inputs
     }
 
-    fn input(
-        &self,
-        node: &Node,
-        ranged: bool,
-        base: Base<'_>,
-        findings: &mut Vec<Diagnostic>,
-    ) -> Option<Input> {
+    fn input(&self, node: &Node, ranged: bool, base: Base<'_>, findings: &mut Vec<Finding>) -> Option<Input> {
         let what = if ranged { "a source" } else { "an entry of `models`" };
         let keys: &[&str] =
             if ranged { &["model", "layer_range", "parameters"] } else { &["model", "parameters"] };
         let fields = Fields::read(node, what, keys, findings)?;
         let Some(model) = fields.get("model") else {
-            findings.push(Diagnostic::error("missing-key", fields.span, format!("{what} names no `model`")));
+            findings.push(Finding::error("missing-key", fields.span, format!("{what} names no `model`")));
             return None;
         };
         let model = self.resolver.read(model, findings)?;
@@ -109,12 +103,12 @@ impl Parts<'_> {
     fn layer_range(
         &self,
         fields: &Fields<'_>,
-        findings: &mut Vec<Diagnostic>,
-    ) -> Option<Located<(usize, usize)>> {
+        findings: &mut Vec<Finding>,
+    ) -> Option<Spanned<(usize, usize)>> {
         let Some(node) = fields.get("layer_range") else {
             let message = "a source of a slice has no `layer_range`";
             findings.push(
-                Diagnostic::error("missing-key", fields.span, message)
+                Finding::error("missing-key", fields.span, message)
                     .help("write `layer_range: [0, 8]` for layers 0 to 7"),
             );
             return None;
@@ -128,37 +122,37 @@ impl Parts<'_> {
         };
         match range {
             Some((start, end)) if start < end => {
-                Some(Located { value: (start as usize, end as usize), span: node.span })
+                Some(Spanned { value: (start as usize, end as usize), span: node.span })
             }
             Some(_) => {
                 let message = "a `layer_range` must end behind its start";
-                findings.push(Diagnostic::error("layer-range", node.span, message));
+                findings.push(Finding::error("layer-range", node.span, message));
                 None
             }
             None => {
                 let message =
                     "`layer_range` must be two whole numbers: the first layer and the one behind the last";
-                findings.push(Diagnostic::error("wrong-type", node.span, message));
+                findings.push(Finding::error("wrong-type", node.span, message));
                 None
             }
         }
     }
 
-    fn slices(&self, nodes: &[Node], findings: &mut Vec<Diagnostic>) -> Vec<Slice> {
+    fn slices(&self, nodes: &[Node], findings: &mut Vec<Finding>) -> Vec<Slice> {
         nodes.iter().filter_map(|node| self.slice(node, findings)).collect()
     }
 
-    fn slice(&self, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Slice> {
+    fn slice(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Slice> {
         const KEYS: [&str; 4] = ["sources", "base_model", "parameters", "residual_weight"];
         let fields = Fields::read(node, "a slice", &KEYS, findings)?;
         if let Some(entry) = fields.entry("residual_weight") {
             let message = "`residual_weight` has no effect, in mergekit neither";
-            findings.push(Diagnostic::warning("no-effect", entry.key_span, message));
+            findings.push(Finding::warning("no-effect", entry.key_span, message));
         }
         let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
         let parameters = self.settings.read(&fields, "a slice", &KEYS, Level::Above, findings);
         let Some(sources) = fields.list("sources", findings) else {
-            findings.push(Diagnostic::error("missing-key", fields.span, "a slice has no `sources`"));
+            findings.push(Finding::error("missing-key", fields.span, "a slice has no `sources`"));
             return None;
         };
         let sources = self.inputs(sources, true, base.as_ref().or(self.base), findings);
@@ -166,7 +160,7 @@ impl Parts<'_> {
         Some(Slice { span, sources, base, parameters })
     }
 
-    fn modules(&self, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Vec<Module>> {
+    fn modules(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Vec<Module>> {
         const KEYS: [&str; 3] = ["models", "slices", "parameters"];
         let listed = Fields::read(node, "`modules`", &[], findings)?;
         let mut modules = Vec::new();
@@ -179,11 +173,11 @@ impl Parts<'_> {
                 (None, Some(slices)) => ModuleBody::Slices(self.slices(slices, findings)),
                 _ => {
                     let message = format!("{what} must have either `models` or `slices`");
-                    findings.push(Diagnostic::error("exclusive-keys", entry.key_span, message));
+                    findings.push(Finding::error("exclusive-keys", entry.key_span, message));
                     return None;
                 }
             };
-            let name = Located { value: entry.key.clone(), span: entry.key_span };
+            let name = Spanned { value: entry.key.clone(), span: entry.key_span };
             modules.push(Module { name, body, parameters });
         }
         Some(modules)

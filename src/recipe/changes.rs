@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::meant::{Gradient, Input, Parameters, Recipe, Reference, Section, Setting, Stage};
-use super::span::{Located, Span};
+use super::span::{Span, Spanned};
 use crate::methods::Value;
 
 /// One field of a recipe that was edited.
@@ -156,7 +156,7 @@ impl Fields<'_> {
         self.list.push(Field { param: None, model: None, what: what.to_owned(), value, span });
     }
 
-    fn base(&mut self, what: &str, base: Option<&Located<Reference>>) {
+    fn base(&mut self, what: &str, base: Option<&Spanned<Reference>>) {
         if let Some(base) = base {
             self.plain(what, self.recipe.name_of(&base.value).to_owned(), Some(base.span));
         }

@@ -1,12 +1,12 @@
 //! Whether what a stage lists is what its method merges.
 
-use super::diagnostic::Diagnostic;
+use super::finding::Finding;
 use super::meant::{Input, Section, Slice, Stage};
 use super::span::Span;
 
 /// Checks a stage's inputs against its method: a base where one is needed, the right number of models,
 /// slices whose sources are equally long.
-pub(super) fn check(stage: &Stage, findings: &mut Vec<Diagnostic>) {
+pub(super) fn check(stage: &Stage, findings: &mut Vec<Finding>) {
     for Section { module, slice, inputs } in stage.sections() {
         match slice {
             Some(slice) => check_slice(stage, slice, findings),
@@ -18,7 +18,7 @@ pub(super) fn check(stage: &Stage, findings: &mut Vec<Diagnostic>) {
     }
 }
 
-fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<Diagnostic>) {
+fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<Finding>) {
     let spec = stage.method.spec();
     let Some(base) = &stage.base else {
         if spec.base.is_required() {
@@ -34,7 +34,7 @@ fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<
         if let Some(listed) = listed.filter(|_| spec.inputs.max != Some(1)) {
             let message =
                 format!("stage `{}` lists its base among its models, where it has no effect", stage.name);
-            findings.push(Diagnostic::warning("base-listed", listed.model.span, message));
+            findings.push(Finding::warning("base-listed", listed.model.span, message));
         }
         check_count(stage, inputs.len() - usize::from(listed.is_some()), span, findings);
     } else {
@@ -44,13 +44,13 @@ fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<
                 "stage `{}`: method `{}` has no base; `base_model` joins the models",
                 stage.name, spec.name
             );
-            findings.push(Diagnostic::note("base-joins", base.span, message));
+            findings.push(Finding::note("base-joins", base.span, message));
         }
         check_count(stage, inputs.len() + usize::from(listed.is_none()), span, findings);
     }
 }
 
-fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Diagnostic>) {
+fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Finding>) {
     let spec = stage.method.spec();
     let lengths = slice.sources.iter().filter_map(|source| source.layer_range.as_ref());
     let mut lengths = lengths.map(|range| (range.value.1 - range.value.0, range.span));
@@ -59,7 +59,7 @@ fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Diagnostic>) {
     {
         let message = format!("stage `{}`: sources of a slice take {first} and {other} layers", stage.name);
         let help = "all sources of a slice must take equally many";
-        findings.push(Diagnostic::error("layer-range", span, message).help(help));
+        findings.push(Finding::error("layer-range", span, message).help(help));
     }
     let mut models = slice.sources.len();
     let base = slice.base.as_ref().or(stage.base.as_ref()).filter(|_| spec.base.is_relative());
@@ -72,7 +72,7 @@ fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Diagnostic>) {
                     format!("stage `{}`: the base is not among the sources of this slice", stage.name);
                 let help = "list it with the layers to take, as method `NAME` works relative to it";
                 let help = help.replace("NAME", spec.name);
-                return findings.push(Diagnostic::error("missing-base", slice.span, message).help(help));
+                return findings.push(Finding::error("missing-base", slice.span, message).help(help));
             }
             models -= 1;
         }
@@ -80,12 +80,12 @@ fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Diagnostic>) {
     check_count(stage, models, slice.span, findings);
 }
 
-fn no_base(stage: &Stage, span: Span) -> Diagnostic {
+fn no_base(stage: &Stage, span: Span) -> Finding {
     let message = format!("stage `{}`: method `{}` needs a base", stage.name, stage.method.spec().name);
-    Diagnostic::error("missing-base", span, message).help("add a `base_model:`")
+    Finding::error("missing-base", span, message).help("add a `base_model:`")
 }
 
-fn check_count(stage: &Stage, models: usize, span: Span, findings: &mut Vec<Diagnostic>) {
+fn check_count(stage: &Stage, models: usize, span: Span, findings: &mut Vec<Finding>) {
     let spec = stage.method.spec();
     let count = spec.inputs;
     // The base alone is a merge of nothing, which the task-arithmetic family gives back as it is.
@@ -105,5 +105,5 @@ fn check_count(stage: &Stage, models: usize, span: Span, findings: &mut Vec<Diag
         spec.name,
         if count.min == 1 && count.max.is_none_or(|max| max == 1) { "" } else { "s" },
     );
-    findings.push(Diagnostic::error("model-count", span, message));
+    findings.push(Finding::error("model-count", span, message));
 }

@@ -3,11 +3,11 @@
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::diagnostic::Diagnostic;
+use super::finding::Finding;
 use super::meant::{Recipe, StageId};
 
 /// Reports every cycle, once, with all its stages in order.
-pub fn check(recipe: &Recipe, findings: &mut Vec<Diagnostic>) {
+pub fn check(recipe: &Recipe, findings: &mut Vec<Finding>) {
     let mut graph: DiGraph<(), ()> = DiGraph::new();
     for _ in &recipe.stages {
         graph.add_node(());
@@ -28,7 +28,7 @@ pub fn check(recipe: &Recipe, findings: &mut Vec<Diagnostic>) {
         let message = format!("stages read one another in a circle: {}", cycle.join(" -> "));
         let help =
             "one of them must read something else; write `hub:` or `./` before a model that is no stage";
-        findings.push(Diagnostic::error("cycle", stage.span, message).help(help));
+        findings.push(Finding::error("cycle", stage.span, message).help(help));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::diagnostic::Diagnostic;
+use super::finding::Finding;
 use super::span::Span;
 use super::yaml::{Entry, Node, Plain, Value};
 
@@ -16,13 +16,9 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Sorts a node's entries into known keys and others. `None`, with a finding, if it is not a map.
-    pub fn read(node: &'a Node, what: &str, known: &[&str], findings: &mut Vec<Diagnostic>) -> Option<Self> {
+    pub fn read(node: &'a Node, what: &str, known: &[&str], findings: &mut Vec<Finding>) -> Option<Self> {
         let Value::Map(all) = &node.value else {
-            findings.push(Diagnostic::error(
-                "wrong-type",
-                node.span,
-                format!("{what} must be a map of keys"),
-            ));
+            findings.push(Finding::error("wrong-type", node.span, format!("{what} must be a map of keys")));
             return None;
         };
         let mut entries: HashMap<&str, &Entry> = HashMap::new();
@@ -38,7 +34,7 @@ impl<'a> Fields<'a> {
             };
             if first.is_some() {
                 let message = format!("`{}` is given twice in {what}; the last one holds", entry.key);
-                findings.push(Diagnostic::warning("duplicate-key", entry.key_span, message));
+                findings.push(Finding::warning("duplicate-key", entry.key_span, message));
             }
         }
         // An error about the map as a whole points at its first key.
@@ -56,25 +52,25 @@ impl<'a> Fields<'a> {
     }
 
     /// A list; an empty one counts as absent.
-    pub fn list(&self, key: &str, findings: &mut Vec<Diagnostic>) -> Option<&'a [Node]> {
+    pub fn list(&self, key: &str, findings: &mut Vec<Finding>) -> Option<&'a [Node]> {
         let node = self.get(key)?;
         match &node.value {
             Value::List(items) if items.is_empty() => None,
             Value::List(items) => Some(items),
             _ => {
-                findings.push(Diagnostic::error("wrong-type", node.span, format!("`{key}` must be a list")));
+                findings.push(Finding::error("wrong-type", node.span, format!("`{key}` must be a list")));
                 None
             }
         }
     }
 
     /// A scalar's text.
-    pub fn text(&self, key: &str, findings: &mut Vec<Diagnostic>) -> Option<(&'a str, Span)> {
+    pub fn text(&self, key: &str, findings: &mut Vec<Finding>) -> Option<(&'a str, Span)> {
         let node = self.get(key)?;
         match &node.value {
             Value::Scalar { text, .. } => Some((text, node.span)),
             _ => {
-                findings.push(Diagnostic::error(
+                findings.push(Finding::error(
                     "wrong-type",
                     node.span,
                     format!("`{key}` must be a plain value"),
@@ -84,24 +80,24 @@ impl<'a> Fields<'a> {
         }
     }
 
-    pub fn flag(&self, key: &str, findings: &mut Vec<Diagnostic>) -> Option<bool> {
+    pub fn flag(&self, key: &str, findings: &mut Vec<Finding>) -> Option<bool> {
         let node = self.get(key)?;
         match &node.value {
             Value::Scalar { plain: Plain::Bool(value), .. } => Some(*value),
             _ => {
                 let message = format!("`{key}` must be true or false");
-                findings.push(Diagnostic::error("wrong-type", node.span, message));
+                findings.push(Finding::error("wrong-type", node.span, message));
                 None
             }
         }
     }
 
     /// A whole number that is not negative.
-    pub fn whole(&self, key: &str, findings: &mut Vec<Diagnostic>) -> Option<u64> {
+    pub fn whole(&self, key: &str, findings: &mut Vec<Finding>) -> Option<u64> {
         let node = self.get(key)?;
         whole(node).or_else(|| {
             let message = format!("`{key}` must be a whole number from 0 on");
-            findings.push(Diagnostic::error("wrong-type", node.span, message));
+            findings.push(Finding::error("wrong-type", node.span, message));
             None
         })
     }
@@ -132,13 +128,13 @@ pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
 }
 
 /// Tells of an unknown key: an error if it looks like a slip, else a warning.
-pub fn unknown_key(entry: &Entry, what: &str, known: &[&str], findings: &mut Vec<Diagnostic>) {
+pub fn unknown_key(entry: &Entry, what: &str, known: &[&str], findings: &mut Vec<Finding>) {
     let message = format!("unknown key `{}` in {what}", entry.key);
     findings.push(match did_you_mean(&entry.key, known.iter().copied()) {
         Some(meant) => {
-            Diagnostic::error("unknown-key", entry.key_span, message).help(format!("did you mean `{meant}`?"))
+            Finding::error("unknown-key", entry.key_span, message).help(format!("did you mean `{meant}`?"))
         }
-        None => Diagnostic::warning("unknown-key", entry.key_span, format!("{message}; it has no effect")),
+        None => Finding::warning("unknown-key", entry.key_span, format!("{message}; it has no effect")),
     });
 }
 

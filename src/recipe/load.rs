@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use super::cycle;
-use super::diagnostic::Diagnostic;
 use super::fields::Fields;
+use super::finding::Finding;
 use super::meant::{Recipe, Stage, StageId};
 use super::naming;
 use super::reference::Resolver;
-use super::span::{Located, Span};
+use super::span::{Span, Spanned};
 use super::stage::{KEYS, StageReader};
 use super::vars::{self, Vars};
 use super::yaml::{self, Node};
@@ -31,7 +31,7 @@ pub struct LoadOptions {
 #[derive(Debug)]
 pub struct Loaded {
     pub recipe: Option<Recipe>,
-    pub diagnostics: Vec<Diagnostic>,
+    pub findings: Vec<Finding>,
 }
 
 /// Words that mean something else where a stage can be named.
@@ -41,11 +41,11 @@ const KEYWORDS: [&str; 3] = ["base", "union", "auto"];
 pub fn load(text: &str, options: &LoadOptions) -> Loaded {
     let mut findings = Vec::new();
     let recipe = read(text, options, &mut findings);
-    let has_error = findings.iter().any(Diagnostic::is_error);
-    Loaded { recipe: recipe.filter(|_| !has_error), diagnostics: findings }
+    let has_error = findings.iter().any(Finding::is_error);
+    Loaded { recipe: recipe.filter(|_| !has_error), findings }
 }
 
-fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Option<Recipe> {
+fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Finding>) -> Option<Recipe> {
     let documents = yaml::parse(text).map_err(|error| findings.push(error)).ok()?;
     let (declaring, mut documents): (Vec<Node>, Vec<Node>) =
         documents.into_iter().partition(vars::is_declaration);
@@ -57,12 +57,12 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Op
     for document in &mut documents {
         vars.fill(document, findings);
     }
-    if findings.iter().any(Diagnostic::is_error) {
+    if findings.iter().any(Finding::is_error) {
         return None;
     }
     vars.check_used(findings);
     if documents.is_empty() {
-        findings.push(Diagnostic::error("no-stage", None, "the recipe has no stage"));
+        findings.push(Finding::error("no-stage", None, "the recipe has no stage"));
         return None;
     }
     let mut named_text = text.to_owned();
@@ -99,17 +99,17 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Diagnostic>) -> Op
 
 /// A stage's name, and whether it is but the file's. Nothing can refer to a stage by its file's name.
 struct StageName {
-    name: Located<String>,
+    name: Spanned<String>,
     from_file: bool,
 }
 
-fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Diagnostic>) -> StageName {
+fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Finding>) -> StageName {
     let marked = fields.flag(naming::FROM_FILE, findings).unwrap_or(false);
     match fields.text("name", findings) {
-        Some((text, span)) => StageName { name: Located { value: text.to_owned(), span }, from_file: marked },
+        Some((text, span)) => StageName { name: Spanned { value: text.to_owned(), span }, from_file: marked },
         None => {
             let stem = Path::new(file).file_stem().map_or("merged".into(), |stem| stem.to_string_lossy());
-            StageName { name: Located { value: stem.into_owned(), span: fields.span }, from_file: true }
+            StageName { name: Spanned { value: stem.into_owned(), span: fields.span }, from_file: true }
         }
     }
 }
@@ -117,7 +117,7 @@ fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Diagnostic>) -
 /// Checks the names of all stages and numbers those that can be referred to.
 fn number_stages(
     stages: &[(Fields<'_>, StageName)],
-    findings: &mut Vec<Diagnostic>,
+    findings: &mut Vec<Finding>,
 ) -> HashMap<String, StageId> {
     let mut names = HashMap::new();
     let mut unnamed: Option<Span> = None;
@@ -126,7 +126,7 @@ fn number_stages(
         let is_named = !from_file;
         if !is_named && unnamed.replace(name.span).is_some() {
             let message = "more than one stage has no name";
-            findings.push(Diagnostic::error("unnamed-stage", name.span, message).help("give it a `name:`"));
+            findings.push(Finding::error("unnamed-stage", name.span, message).help("give it a `name:`"));
             continue;
         }
         if let Some(problem) = unusable_name(&name.value) {
@@ -136,13 +136,12 @@ fn number_stages(
             } else {
                 "give the stage a `name:`; without one it takes the file's"
             };
-            findings.push(Diagnostic::error("stage-name", name.span, message).help(help));
+            findings.push(Finding::error("stage-name", name.span, message).help(help));
         }
         if seen.insert(&name.value, name.span).is_some() {
             let message = format!("two stages are called `{}`", name.value);
-            findings.push(
-                Diagnostic::error("stage-name", name.span, message).help("names of stages must differ"),
-            );
+            findings
+                .push(Finding::error("stage-name", name.span, message).help("names of stages must differ"));
         }
         if is_named {
             names.insert(name.value.clone(), StageId(number));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::chat_template::ChatTemplate;
-use super::span::{Located, Span};
+use super::span::{Span, Spanned};
 use crate::methods::{Method, Value};
 use crate::reference::ModelRef;
 use crate::tensor::Dtype;
@@ -36,16 +36,16 @@ pub struct Stage {
     /// The stage's name (or its first line, when unnamed).
     pub span: Span,
     pub method: &'static dyn Method,
-    pub base: Option<Located<Reference>>,
+    pub base: Option<Spanned<Reference>>,
     pub body: Body,
     /// Top-level `parameters`, the lowest precedence.
     pub parameters: Parameters,
     /// Type that inputs are rounded to.
-    pub dtype: Option<Located<Dtype>>,
+    pub dtype: Option<Spanned<Dtype>>,
     /// Type of the result.
-    pub out_dtype: Option<Located<Dtype>>,
-    pub tokenizer: Option<Located<Tokenizer>>,
-    pub chat_template: Option<Located<ChatTemplate>>,
+    pub out_dtype: Option<Spanned<Dtype>>,
+    pub tokenizer: Option<Spanned<Tokenizer>>,
+    pub chat_template: Option<Spanned<ChatTemplate>>,
     pub seed: u64,
     /// Whether results of this stage may be kept in the store.
     pub cache: bool,
@@ -64,7 +64,7 @@ pub enum Body {
 
 #[derive(Debug)]
 pub struct Module {
-    pub name: Located<String>,
+    pub name: Spanned<String>,
     pub body: ModuleBody,
     pub parameters: Parameters,
 }
@@ -81,17 +81,17 @@ pub struct Slice {
     pub span: Span,
     pub sources: Vec<Input>,
     /// Replaces the stage's base for this slice.
-    pub base: Option<Located<Reference>>,
+    pub base: Option<Spanned<Reference>>,
     pub parameters: Parameters,
 }
 
 /// A model listed under `models` or in a slice's `sources`.
 #[derive(Debug)]
 pub struct Input {
-    pub model: Located<Reference>,
+    pub model: Spanned<Reference>,
     pub parameters: Parameters,
     /// Half-open, 0-based; always given in slices, never under `models`.
-    pub layer_range: Option<Located<(usize, usize)>>,
+    pub layer_range: Option<Spanned<(usize, usize)>>,
 }
 
 /// A list of models that are merged with one another: those of a stage, of a module or of a slice.
@@ -126,7 +126,7 @@ pub enum TokenizerSource {
 }
 
 /// Settings of declared parameters at one level, in the order written.
-pub type Parameters = Vec<(&'static str, Located<Setting>)>;
+pub type Parameters = Vec<(&'static str, Spanned<Setting>)>;
 
 /// A parameter's setting, already of the parameter's type.
 #[derive(Clone, Debug, PartialEq)]
@@ -181,8 +181,8 @@ impl Stage {
     }
 
     /// Every model reference of the stage, in the order of the recipe, the base first.
-    pub fn references(&self) -> Vec<&Located<Reference>> {
-        let mut references: Vec<&Located<Reference>> = self.base.iter().collect();
+    pub fn references(&self) -> Vec<&Spanned<Reference>> {
+        let mut references: Vec<&Spanned<Reference>> = self.base.iter().collect();
         for Section { slice, inputs, .. } in self.sections() {
             references.extend(slice.and_then(|slice| slice.base.as_ref()));
             references.extend(inputs.iter().map(|input| &input.model));
@@ -200,7 +200,7 @@ impl Stage {
 
     /// Every stage that this one reads, its tokenizer's included; a stage may be named twice.
     pub fn stages_read(&self) -> impl Iterator<Item = StageId> {
-        let references = self.references().into_iter().map(|located| &located.value);
+        let references = self.references().into_iter().map(|spanned| &spanned.value);
         references.chain(self.tokenizer_model()).filter_map(|reference| match reference {
             Reference::Stage(stage) => Some(*stage),
             Reference::Model(_) => None,

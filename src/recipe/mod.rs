@@ -9,8 +9,8 @@ pub mod chat_template;
 mod check;
 mod cycle;
 pub mod describe;
-pub mod diagnostic;
 mod fields;
+mod finding;
 mod load;
 mod meant;
 mod naming;
@@ -22,9 +22,10 @@ mod vars;
 mod yaml;
 
 pub use fields::did_you_mean;
+pub use finding::{Finding, Severity};
 pub use load::{LoadOptions, Loaded, load};
 pub use meant::{
     Body, Clause, Gradient, Input, Module, ModuleBody, Parameters, Recipe, Reference, Section, Setting,
     Slice, Stage, StageId, Tokenizer, TokenizerSource,
 };
-pub use span::{Located, Span};
+pub use span::{Span, Spanned};

@@ -52,9 +52,9 @@ mod tests {
     use crate::recipe::{LoadOptions, Loaded, Recipe, load};
 
     fn recipe(text: &str, file: &str) -> Recipe {
-        let Loaded { recipe, diagnostics } =
+        let Loaded { recipe, findings } =
             load(text, &LoadOptions { name: file.into(), ..Default::default() });
-        recipe.unwrap_or_else(|| panic!("{text}{diagnostics:?}"))
+        recipe.unwrap_or_else(|| panic!("{text}{findings:?}"))
     }
 
     /// The text with the file's name, read from another file.

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::diagnostic::Diagnostic;
 use super::fields::Fields;
+use super::finding::Finding;
 use super::meant::{Reference, StageId};
-use super::span::{Located, Span};
+use super::span::{Span, Spanned};
 use super::yaml::{Node, Value};
 use crate::reference::ModelRef;
 
@@ -17,33 +17,33 @@ pub struct Resolver<'a> {
 
 impl Resolver<'_> {
     /// Reads a reference. `None`, with findings, if it cannot be one.
-    pub fn read(&self, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Located<Reference>> {
+    pub fn read(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Spanned<Reference>> {
         let value = match &node.value {
             Value::Scalar { text, .. } => self.parse(text, node.span, findings)?,
             Value::Map(_) => Reference::Model(from_map(node, findings)?),
             Value::Null | Value::List(_) => {
                 let message = "a model must be a name, a path or a stage";
-                findings.push(Diagnostic::error("wrong-type", node.span, message));
+                findings.push(Finding::error("wrong-type", node.span, message));
                 return None;
             }
         };
         if let Reference::Model(ModelRef { path, lora: Some(lora), .. }) = &value {
             let message = format!("loading a LoRA adapter (`{path}+{lora}`) is not supported yet");
             findings.push(
-                Diagnostic::error("lora-not-yet", node.span, message)
+                Finding::error("lora-not-yet", node.span, message)
                     .help("merge the adapter into its model first, and name the result"),
             );
             return None;
         }
-        Some(Located { value, span: node.span })
+        Some(Spanned { value, span: node.span })
     }
 
-    fn parse(&self, text: &str, span: Span, findings: &mut Vec<Diagnostic>) -> Option<Reference> {
+    fn parse(&self, text: &str, span: Span, findings: &mut Vec<Finding>) -> Option<Reference> {
         let text = text.trim();
         let model = match ModelRef::parse(text) {
             Ok(model) => model,
             Err(problem) => {
-                findings.push(Diagnostic::error("model-reference", span, format!("`{text}`: {problem}")));
+                findings.push(Finding::error("model-reference", span, format!("`{text}`: {problem}")));
                 return None;
             }
         };
@@ -58,24 +58,24 @@ impl Resolver<'_> {
         if let Some(revision) = &model.revision {
             let message = format!("`{name}` is a stage of this recipe, which has no revision `{revision}`");
             let help = format!("write `hub:{}` for a model of that name", model.path);
-            findings.push(Diagnostic::error("stage-revision", span, message).help(help));
+            findings.push(Finding::error("stage-revision", span, message).help(help));
             return None;
         }
         if owner.is_some_and(|owner| owner != "merges") {
             let message = format!("`{}` is taken to mean this recipe's stage `{name}`", model.path);
             let help = format!("write `hub:{}` if it means a model of that name", model.path);
-            findings.push(Diagnostic::note("stage-by-name", span, message).help(help));
+            findings.push(Finding::note("stage-by-name", span, message).help(help));
         }
         Some(Reference::Stage(*stage))
     }
 }
 
 /// Reads `{model: {path, revision}, lora: {path, revision}, override_architecture}`.
-fn from_map(node: &Node, findings: &mut Vec<Diagnostic>) -> Option<ModelRef> {
+fn from_map(node: &Node, findings: &mut Vec<Finding>) -> Option<ModelRef> {
     let fields = Fields::read(node, "a model", &["model", "lora", "override_architecture"], findings)?;
     if let Some(entry) = fields.entry("override_architecture") {
         let message = "`override_architecture` has no effect: layers are inferred from tensor names";
-        findings.push(Diagnostic::warning("no-effect", entry.key_span, message));
+        findings.push(Finding::warning("no-effect", entry.key_span, message));
     }
     let mut part = |key: &str| -> Option<(String, Option<String>)> {
         let inner = Fields::read(fields.get(key)?, &format!("`{key}`"), &["path", "revision"], findings)?;
@@ -83,7 +83,7 @@ fn from_map(node: &Node, findings: &mut Vec<Diagnostic>) -> Option<ModelRef> {
         Some((path, inner.text("revision", findings).map(|(text, _)| text.to_owned())))
     };
     let Some((path, revision)) = part("model") else {
-        findings.push(Diagnostic::error("missing-key", fields.span, "a model needs `model: {path: ...}`"));
+        findings.push(Finding::error("missing-key", fields.span, "a model needs `model: {path: ...}`"));
         return None;
     };
     let lora = part("lora").map(|(path, _)| path);

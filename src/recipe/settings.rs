@@ -1,9 +1,9 @@
 //! Checks parameters against their method's declaration.
 
-use super::diagnostic::Diagnostic;
 use super::fields::{Fields, did_you_mean, unknown_key};
+use super::finding::Finding;
 use super::meant::{Clause, Gradient, Parameters, Setting};
-use super::span::{Located, Span};
+use super::span::{Span, Spanned};
 use super::yaml::{Entry, Node, Plain, Value as Yaml};
 use crate::methods::{self, Kind, MethodSpec, ParamSpec, Scope, Value};
 
@@ -35,14 +35,14 @@ impl SettingsReader<'_> {
         what: &str,
         known: &[&str],
         level: Level<'_>,
-        findings: &mut Vec<Diagnostic>,
+        findings: &mut Vec<Finding>,
     ) -> Parameters {
         let mut parameters = Parameters::new();
         let mut of_base: Vec<&Entry> = Vec::new();
         for entry in &fields.others {
             if self.is_parameter(&entry.key) {
                 let message = format!("`{}` beside `parameters` is taken as one of them", entry.key);
-                findings.push(Diagnostic::note("parameter-beside", entry.key_span, message));
+                findings.push(Finding::note("parameter-beside", entry.key_span, message));
                 self.add(entry, level, &mut parameters, &mut of_base, findings);
             } else {
                 let own = self.method.params.iter().map(|param| param.name);
@@ -65,7 +65,7 @@ impl SettingsReader<'_> {
                 names.join(", "),
                 if names.len() == 1 { "has" } else { "have" }
             );
-            findings.push(Diagnostic::warning("base-parameters", first.key_span, message));
+            findings.push(Finding::warning("base-parameters", first.key_span, message));
         }
         parameters
     }
@@ -80,7 +80,7 @@ impl SettingsReader<'_> {
         level: Level<'_>,
         parameters: &mut Parameters,
         of_base: &mut Vec<&'e Entry>,
-        findings: &mut Vec<Diagnostic>,
+        findings: &mut Vec<Finding>,
     ) {
         let Some(param) = self.method.param(&entry.key) else {
             return findings.push(self.undeclared(entry));
@@ -93,24 +93,24 @@ impl SettingsReader<'_> {
                     self.stage, entry.key
                 );
                 let help = format!("set `{}` for the whole stage, slice or module", entry.key);
-                findings.push(Diagnostic::warning("shared-parameter", entry.key_span, message).help(help));
+                findings.push(Finding::warning("shared-parameter", entry.key_span, message).help(help));
                 return;
             }
             _ => {}
         }
         if let Some(setting) = setting(param, &entry.value, findings) {
             parameters.retain(|(name, _)| *name != param.name);
-            parameters.push((param.name, Located { value: setting, span: entry.value.span }));
+            parameters.push((param.name, Spanned { value: setting, span: entry.value.span }));
         }
     }
 
-    fn undeclared(&self, entry: &Entry) -> Diagnostic {
+    fn undeclared(&self, entry: &Entry) -> Finding {
         let declared = || self.method.params.iter().map(|param| param.name);
         let message =
             format!("stage `{}`: method `{}` does not read `{}`", self.stage, self.method.name, entry.key);
         match did_you_mean(&entry.key, declared()) {
             Some(meant) if !is_any_parameter(&entry.key) => {
-                Diagnostic::error("unknown-parameter", entry.key_span, message)
+                Finding::error("unknown-parameter", entry.key_span, message)
                     .help(format!("did you mean `{meant}`?"))
             }
             _ => {
@@ -120,7 +120,7 @@ impl SettingsReader<'_> {
                 } else {
                     format!("it reads: {}", reads.join(", "))
                 };
-                Diagnostic::warning("unused-parameter", entry.key_span, message).help(help)
+                Finding::warning("unused-parameter", entry.key_span, message).help(help)
             }
         }
     }
@@ -131,11 +131,11 @@ fn is_any_parameter(key: &str) -> bool {
 }
 
 /// Reads a setting: a value, a gradient, or a list of filtered values.
-fn setting(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Setting> {
+fn setting(param: &ParamSpec, node: &Node, findings: &mut Vec<Finding>) -> Option<Setting> {
     match &node.value {
         Yaml::Null => {
             let message = format!("`{}` has no value", param.name);
-            findings.push(Diagnostic::error("wrong-type", node.span, message));
+            findings.push(Finding::error("wrong-type", node.span, message));
             None
         }
         Yaml::Map(_) => Some(Setting::Filtered(clauses(param, std::slice::from_ref(node), findings)?)),
@@ -146,7 +146,7 @@ fn setting(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Op
     }
 }
 
-fn clauses(param: &ParamSpec, items: &[Node], findings: &mut Vec<Diagnostic>) -> Option<Vec<Clause>> {
+fn clauses(param: &ParamSpec, items: &[Node], findings: &mut Vec<Finding>) -> Option<Vec<Clause>> {
     const KEYS: [&str; 2] = ["filter", "value"];
     let what = format!("an entry of `{}`", param.name);
     let mut clauses: Vec<Clause> = Vec::new();
@@ -160,20 +160,20 @@ fn clauses(param: &ParamSpec, items: &[Node], findings: &mut Vec<Diagnostic>) ->
             Some(_) => Some(fields.text("filter", findings)?.0.to_owned()).filter(|filter| filter != "*"),
         };
         let Some(value) = fields.get("value") else {
-            findings.push(Diagnostic::error("missing-key", fields.span, format!("{what} has no `value`")));
+            findings.push(Finding::error("missing-key", fields.span, format!("{what} has no `value`")));
             return None;
         };
         let span = value.span;
         if clauses.iter().any(|earlier| earlier.filter.is_none()) {
             let message = format!("{what} is never reached, since an earlier one matches every tensor");
-            findings.push(Diagnostic::warning("unreachable-filter", fields.span, message));
+            findings.push(Finding::warning("unreachable-filter", fields.span, message));
         }
         clauses.push(Clause { filter, value: gradient(param, value, findings)?, span });
     }
     Some(clauses)
 }
 
-fn gradient(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Gradient> {
+fn gradient(param: &ParamSpec, node: &Node, findings: &mut Vec<Finding>) -> Option<Gradient> {
     match &node.value {
         Yaml::List(items) => {
             items.iter().map(|item| value(param, item, findings)).collect::<Option<Vec<_>>>().map(Gradient)
@@ -182,7 +182,7 @@ fn gradient(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> O
     }
 }
 
-fn value(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Option<Value> {
+fn value(param: &ParamSpec, node: &Node, findings: &mut Vec<Finding>) -> Option<Value> {
     let read = match (&node.value, param.kind) {
         (Yaml::Scalar { text, plain }, Kind::Number(_)) => number(text, *plain).map(Value::Number),
         (Yaml::Scalar { text, plain }, Kind::Integer(_)) => {
@@ -198,19 +198,19 @@ fn value(param: &ParamSpec, node: &Node, findings: &mut Vec<Diagnostic>) -> Opti
     match param.check(value) {
         Ok(()) => Some(value),
         Err(message) => {
-            findings.push(Diagnostic::error("parameter-value", node.span, message));
+            findings.push(Finding::error("parameter-value", node.span, message));
             None
         }
     }
 }
 
-fn wrong_type(param: &ParamSpec, span: Span) -> Diagnostic {
+fn wrong_type(param: &ParamSpec, span: Span) -> Finding {
     let wanted = match param.kind {
         Kind::Number(_) => "a finite number, a list of them, or a list of `filter` and `value`",
         Kind::Integer(_) => "a whole number, a list of them, or a list of `filter` and `value`",
         Kind::Flag => "true or false",
     };
-    Diagnostic::error("wrong-type", span, format!("`{}` must be {wanted}", param.name))
+    Finding::error("wrong-type", span, format!("`{}` must be {wanted}", param.name))
 }
 
 /// A number without a fraction, and not so large that f64 could have lost one.
@@ -278,7 +278,7 @@ mod tests {
         let mut findings = Vec::new();
         let setting = setting(&param(kind), &document, &mut findings);
         setting.ok_or_else(|| {
-            let [Diagnostic { code, message, .. }] = &findings[..] else { panic!("{findings:?}") };
+            let [Finding { code, message, .. }] = &findings[..] else { panic!("{findings:?}") };
             (*code, message.clone())
         })
     }

@@ -18,7 +18,7 @@ impl Span {
 
 /// A value with the place in the recipe that it came from.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Located<T> {
+pub struct Spanned<T> {
     pub value: T,
     pub span: Span,
 }

@@ -1,12 +1,12 @@
 //! Reads one stage: its method, types, tokenizer and chat template, and what it merges.
 
 use super::chat_template::{self, ChatTemplate};
-use super::diagnostic::Diagnostic;
 use super::fields::{Fields, did_you_mean, unknown_key};
+use super::finding::Finding;
 use super::meant::{Stage, Tokenizer, TokenizerSource};
 use super::naming;
 use super::reference::Resolver;
-use super::span::Located;
+use super::span::Spanned;
 use super::yaml::{Node, Value};
 use super::{body, check};
 use crate::methods::{self, Method};
@@ -46,7 +46,7 @@ const DTYPE_ALIASES: [(&str, &str); 6] = [
 /// Reads one stage.
 pub(super) struct StageReader<'a> {
     pub fields: &'a Fields<'a>,
-    pub name: &'a Located<String>,
+    pub name: &'a Spanned<String>,
     pub name_from_file: bool,
     pub resolver: &'a Resolver<'a>,
     /// The seed of the command line, which goes before the stage's own.
@@ -54,12 +54,12 @@ pub(super) struct StageReader<'a> {
 }
 
 impl StageReader<'_> {
-    pub fn read(&self, recipe_seed: Option<u64>, findings: &mut Vec<Diagnostic>) -> Option<Stage> {
+    pub fn read(&self, recipe_seed: Option<u64>, findings: &mut Vec<Finding>) -> Option<Stage> {
         let Self { fields, name, .. } = self;
         if let Some(entry) = fields.entry("vars") {
             let message = "`vars` inside a stage has no effect";
             findings.push(
-                Diagnostic::error("vars-in-stage", entry.key_span, message)
+                Finding::error("vars-in-stage", entry.key_span, message)
                     .help("put it into a document of its own, above a line `---`"),
             );
         }
@@ -85,13 +85,13 @@ impl StageReader<'_> {
             cache: fields.flag("cache", findings).unwrap_or(true),
         };
         // What could not be read would be missed again where it is counted.
-        if !findings.iter().any(Diagnostic::is_error) {
+        if !findings.iter().any(Finding::is_error) {
             check::check(&stage, findings);
         }
         Some(stage)
     }
 
-    fn method(&self, findings: &mut Vec<Diagnostic>) -> Option<&'static dyn Method> {
+    fn method(&self, findings: &mut Vec<Finding>) -> Option<&'static dyn Method> {
         let Some((name, span)) = self.fields.text("merge_method", findings) else {
             let message = format!("stage `{}` has no `merge_method`", self.name.value);
             // A misspelt key is worth telling even where nothing else can be read.
@@ -100,14 +100,14 @@ impl StageReader<'_> {
                     unknown_key(entry, "a stage", &KEYS, findings);
                 }
             }
-            findings.push(Diagnostic::error("missing-key", self.fields.span, message));
+            findings.push(Finding::error("missing-key", self.fields.span, message));
             return None;
         };
         let found = methods::find(name);
         if found.is_none() {
             let names = || methods::all().iter().map(|method| method.spec().name);
             let message = format!("stage `{}`: there is no merge method `{name}`", self.name.value);
-            let finding = Diagnostic::error("unknown-method", span, message);
+            let finding = Finding::error("unknown-method", span, message);
             findings.push(match did_you_mean(name, names()) {
                 Some(meant) => finding.help(format!("did you mean `{meant}`?")),
                 None => finding.help(format!("there are: {}", names().collect::<Vec<_>>().join(", "))),
@@ -116,25 +116,25 @@ impl StageReader<'_> {
         found
     }
 
-    fn dtype(&self, key: &str, findings: &mut Vec<Diagnostic>) -> Option<Located<Dtype>> {
+    fn dtype(&self, key: &str, findings: &mut Vec<Finding>) -> Option<Spanned<Dtype>> {
         let (text, span) = self.fields.text(key, findings)?;
         match Dtype::from_recipe_name(text) {
             Some(dtype) if dtype.is_float() => {
                 if dtype == Dtype::F64 {
                     let message =
                         format!("stage `{}`: arithmetic is in float32 whatever the dtype", self.name.value);
-                    findings.push(Diagnostic::note("float64", span, message));
+                    findings.push(Finding::note("float64", span, message));
                 }
-                Some(Located { value: dtype, span })
+                Some(Spanned { value: dtype, span })
             }
             Some(_) => {
                 let message = format!("`{key}: {text}` is not a type that models can be merged in");
-                findings.push(Diagnostic::error("unknown-dtype", span, message));
+                findings.push(Finding::error("unknown-dtype", span, message));
                 None
             }
             None => {
                 let alias = DTYPE_ALIASES.iter().find(|(alias, _)| *alias == text).map(|(_, meant)| *meant);
-                let finding = Diagnostic::error("unknown-dtype", span, format!("there is no dtype `{text}`"));
+                let finding = Finding::error("unknown-dtype", span, format!("there is no dtype `{text}`"));
                 let help = match alias.or_else(|| did_you_mean(text, Dtype::recipe_names())) {
                     Some(meant) => format!("did you mean `{meant}`?"),
                     None => format!("there are: {}", Dtype::recipe_names().collect::<Vec<_>>().join(", ")),
@@ -145,7 +145,7 @@ impl StageReader<'_> {
         }
     }
 
-    fn chat_template(&self, findings: &mut Vec<Diagnostic>) -> Option<Located<ChatTemplate>> {
+    fn chat_template(&self, findings: &mut Vec<Finding>) -> Option<Spanned<ChatTemplate>> {
         let (text, span) = self.fields.text("chat_template", findings)?;
         let template = chat_template::parse(text);
         if template.is_none() {
@@ -157,22 +157,22 @@ impl StageReader<'_> {
                     chat_template::names().collect::<Vec<_>>().join(", ")
                 ),
             };
-            findings.push(Diagnostic::error("unknown-chat-template", span, message).help(help));
+            findings.push(Finding::error("unknown-chat-template", span, message).help(help));
         }
-        Some(Located { value: template?, span })
+        Some(Spanned { value: template?, span })
     }
 
-    fn tokenizer(&self, has_base: bool, findings: &mut Vec<Diagnostic>) -> Option<Located<Tokenizer>> {
+    fn tokenizer(&self, has_base: bool, findings: &mut Vec<Finding>) -> Option<Spanned<Tokenizer>> {
         let short = self.fields.get("tokenizer_source");
         let Some(long) = self.fields.get("tokenizer") else {
             let node = short?;
             let source = self.tokenizer_source(node, has_base, findings)?;
             let tokenizer = Tokenizer { source, tokens: Vec::new(), pad_to_multiple_of: None };
-            return Some(Located { value: tokenizer, span: node.span });
+            return Some(Spanned { value: tokenizer, span: node.span });
         };
         if let Some(short) = short {
             let message = "`tokenizer` and `tokenizer_source` cannot stand together";
-            findings.push(Diagnostic::error("exclusive-keys", short.span, message));
+            findings.push(Finding::error("exclusive-keys", short.span, message));
         }
         const TOKENIZER_KEYS: [&str; 3] = ["source", "tokens", "pad_to_multiple_of"];
         let fields = Fields::read(long, "`tokenizer`", &TOKENIZER_KEYS, findings)?;
@@ -193,14 +193,14 @@ impl StageReader<'_> {
         };
         let pad_to_multiple_of = fields.whole("pad_to_multiple_of", findings).map(|n| n as usize);
         let tokenizer = Tokenizer { source, tokens, pad_to_multiple_of };
-        Some(Located { value: tokenizer, span: fields.span })
+        Some(Spanned { value: tokenizer, span: fields.span })
     }
 
     fn tokenizer_source(
         &self,
         node: &Node,
         has_base: bool,
-        findings: &mut Vec<Diagnostic>,
+        findings: &mut Vec<Finding>,
     ) -> Option<TokenizerSource> {
         match &node.value {
             Value::Scalar { text, .. } if text == "union" => Some(TokenizerSource::Union),
@@ -208,14 +208,13 @@ impl StageReader<'_> {
                 if !has_base {
                     let message =
                         format!("stage `{}` takes the base's tokenizer but has no base", self.name.value);
-                    findings.push(
-                        Diagnostic::error("missing-base", node.span, message).help("add a `base_model:`"),
-                    );
+                    findings
+                        .push(Finding::error("missing-base", node.span, message).help("add a `base_model:`"));
                 }
                 Some(TokenizerSource::Base)
             }
             _ => {
-                let Located { value, .. } = self.resolver.read(node, findings)?;
+                let Spanned { value, .. } = self.resolver.read(node, findings)?;
                 Some(TokenizerSource::Model(value))
             }
         }

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::diagnostic::Diagnostic;
 use super::fields::{Fields, did_you_mean, whole};
+use super::finding::Finding;
 use super::yaml::{self, Entry, Node, Plain, Value};
 
 /// Variables and what else a document of them may hold.
@@ -18,7 +18,7 @@ struct Variable {
     value: Value,
     /// What is pasted into a text, whatever the value is when it stands alone.
     text: String,
-    span: super::diagnostic::Span,
+    span: super::span::Span,
     used: bool,
 }
 
@@ -31,14 +31,14 @@ pub fn is_declaration(document: &Node) -> bool {
 
 impl Vars {
     /// Reads a declaring document.
-    pub fn declare(&mut self, document: &Node, findings: &mut Vec<Diagnostic>) {
+    pub fn declare(&mut self, document: &Node, findings: &mut Vec<Finding>) {
         let Some(fields) = Fields::read(document, "the document", &["vars", "seed", "random_seed"], findings)
         else {
             return;
         };
         if let Some(seed) = fields.get("seed").or(fields.get("random_seed")) {
             self.seed = whole(seed).or_else(|| {
-                findings.push(Diagnostic::error(
+                findings.push(Finding::error(
                     "wrong-type",
                     seed.span,
                     "`seed` must be a whole number from 0 on",
@@ -53,7 +53,7 @@ impl Vars {
         for Entry { key, key_span, value } in vars.others {
             let Value::Scalar { text, .. } = &value.value else {
                 let message = format!("the variable `{key}` must be a single value");
-                findings.push(Diagnostic::error("wrong-type", value.span, message));
+                findings.push(Finding::error("wrong-type", value.span, message));
                 continue;
             };
             let (value, text) = (value.value.clone(), text.clone());
@@ -62,7 +62,7 @@ impl Vars {
     }
 
     /// Applies `--set name=value`.
-    pub fn set(&mut self, sets: &[(String, String)], findings: &mut Vec<Diagnostic>) {
+    pub fn set(&mut self, sets: &[(String, String)], findings: &mut Vec<Finding>) {
         for (name, text) in sets {
             match self.values.get_mut(name) {
                 Some(variable) => {
@@ -71,14 +71,14 @@ impl Vars {
                 }
                 None => {
                     let message = format!("the recipe declares no variable `{name}` to set");
-                    findings.push(self.suggest(name, Diagnostic::error("unknown-variable", None, message)));
+                    findings.push(self.suggest(name, Finding::error("unknown-variable", None, message)));
                 }
             }
         }
     }
 
     /// Fills variables into every scalar of a document. `$${` stands for a literal `${`.
-    pub fn fill(&mut self, node: &mut Node, findings: &mut Vec<Diagnostic>) {
+    pub fn fill(&mut self, node: &mut Node, findings: &mut Vec<Finding>) {
         match &mut node.value {
             Value::List(items) => items.iter_mut().for_each(|item| self.fill(item, findings)),
             Value::Map(entries) => entries.iter_mut().for_each(|entry| self.fill(&mut entry.value, findings)),
@@ -91,12 +91,7 @@ impl Vars {
         }
     }
 
-    fn filled(
-        &mut self,
-        text: &str,
-        span: super::diagnostic::Span,
-        findings: &mut Vec<Diagnostic>,
-    ) -> Option<Value> {
+    fn filled(&mut self, text: &str, span: super::span::Span, findings: &mut Vec<Finding>) -> Option<Value> {
         let mut filled = String::new();
         let mut rest = text;
         while let Some(at) = rest.find("${") {
@@ -110,14 +105,14 @@ impl Vars {
             filled.push_str(before);
             let Some((name, after)) = from[2..].split_once('}') else {
                 findings.push(
-                    Diagnostic::error("template", span, "`${` without `}`")
+                    Finding::error("template", span, "`${` without `}`")
                         .help("write `$${` for a literal `${`"),
                 );
                 return None;
             };
             let Some(variable) = self.values.get_mut(name) else {
                 let finding =
-                    Diagnostic::error("unknown-variable", span, format!("no variable `{name}` is declared"));
+                    Finding::error("unknown-variable", span, format!("no variable `{name}` is declared"));
                 findings.push(self.suggest(name, finding));
                 return None;
             };
@@ -134,14 +129,14 @@ impl Vars {
     }
 
     /// Warns of variables that nothing uses.
-    pub fn check_used(&self, findings: &mut Vec<Diagnostic>) {
+    pub fn check_used(&self, findings: &mut Vec<Finding>) {
         for (name, variable) in self.values.iter().filter(|(_, variable)| !variable.used) {
             let message = format!("the variable `{name}` is not used");
-            findings.push(Diagnostic::warning("unused-variable", variable.span, message));
+            findings.push(Finding::warning("unused-variable", variable.span, message));
         }
     }
 
-    fn suggest(&self, name: &str, finding: Diagnostic) -> Diagnostic {
+    fn suggest(&self, name: &str, finding: Finding) -> Finding {
         match did_you_mean(name, self.values.keys().map(String::as_str)) {
             Some(meant) => finding.help(format!("did you mean `{meant}`?")),
             None if self.values.is_empty() => {

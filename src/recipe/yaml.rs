@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_yaml::{DuplicateKeyPolicy, Location, Options, Spanned};
 
-use super::diagnostic::Diagnostic;
+use super::finding::Finding;
 use super::span::Span;
 
 /// A node of the tree.
@@ -58,10 +58,10 @@ const MAX_REPLAYED: usize = 50_000;
 ///
 /// # Errors
 /// Syntax errors and documents that grow without bounds (by aliases, or by nesting) as one finding.
-pub fn parse(text: &str) -> Result<Vec<Node>, Diagnostic> {
+pub fn parse(text: &str) -> Result<Vec<Node>, Finding> {
     if text.len() > MAX_BYTES {
         let message = format!("the recipe has {} bytes, more than the {MAX_BYTES} allowed", text.len());
-        return Err(Diagnostic::error("too-large", None, message));
+        return Err(Finding::error("too-large", None, message));
     }
     let mut options = Options::default();
     options.duplicate_keys = DuplicateKeyPolicy::PassThrough;
@@ -83,13 +83,13 @@ pub fn plain(text: &str) -> Value {
     }
 }
 
-fn syntax_error(error: &serde_yaml::Error, text: &str) -> Diagnostic {
+fn syntax_error(error: &serde_yaml::Error, text: &str) -> Finding {
     let error = error.without_snippet();
     let span = error.location().map(|location| span_of(location, text));
     let message = error.to_string();
     // The place is told by the span.
     let message = message.split(" at line ").next().unwrap_or(&message).to_owned();
-    Diagnostic::error("yaml", span, format!("not valid YAML: {message}"))
+    Finding::error("yaml", span, format!("not valid YAML: {message}"))
 }
 
 fn span_of(location: Location, text: &str) -> Span {

@@ -144,9 +144,9 @@ proptest! {
         }
         let options = lamarck::recipe::LoadOptions { name: "recipe.yaml".to_owned(), ..Default::default() };
         let loaded = lamarck::recipe::load(&text, &options);
-        let has_error = loaded.diagnostics.iter().any(|finding| finding.is_error());
+        let has_error = loaded.findings.iter().any(|finding| finding.is_error());
         prop_assert_eq!(loaded.recipe.is_none(), has_error);
-        for span in loaded.diagnostics.iter().filter_map(|finding| finding.span) {
+        for span in loaded.findings.iter().filter_map(|finding| finding.span) {
             prop_assert!(span.start <= span.end && span.end <= text.len());
             prop_assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end));
         }

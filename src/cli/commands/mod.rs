@@ -25,8 +25,7 @@ use super::ui::{Ui, plural};
 use crate::error::ErrorClass;
 use crate::history::Record;
 use crate::project::{Planned, Project, ProjectError};
-use crate::recipe::diagnostic::{Diagnostic, Severity};
-use crate::recipe::{Recipe, StageId};
+use crate::recipe::{Finding, Recipe, Severity, StageId};
 
 /// A recipe that was read and planned without an error.
 struct Ready {
@@ -41,7 +40,7 @@ struct Read {
     path: PathBuf,
     text: String,
     recipe: Option<Recipe>,
-    findings: Vec<Diagnostic>,
+    findings: Vec<Finding>,
 }
 
 /// Reads a recipe; errors in it are findings.
@@ -51,7 +50,7 @@ fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
     let text = std::fs::read_to_string(&path)
         .map_err(|source| ProjectError::Recipe { path: path.clone(), source })?;
     let loaded = project.load(&path, &text, &args.sets, args.seed);
-    Ok(Read { project, path, text, recipe: loaded.recipe, findings: loaded.diagnostics })
+    Ok(Read { project, path, text, recipe: loaded.recipe, findings: loaded.findings })
 }
 
 /// Reads the recipe of an earlier build as it was then.
@@ -66,7 +65,7 @@ fn read_again(number: u64, flags: Flags<'_>) -> Result<(Read, Record), CliError>
     let project = Project { cache: project.cache, ..config::project(Some(&path), flags)? };
     let loaded = project.load(&path, &record.recipe_text, &record.sets, record.seed);
     let text = record.recipe_text.clone();
-    Ok((Read { project, path, text, recipe: loaded.recipe, findings: loaded.diagnostics }, record))
+    Ok((Read { project, path, text, recipe: loaded.recipe, findings: loaded.findings }, record))
 }
 
 /// Opens the models that the targets need and plans them.
@@ -74,7 +73,7 @@ fn plan(
     project: &Project,
     recipe: &Recipe,
     targets: &[StageId],
-    findings: &mut Vec<Diagnostic>,
+    findings: &mut Vec<Finding>,
 ) -> Result<Option<Planned>, ProjectError> {
     let (catalog, found) = project.catalog(recipe, targets)?;
     findings.extend(found);
@@ -120,7 +119,7 @@ fn ready(read: Read, args: &RecipeArgs, ui: &Ui) -> Result<Ready, CliError> {
 }
 
 /// Fails if there are errors, or warnings where those are denied.
-fn judge(findings: &[Diagnostic], deny_warnings: bool, name: &str) -> Result<(), CliError> {
+fn judge(findings: &[Finding], deny_warnings: bool, name: &str) -> Result<(), CliError> {
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     if errors > 0 {

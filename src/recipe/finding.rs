@@ -1,6 +1,6 @@
 //! Findings about a recipe, with the place they are about. Rendering is the command line's.
 
-pub use super::span::Span;
+use super::span::Span;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -11,7 +11,7 @@ pub enum Severity {
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
+pub struct Finding {
     pub severity: Severity,
     /// A stable name, such as `unknown-key`, for machines and for documentation.
     pub code: &'static str,
@@ -22,7 +22,7 @@ pub struct Diagnostic {
     pub help: Option<String>,
 }
 
-impl Diagnostic {
+impl Finding {
     pub fn error(code: &'static str, span: impl Into<Option<Span>>, message: impl Into<String>) -> Self {
         Self::new(Severity::Error, code, span, message)
     }
