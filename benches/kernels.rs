@@ -65,6 +65,7 @@ fn measure(method: &'static dyn Method, level: Level, inputs: &[Bytes], out: &mu
         operation: &*operation,
         inputs: operands.iter().map(|bytes| ((*bytes).clone(), Dtype::Bf16)).collect(),
         compute: None,
+        shape: &spec.shape,
         output: &spec,
         parallel: true,
         proceed: &|| Ok(()),

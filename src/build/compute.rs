@@ -14,7 +14,7 @@ use crate::methods::{Kernel, Leaf, Operation, Pass, Scratch};
 use crate::op::{Tensor, Whole};
 use crate::store::Store;
 use crate::store::blob::Content;
-use crate::tensor::{Dtype, TensorSpec};
+use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// Where the result of a computation is made.
 pub enum Target<'a> {
@@ -31,6 +31,8 @@ pub struct Computation<'a> {
     pub inputs: Vec<(Bytes, Dtype)>,
     /// What inputs are rounded to first.
     pub compute: Option<Dtype>,
+    /// The shape of all inputs, and of the result unless it is a table.
+    pub shape: &'a Shape,
     pub output: &'a TensorSpec,
     /// Whether to use all threads for this tensor.
     pub parallel: bool,
@@ -79,6 +81,9 @@ impl Computation<'_> {
     /// Computes the whole result.
     pub fn run(&self, target: Target<'_>) -> Result<Computed, Failure> {
         let (geometry, kernel) = self.prepare()?;
+        if let Some(table) = kernel.table() {
+            return Ok(in_memory(table.iter().flat_map(|number| number.to_le_bytes()).collect()));
+        }
         match target {
             Target::Memory if geometry.is_contiguous() => self.emit_to_memory(&geometry, &*kernel),
             Target::Memory => {
@@ -118,8 +123,8 @@ impl Computation<'_> {
 
     /// Carries out all passes that gather.
     fn prepare(&self) -> Result<(Geometry, Box<dyn Kernel + '_>), Failure> {
-        let geometry = Geometry::new(&self.output.shape, self.operation.cut());
-        let mut kernel = self.operation.kernel(self.output.shape.elements());
+        let geometry = Geometry::new(self.shape, self.operation.cut());
+        let mut kernel = self.operation.kernel(self.shape.elements());
         while let Some(pass) = kernel.next_pass() {
             let (sums, counts) = self.gather(&geometry, &*kernel, pass)?;
             kernel.absorb(&sums, &counts).map_err(Failure::Undefined)?;

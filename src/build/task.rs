@@ -247,6 +247,7 @@ impl<'t, 'a> Task<'t, 'a> {
                 let proceed = || context.check_interrupted();
                 let computation = Computation {
                     operation,
+                    shape: inputs.first().map_or(&action.output.shape, |(_, spec)| &spec.shape),
                     inputs: inputs.into_iter().map(|(bytes, spec)| (bytes, spec.dtype)).collect(),
                     compute,
                     output: &action.output,

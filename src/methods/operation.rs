@@ -93,6 +93,11 @@ pub trait Kernel: Sync {
         Ok(())
     }
 
+    /// The whole result, where it is a small table that the passes have gathered; nothing is emitted then.
+    fn table(&self) -> Option<&[f64]> {
+        None
+    }
+
     /// Computes the leaf's result, before rounding to the output dtype.
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch);
 }

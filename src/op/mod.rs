@@ -8,9 +8,11 @@ mod contract;
 mod convert;
 mod identical;
 mod merge;
+pub mod statistics;
 
 pub use concat::Concat;
 pub use contract::{Access, Op, Role, RowRun, Streaming, Tensor, Whole};
 pub use convert::Convert;
 pub use identical::Identical;
 pub use merge::Merge;
+pub use statistics::Statistics;

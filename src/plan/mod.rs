@@ -13,6 +13,7 @@
 //! | `lint` | findings about settings without effect |
 //! | `arguments`, `params` | a method's values for one tensor |
 //! | `lower` | `graph`: sources and actions |
+//! | `statistics` | more actions, that tell what a stage did |
 //! | `key` | what of an action can change its bytes |
 
 use crate::recipe::{Finding, Recipe, Reference, Span, StageId};
@@ -32,11 +33,13 @@ mod segments;
 mod shapes;
 mod slots;
 mod stage_shape;
+mod statistics;
 mod vocabulary;
 
 pub use catalog::{Inventory, Model, ModelId};
 pub use graph::{Action, Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
 pub use order::needed;
+pub use statistics::add_statistics;
 
 /// Every stage, each behind those it reads.
 pub fn stages_in_order(recipe: &Recipe) -> Vec<StageId> {

@@ -1,0 +1,37 @@
+//! Statistics of a stage as more actions of a plan: one for every tensor that the stage merges.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::graph::{Action, Input, Node, NodeId, Owner, Plan};
+use crate::op::{Access, Op, Role, Statistics, statistics};
+use crate::recipe::StageId;
+use crate::tensor::TensorSpec;
+
+/// Adds the statistics of a stage's tensors. What is compared with is the base of each, or the first model where
+/// the method has no base. Tensors that the stage takes over as they are have none.
+pub fn add_statistics(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeId> {
+    let own: Vec<(String, NodeId)> =
+        plan.stage(stage).nodes.iter().map(|(tensor, node)| (tensor.clone(), *node)).collect();
+    let mut added = BTreeMap::new();
+    for (tensor, node) in own {
+        let Node::Action(action) = &plan[node] else { continue };
+        let is_own = action.owner == Owner { stage, tensor: tensor.clone() };
+        if !is_own || !matches!(action.op.access(), Access::Streaming(_)) {
+            continue;
+        }
+        let mut inputs = vec![Input { node, label: tensor.clone(), role: statistics::RESULT }];
+        let base = action.inputs.iter().position(|input| input.role == Role::BASE).unwrap_or(0);
+        inputs.push(Input { role: Role::BASE, ..action.inputs[base].clone() });
+        let others = action.inputs.iter().enumerate().filter(|(i, _)| *i != base);
+        inputs.extend(others.map(|(_, input)| input.clone()));
+        let op = Arc::new(Statistics { models: inputs.len() - 2 });
+        let specs: Vec<&TensorSpec> = inputs.iter().map(|input| plan[input.node].spec()).collect();
+        // Inputs of a merge have one shape and are floating-point.
+        let Ok(output) = op.output(&specs) else { continue };
+        let owner = Owner { stage, tensor: format!("{tensor}: statistics") };
+        let action = Action { owner, op, inputs, output, origins: Vec::new() };
+        added.insert(tensor, plan.add(Node::Action(action)));
+    }
+    added
+}
