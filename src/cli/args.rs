@@ -156,8 +156,14 @@ pub struct InspectArgs {
     #[arg(long = "models", value_name = "DIR")]
     pub models: Vec<PathBuf>,
     /// Read every tensor and print its digest
-    #[arg(long)]
+    #[arg(long, conflicts_with = "stats")]
     pub digests: bool,
+    /// Tell what the merge did to every tensor of an output: how far it moved from the base, and towards which model
+    #[arg(long)]
+    pub stats: bool,
+    /// The cache that keeps the statistics [default: cache; environment: LAMARCK_CACHE]
+    #[arg(long, value_name = "DIR", requires = "stats")]
+    pub cache: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]

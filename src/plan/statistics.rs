@@ -1,4 +1,4 @@
-//! Statistics of a stage as more actions of a plan: one for every tensor that the stage merges.
+//! Statistics of a stage as more actions of a plan: one for every tensor that is merged.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use crate::op::{Access, Op, Role, Statistics, statistics};
 use crate::recipe::StageId;
 use crate::tensor::TensorSpec;
 
-/// Adds the statistics of a stage's tensors. What is compared with is the base of each, or the first model where
-/// the method has no base. Tensors that the stage takes over as they are have none.
+/// Adds the statistics of a stage's tensors, each of the merge that gives it, which may be another stage's. What is
+/// compared with is that merge's base, or its first model where the method has no base. Tensors that are a
+/// model's own have none.
 pub fn add_statistics(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeId> {
     let own: Vec<(String, NodeId)> =
         plan.stage(stage).nodes.iter().map(|(tensor, node)| (tensor.clone(), *node)).collect();
     let mut added = BTreeMap::new();
     for (tensor, node) in own {
         let Node::Action(action) = &plan[node] else { continue };
-        let is_own = action.owner == Owner { stage, tensor: tensor.clone() };
-        if !is_own || !matches!(action.op.access(), Access::Streaming(_)) {
+        if !matches!(action.op.access(), Access::Streaming(_)) {
             continue;
         }
         let mut inputs = vec![Input { node, label: tensor.clone(), role: statistics::RESULT }];
@@ -29,7 +29,7 @@ pub fn add_statistics(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeI
         let specs: Vec<&TensorSpec> = inputs.iter().map(|input| plan[input.node].spec()).collect();
         // Inputs of a merge have one shape and are floating-point.
         let Ok(output) = op.output(&specs) else { continue };
-        let owner = Owner { stage, tensor: format!("{tensor}: statistics") };
+        let owner = Owner { stage: action.owner.stage, tensor: format!("{tensor}: statistics") };
         let action = Action { owner, op, inputs, output, origins: Vec::new() };
         added.insert(tensor, plan.add(Node::Action(action)));
     }

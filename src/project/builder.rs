@@ -171,16 +171,8 @@ impl<'a> Builder<'a> {
                 return Err(OutputError::NotLocked { path: dir.clone(), differences: found }.into());
             }
         }
-        let wait = || events.event(Event::Waiting);
-        let open = || Store::open(&project.cache, project.memory, project.wait(&wait, interrupted));
-        let store = spanned(events, "open store", "", open).map_err(|error| match error {
-            StoreError::Interrupted => BuildError::Interrupted.into(),
-            error => ProjectError::from(error),
-        })?;
-        let threads = rayon::ThreadPoolBuilder::new()
-            .num_threads(project.jobs)
-            .build()
-            .map_err(|source| ProjectError::Threads { jobs: project.jobs, source })?;
+        let store = project.open_to_build(events, interrupted)?;
+        let threads = project.threads()?;
         let locked: HashMap<_, _> = locks.iter().flat_map(Lockfile::source_digests).collect();
         // From a read-only store nothing can be kept, so nothing can have to be delivered.
         let direct = if store.is_read_only() {
@@ -371,7 +363,7 @@ fn check_repeated(
 }
 
 /// Holds an output's tensors to its lockfile.
-fn check_results(
+pub(super) fn check_results(
     dir: &Path,
     locked: &Lockfile,
     digest: impl Fn(&str) -> Option<Digest>,

@@ -17,6 +17,7 @@ mod planned;
 mod proof;
 mod records;
 mod settings;
+mod statistics;
 mod status;
 mod store;
 
@@ -27,5 +28,6 @@ pub use inspect::digests;
 pub use planned::Planned;
 pub use proof::damage;
 pub use settings::Project;
+pub use statistics::{OutputStatistics, TensorChange};
 pub use status::Status;
 pub use store::Watch;

@@ -2,12 +2,16 @@
 
 use std::sync::atomic::AtomicBool;
 
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
 use super::error::ProjectError;
 use super::records::now;
 use super::settings::Project;
+use crate::build::BuildError;
+use crate::event::{Event, Events, spanned};
 use crate::history::{self, Record};
-use crate::store::Store;
 use crate::store::listing::{Checked, Usage};
+use crate::store::{Store, StoreError};
 use crate::upkeep::{self, Limits, StoreUsage, Swept};
 
 /// What is told while the store is taken care of.
@@ -18,6 +22,26 @@ pub struct Watch<'a> {
 }
 
 impl Project {
+    /// Opens the store for building, and waits for whoever has it alone.
+    pub(super) fn open_to_build(
+        &self,
+        events: &dyn Events,
+        interrupted: &AtomicBool,
+    ) -> Result<Store, ProjectError> {
+        let tell = || events.event(Event::Waiting);
+        let open = || Store::open(&self.cache, self.memory, self.wait(&tell, interrupted));
+        spanned(events, "open store", "", open).map_err(|error| match error {
+            StoreError::Interrupted => BuildError::Interrupted.into(),
+            error => error.into(),
+        })
+    }
+
+    /// The threads of a build.
+    pub(super) fn threads(&self) -> Result<ThreadPool, ProjectError> {
+        let builder = ThreadPoolBuilder::new().num_threads(self.jobs);
+        builder.build().map_err(|source| ProjectError::Threads { jobs: self.jobs, source })
+    }
+
     /// Every build with its number, newest first.
     ///
     /// # Errors

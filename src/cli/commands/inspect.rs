@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use super::statistics;
 use crate::cli::args::InspectArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
@@ -15,6 +16,9 @@ use crate::project::digests;
 use crate::reference::ModelRef;
 
 pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    if args.stats {
+        return statistics::run(args, ui);
+    }
     let project = config::project(None, Flags { models: &args.models, ..Flags::default() })?;
     let (path, revision) = match args.model.split_once('@') {
         Some((path, revision)) if !Path::new(&args.model).exists() => (path, Some(revision.to_owned())),

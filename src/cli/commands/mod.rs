@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod log;
 pub mod methods;
 pub mod plan;
+mod statistics;
 pub mod verify;
 
 use std::path::PathBuf;
