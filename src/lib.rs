@@ -28,7 +28,7 @@
 //! | [`plan`] | a pure function from a recipe and headers to the graph of actions; their keys |
 //! | [`store`] | blobs named by digest, and an index from action keys to digests |
 //! | [`history`] | the builds so far |
-//! | [`upkeep`] | what a store holds for whom, and what of it can go |
+//! | [`gc`] | what a store holds for whom, and what of it can go |
 //! | [`build`] | settles the graph: looks up, runs, keeps; reasons for what must run |
 //! | [`output`] | shards, configuration, tokenizer, card and lockfile of a merged model |
 //! | [`project`] | the facade: wires the layers together |
@@ -38,12 +38,12 @@
 //!
 //! | file | written by |
 //! | --- | --- |
-//! | `cache/CACHEDIR.TAG`, `cache/v1/` | [`store`]; the version is the format's |
-//! | `cache/v1/blobs/ab/abcd...` | [`store::blob`]: a result's bytes, named by their digest |
-//! | `cache/v1/index.redb` | [`store::index`]: action key -> digest, source memo, places, builds; every row checks itself |
-//! | `cache/v1/lock` | [`store::lock`]: held shared by builds, alone by what removes blobs |
-//! | `cache/v1/gate` | [`store::lock`]: held by who waits to remove blobs, so that new builds let it go first |
-//! | `cache/v1/tmp/` | [`store::session`]: files in the making, a folder for each process |
+//! | `cache/CACHEDIR.TAG`, `cache/v2/` | [`store`]; the version is the format's |
+//! | `cache/v2/blobs/ab/abcd...` | [`store::blob`]: a result's bytes, named by their digest |
+//! | `cache/v2/index.redb` | [`store::index`]: action key -> digest, source memo, ranges outside, builds; every row checks itself |
+//! | `cache/v2/lock` | [`store::lock`]: held shared by builds, alone by what removes blobs |
+//! | `cache/v2/gate` | [`store::lock`]: held by who waits to remove blobs, so that new builds let it go first |
+//! | `cache/v2/tmp/` | [`store::session`]: files in the making, a folder for each process |
 //! | `merges/NAME/` | [`output`]: shards, config.json, tokenizer, card, recipe, `lamarck.lock.json`, which marks the folder as ours |
 //! | `merges/.lamarck-NAME-*` | [`output::workbench`]: the next version of that folder, with a lock and a journal, until it is in place; final results are written straight into it |
 //!
@@ -81,6 +81,7 @@ pub mod digest;
 pub mod disk;
 pub mod error;
 pub mod event;
+pub mod gc;
 pub mod history;
 pub mod identity;
 pub mod kernels;
@@ -96,4 +97,3 @@ pub mod recipe;
 pub mod reference;
 pub mod store;
 pub mod tensor;
-pub mod upkeep;

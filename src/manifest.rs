@@ -1,17 +1,22 @@
-//! The fields of an action, written once and read twice: hashed into its key, and as text.
+//! The fields of an action, written once and read by many: hashed into its key, as text, and for the record.
 //!
-//! Whatever writes fields does not know which of the two it feeds, so an explanation cannot
+//! Whatever writes fields does not know which of them it feeds, so an explanation cannot
 //! disagree with the key. Fields are named and length-prefixed; their order is the writer's.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
-use crate::digest::ActionKey;
+use crate::digest::{ActionKey, Digest};
 
 /// Receives the fields of a manifest.
 pub trait Sink {
     /// Takes one field; `value` is its canonical text.
     fn field(&mut self, name: &str, value: &str);
+
+    /// Takes the digest of an input. Inputs come in their order.
+    fn digest(&mut self, name: &str, digest: &Digest) {
+        self.field(name, &digest.to_string());
+    }
 }
 
 /// Typed ways to write a field, each with one canonical text.

@@ -355,7 +355,7 @@ pub fn give_back(deliveries: &Deliveries, store: &Store, tiers: &Tiered<'_>) -> 
             break;
         }
         if let Some(blob) = slice.rescue(row.digest, store)? {
-            batch.add(Kept { row: row.clone(), blob: Some(blob), external: None });
+            batch.add(Kept { row: *row, blob: Some(blob), external: None });
         }
     }
     Ok(batch.commit(store, tiers)?)

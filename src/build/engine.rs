@@ -107,7 +107,7 @@ impl<'a> Build<'a> {
 
     /// The row of an action whose result was delivered to the sink. Nothing has been committed of it.
     pub fn delivered(&self, node: NodeId) -> Option<ActionRow> {
-        self.0.committer.delivered().get(&node).map(|delivered| delivered.row.clone())
+        self.0.committer.delivered().get(&node).map(|delivered| delivered.row)
     }
 
     /// Takes what was delivered into the store after all.

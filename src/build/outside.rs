@@ -10,8 +10,8 @@ use crate::digest::Digest;
 use crate::identity::Identity;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::shard::Shard;
-use crate::store::index::Snapshot;
 use crate::store::range::{ExternalRange, FileRange};
+use crate::store::snapshot::Snapshot;
 
 /// What a build has come to know of files outside the store.
 #[derive(Default)]

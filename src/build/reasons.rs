@@ -3,14 +3,13 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use crate::digest::{ActionKey, Digest};
-use crate::history::Record;
+use crate::digest::Digest;
+use crate::history::{Past, Record, Variant};
 use crate::manifest::{self, Change};
 use crate::plan::{Action, Node, NodeId, Plan, key};
 use crate::recipe::changes::{FieldChange, changes};
 use crate::recipe::{LoadOptions, Recipe, Span, load};
 use crate::store::StoreError;
-use crate::store::index::Snapshot;
 
 /// Why one action must run, or ran.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,32 +62,36 @@ impl Difference {
 
 /// The build to compare with, and what was edited in the recipe since.
 pub struct Last<'a> {
-    record: &'a Record,
+    past: &'a Past<'a>,
     recipe: &'a Recipe,
     /// Found when something turns out to have changed.
     edits: OnceCell<Vec<FieldChange>>,
 }
 
 impl<'a> Last<'a> {
-    pub fn new(record: &'a Record, recipe: &'a Recipe) -> Self {
-        Self { record, recipe, edits: OnceCell::new() }
+    pub fn new(past: &'a Past<'a>, recipe: &'a Recipe) -> Self {
+        Self { past, recipe, edits: OnceCell::new() }
     }
 
-    fn edits(&self) -> &[FieldChange] {
-        self.edits.get_or_init(|| {
-            let Record { recipe: name, recipe_text, sets, seed, .. } = self.record;
+    fn edits(&self) -> Result<&[FieldChange], StoreError> {
+        if let Some(edits) = self.edits.get() {
+            return Ok(edits);
+        }
+        let text = self.past.recipe_text()?.unwrap_or_default();
+        Ok(self.edits.get_or_init(|| {
+            let Record { variant: Variant { recipe: name, sets, seed, .. }, .. } = &self.past.record;
             let options = LoadOptions { name: name.clone(), sets: sets.clone(), seed: *seed };
             // A recipe that this version no longer reads leaves only keys to compare.
-            let old = load(recipe_text, &options).recipe;
+            let old = load(&text, &options).recipe;
             old.map_or_else(Vec::new, |old| changes(&old, self.recipe))
-        })
+        }))
     }
 
     /// The edits that show in an action's key, as differences of the recipe's own fields, and behind them what
     /// only follows from them.
-    fn in_recipes_words(&self, stage: &str, found: Vec<Difference>) -> Vec<Difference> {
+    fn in_recipes_words(&self, stage: &str, found: Vec<Difference>) -> Result<Vec<Difference>, StoreError> {
         let of_stage = |edit: &&FieldChange| edit.stage.as_deref().is_none_or(|of| of == stage);
-        let edits: Vec<&FieldChange> = self.edits().iter().filter(of_stage).collect();
+        let edits: Vec<&FieldChange> = self.edits()?.iter().filter(of_stage).collect();
         let is_plain = |difference: &Difference| !difference.is_input();
         // What is set shows under its own name; a list, a method or a type shows in anything.
         let shows_in = |edit: &FieldChange| {
@@ -103,7 +106,7 @@ impl<'a> Last<'a> {
             shown = edits;
         }
         if shown.is_empty() {
-            return found;
+            return Ok(found);
         }
         let is_structural = shown.iter().any(|edit| edit.param.is_none());
         let told: Vec<Difference> = shown
@@ -123,7 +126,7 @@ impl<'a> Last<'a> {
             .filter(|difference| !told.iter().any(|edit| edit.what == difference.what))
             .map(|difference| Difference { derived: is_structural || !difference.is_input(), ..difference })
             .collect();
-        told.into_iter().chain(rest).collect()
+        Ok(told.into_iter().chain(rest).collect())
     }
 }
 
@@ -134,35 +137,17 @@ pub fn reason(
     node: NodeId,
     inputs: &[Digest],
     last: Option<&Last<'_>>,
-    snapshot: &Snapshot<'_>,
 ) -> Result<Reason, StoreError> {
     let Node::Action(action) = &plan[node] else { unreachable!("only actions have reasons") };
     let stage = &recipe.stage(action.owner.stage).name;
-    let Some((last, old_key)) =
-        last.and_then(|last| Some((last, last.record.key_of(stage, &action.owner.tensor)?)))
-    else {
-        return Ok(Reason::New);
-    };
-    Ok(match compare(plan, recipe, (node, action), inputs, &old_key, snapshot)? {
-        Reason::Changed(found) => Reason::Changed(last.in_recipes_words(stage, found)),
-        reason => reason,
-    })
-}
-
-fn compare(
-    plan: &Plan,
-    recipe: &Recipe,
-    (node, action): (NodeId, &Action),
-    inputs: &[Digest],
-    old_key: &ActionKey,
-    snapshot: &Snapshot<'_>,
-) -> Result<Reason, StoreError> {
-    let Some(old) = snapshot.manifest(old_key)? else { return Ok(Reason::New) };
+    let Some(last) = last else { return Ok(Reason::New) };
+    let Some(old) = last.past.manifest(stage, &action.owner.tensor)? else { return Ok(Reason::New) };
     let changes = manifest::diff(&old, &key::action_manifest(plan, node, inputs));
     if changes.is_empty() {
         return Ok(Reason::Forgotten);
     }
-    Ok(Reason::Changed(changes.into_iter().map(|change| describe(plan, recipe, action, change)).collect()))
+    let found = changes.into_iter().map(|change| describe(plan, recipe, action, change)).collect();
+    Ok(Reason::Changed(last.in_recipes_words(stage, found)?))
 }
 
 fn describe(plan: &Plan, recipe: &Recipe, action: &Action, change: Change) -> Difference {

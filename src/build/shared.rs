@@ -13,8 +13,8 @@ use super::warm::Warm;
 use crate::digest::Digest;
 use crate::plan::{NodeId, Source};
 use crate::store::StoreError;
-use crate::store::index::Snapshot;
 use crate::store::range::{FileRange, RangeContent};
+use crate::store::snapshot::Snapshot;
 
 pub struct Shared<'a> {
     pub context: Context<'a>,

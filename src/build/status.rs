@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use super::resolve::{Resolution, State};
 use crate::digest::{ActionKey, Digest};
-use crate::history::Record;
+use crate::history::Past;
 use crate::plan::{Node, NodeId, Plan};
 use crate::recipe::Recipe;
+use crate::store::StoreError;
 
 /// A build's verdict on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,20 +27,22 @@ pub fn verdicts(
     plan: &Plan,
     recipe: &Recipe,
     resolution: &Resolution<'_>,
-    last: Option<&Record>,
-) -> HashMap<NodeId, Verdict> {
-    let verdict = |node: NodeId| match (resolution.state(node), &plan[node]) {
-        (State::Known { digest, key }, _) => Verdict::Reuse { digest, key },
-        (State::Missing { .. }, Node::Source(_)) => Verdict::Read,
-        (State::Missing { .. }, Node::Action(_)) => Verdict::Run,
-        (State::Unknown, node) => {
-            let Node::Action(action) = node else { unreachable!("a source reads nothing") };
-            let stage = &recipe.stage(action.owner.stage).name;
-            let is_known = last.is_some_and(|last| last.key_of(stage, &action.owner.tensor).is_some());
-            if is_known { Verdict::RunIfChanged } else { Verdict::Run }
-        }
+    last: Option<&Past<'_>>,
+) -> Result<HashMap<NodeId, Verdict>, StoreError> {
+    let verdict = |node: NodeId| -> Result<Verdict, StoreError> {
+        Ok(match (resolution.state(node), &plan[node]) {
+            (State::Known { digest, key }, _) => Verdict::Reuse { digest, key },
+            (State::Missing { .. }, Node::Source(_)) => Verdict::Read,
+            (State::Missing { .. }, Node::Action(_)) => Verdict::Run,
+            (State::Unknown, node) => {
+                let Node::Action(action) = node else { unreachable!("a source reads nothing") };
+                let stage = &recipe.stage(action.owner.stage).name;
+                let key = last.map(|last| last.key_of(stage, &action.owner.tensor)).transpose()?.flatten();
+                if key.is_some() { Verdict::RunIfChanged } else { Verdict::Run }
+            }
+        })
     };
-    plan.nodes().map(|node| (node, verdict(node))).collect()
+    plan.nodes().map(|node| Ok((node, verdict(node)?))).collect()
 }
 
 /// Marks what must run although its result is known: it is wanted, by an output or by something that runs, and

@@ -17,7 +17,7 @@ use crate::digest::{ActionKey, Digest};
 use crate::event::{Event, Span, spanned};
 use crate::model::ModelError;
 use crate::op::{Access, RowRun, Streaming};
-use crate::plan::{Action, Node, NodeId, Source, key};
+use crate::plan::{Action, Node, NodeId, Source};
 use crate::store::Cas;
 use crate::store::blob::{Content, Lookup};
 use crate::store::range::{FileRange, RangeContent};
@@ -277,8 +277,7 @@ impl<'t, 'a> Task<'t, 'a> {
         if held {
             self.shared.held.lock().expect("no thread panics with it").insert(node, bytes.clone());
         }
-        let manifest = key::action_manifest(context.plan, node, &inputs);
-        let row = ActionRow { key, digest, n_bytes, manifest };
+        let row = ActionRow { key, digest, n_bytes };
         let external = if cached { outside.source(&digest) } else { None };
         match slice {
             Some(slice) if external.is_none() => committer.deliver(node, bytes, Delivered { row, slice })?,

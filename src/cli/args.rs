@@ -171,9 +171,9 @@ pub struct LogArgs {
     /// The cache whose builds to list [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// List this many builds at most
-    #[arg(short = 'n', long, value_name = "N")]
-    pub limit: Option<usize>,
+    /// List this many builds at most, the newest first
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+    pub limit: usize,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -204,7 +204,11 @@ pub struct CacheArgs {
 pub enum CacheCommand {
     /// Show how much the cache holds, and for which stages
     Stat,
-    /// Remove results, least recently used first; without limits, those that no build has
+    /// Remove results, least recently used first, and what the index needs no more
+    ///
+    /// Records stay of the newest builds, of the last build of every recipe and set of --set, --seed and --stage
+    /// (until 30 days after its last use, if the recipe's file is gone), and under a limit of those that lose
+    /// nothing by it. Without limits, results go that no such build has.
     Gc(GcArgs),
     /// Check every result and every row of the index; ends with exit code 3 if there is damage
     Verify(VerifyArgs),
@@ -220,7 +224,7 @@ pub struct GcArgs {
     /// Remove what was not used for this long, such as 30d or 12h
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub max_age: Option<u64>,
-    /// Keep everything that the newest N builds have
+    /// Keep everything that the newest N builds have, and their records
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub keep_builds: usize,
     /// Only say what would be removed

@@ -18,8 +18,8 @@ use crate::build::Bytes;
 use crate::digest::Digest;
 use crate::model::shard::Shard;
 use crate::store::StoreError;
-use crate::store::index::Snapshot;
 use crate::store::range::FileRange;
+use crate::store::snapshot::Snapshot;
 
 /// Lamarck's own files in a directory, each as it was when it was found to be lamarck's.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

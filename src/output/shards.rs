@@ -26,8 +26,9 @@ use crate::disk::{self, DirectWriter};
 use crate::identity::Identity;
 use crate::model::shard::Shard;
 use crate::store::blob::Content;
-use crate::store::index::Snapshot;
+use crate::store::commit::NewOutput;
 use crate::store::range::{ExternalRange, FileRange, RangeContent};
+use crate::store::snapshot::Snapshot;
 use crate::store::tier::{ActionRow, NewBlob};
 use crate::store::{Cas, Store};
 
@@ -172,11 +173,12 @@ pub(super) fn remember(
     store: &Store,
 ) -> Result<(), OutputError> {
     let dir = fs::canonicalize(output.dir).map_err(OutputError::io("read", output.dir))?;
-    let (mut memo, mut external) = (Vec::new(), Vec::new());
+    let mut new = NewOutput { rows: delivered(output, build), ..NewOutput::default() };
     for (shard, before) in output.layout.shards.iter().zip(before) {
         let path = dir.join(&shard.file);
         let file = File::open(&path).map_err(OutputError::io("read", &path))?;
         let identity = Identity::of(&file).map_err(OutputError::io("read", &path))?;
+        new.files.push((path.clone(), identity));
         let state = |file: &Identity| (file.inode, file.modified, file.size, file.probe);
         let untouched = state(&identity) == state(before);
         // A stamp of whole seconds comes from a file system whose step is longer than was waited for.
@@ -188,13 +190,13 @@ pub(super) fn remember(
         for PlacedTensor { name, spec, offset } in &shard.tensors {
             let range = FileRange { identity, offset: *offset, n_bytes: spec.n_bytes() as u64 };
             let digest = digest_of(output, build, name);
-            memo.push((range, RangeContent { digest, mark: true }));
+            new.memo.push((range, RangeContent { digest, mark: true }));
             if build.is_kept_result(output.stage.nodes[name]) {
-                external.push((digest, ExternalRange { path: path.clone(), range }));
+                new.external.push((digest, ExternalRange { path: path.clone(), range }));
             }
         }
     }
-    Ok(store.hand_over(delivered(output, build), memo, external)?)
+    Ok(store.hand_over(&new)?)
 }
 
 /// The rows of all actions whose results were delivered to an output.

@@ -14,6 +14,7 @@ use crate::build::{Build, BuildError};
 use crate::event::{Events, spanned};
 use crate::identity::Identity;
 use crate::store::Store;
+use crate::store::commit::NewOutput;
 
 /// What writing came to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +69,7 @@ impl Output<'_> {
 
     /// Leaves the directory as it is.
     fn leave(&self, build: &Build<'_>, store: &Store) -> Result<Written, OutputError> {
-        store.hand_over(shards::delivered(self, build), Vec::new(), Vec::new())?;
+        store.hand_over(&NewOutput { rows: shards::delivered(self, build), ..NewOutput::default() })?;
         Ok(Written { shards: self.layout.shards.len(), ..Written::default() })
     }
 

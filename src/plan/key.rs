@@ -29,7 +29,8 @@ pub fn action_manifest(plan: &Plan, node: NodeId, inputs: &[Digest]) -> String {
     text.finish()
 }
 
-fn write(plan: &Plan, node: NodeId, digests: &[Digest], sink: &mut dyn Sink) {
+/// Writes the fields of an action's key, given the digests of its inputs in their order.
+pub fn write(plan: &Plan, node: NodeId, digests: &[Digest], sink: &mut dyn Sink) {
     let Action { owner: _, op, inputs, output, origins: _ } = plan.action(node);
     assert_eq!(inputs.len(), digests.len(), "a key holds the digest of every input");
     sink.integer("format", ACTION_FORMAT);
@@ -41,7 +42,7 @@ fn write(plan: &Plan, node: NodeId, digests: &[Digest], sink: &mut dyn Sink) {
         sink.text(&format!("inputs[{i}].role"), input.role.0);
         sink.text(&format!("inputs[{i}].dtype"), spec.dtype.name());
         sink.text(&format!("inputs[{i}].shape"), &spec.shape.to_string());
-        sink.text(&format!("inputs[{i}].digest"), &digest.to_string());
+        sink.digest(&format!("inputs[{i}].digest"), digest);
     }
     sink.text("output.dtype", output.dtype.name());
     sink.text("output.shape", &output.shape.to_string());

@@ -1,6 +1,6 @@
 //! Carrying a plan out: the build itself, its outputs, its record.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,13 +8,14 @@ use std::time::Instant;
 use super::catalog::Catalog;
 use super::error::ProjectError;
 use super::planned::Planned;
-use super::records::{now, recipe_id, stage_names};
+use super::records::{now, stage_names, variant};
 use super::settings::Project;
 use crate::build::reasons::{Last, Reason, reason, roots};
 use crate::build::{Build, BuildError, Context, Outcome, with_build};
 use crate::digest::Digest;
 use crate::event::{Event, Events, spanned};
-use crate::history::{self, OutputRecord, Record};
+use crate::gc::{Limits, Removed, trim};
+use crate::history::{self, Draft, Origin, OutputRecord, Past, Record, Recorder};
 use crate::output::card::{Card, license_of};
 use crate::output::content::Output;
 use crate::output::destination;
@@ -24,11 +25,11 @@ use crate::output::lockfile::reading::{Lockfile, differences};
 use crate::output::lockfile::writing as lockfile;
 use crate::output::write::{Written, recover};
 use crate::output::{OutputError, format};
+use crate::plan::{Action, Node, NodeId, Owner, Plan, key};
 use crate::recipe::{Recipe, StageId};
 use crate::store::lock::Wait;
 use crate::store::tiered::Tiered;
 use crate::store::{Store, StoreError};
-use crate::upkeep::{Limits, Swept, sweep};
 
 /// What to build, and how it is followed.
 #[derive(Clone, Copy)]
@@ -59,7 +60,7 @@ pub struct Report {
     /// Rows of the store's index that were damaged, and so counted as missing.
     pub damaged_rows: usize,
     /// What was removed to keep the store within its standing limit.
-    pub swept: Option<Swept>,
+    pub trimmed: Option<Removed>,
     /// What changed, with the number of actions that ran for it.
     pub reasons: Vec<(String, usize)>,
     pub seconds: f64,
@@ -201,7 +202,8 @@ impl<'a> Builder<'a> {
             build.settle_all()?;
             threads.install(|| {
                 if let Some((number, record)) = repeats {
-                    check_repeated(*number, record, self, build)?;
+                    let snapshot = store.index().snapshot()?;
+                    check_repeated(*number, &Past::new(record.clone(), &snapshot), self, build)?;
                 }
                 for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
                     check_results(dir, locked, |tensor| {
@@ -215,7 +217,7 @@ impl<'a> Builder<'a> {
                 let mut report = Report {
                     number: None,
                     damaged_rows: 0,
-                    swept: None,
+                    trimmed: None,
                     ran: build.executed(),
                     reasons: Vec::new(),
                     outputs,
@@ -227,7 +229,7 @@ impl<'a> Builder<'a> {
                 if did_something && !store.is_read_only() {
                     spanned(events, "record build", "", || self.record(build, &store, &mut report))?;
                 } else if !store.is_read_only() {
-                    history::note_use(store.index(), &recipe_id(recipe), now())?;
+                    history::note_use(store.index(), &variant(recipe, plan), now())?;
                 }
                 report.damaged_rows = store.index().damaged_rows();
                 Ok(report)
@@ -237,7 +239,7 @@ impl<'a> Builder<'a> {
         let mut report = report?;
         closed?;
         if report.ran > 0 {
-            report.swept = sweep_to_limit(project)?;
+            report.trimmed = trim_to_limit(project)?;
         }
         Ok(report)
     }
@@ -288,19 +290,22 @@ impl<'a> Builder<'a> {
     fn record(&self, build: &Build<'_>, store: &Store, report: &mut Report) -> Result<(), ProjectError> {
         let Self { recipe, planned: Planned { plan, .. }, .. } = *self;
         let snapshot = store.index().snapshot()?;
-        let last = history::last_of(&snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?;
+        let last = history::last_of(&snapshot, &variant(recipe, plan), &stage_names(recipe, plan))?;
         let last = last.as_ref().map(|last| Last::new(last, recipe));
         let mut reasons: Vec<(&str, Reason)> = Vec::new();
-        let mut actions: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        let mut recorder = Recorder::default();
         for (node, action) in plan.actions() {
             let settled = build.settled(node);
             let stage = &recipe.stage(action.owner.stage).name;
             let key = settled.key.expect("actions have keys");
-            actions.entry(stage.clone()).or_default().insert(action.owner.tensor.clone(), key.to_string());
+            let inputs = || action.inputs.iter().map(|input| input.node);
+            let digests: Vec<Digest> = inputs().map(|input| build.settled(input).digest).collect();
+            let origins: Vec<Origin<'_>> = inputs().map(|input| origin(recipe, plan, input)).collect();
+            recorder.action((stage, &action.owner.tensor), key, &origins, |sink| {
+                key::write(plan, node, &digests, sink)
+            });
             if settled.outcome == Outcome::Ran {
-                let inputs: Vec<Digest> =
-                    action.inputs.iter().map(|input| build.settled(input.node).digest).collect();
-                reasons.push((stage, reason(plan, recipe, node, &inputs, last.as_ref(), &snapshot)?));
+                reasons.push((stage, reason(plan, recipe, node, &digests, last.as_ref())?));
             }
         }
         report.reasons = roots(reasons.iter().map(|(stage, reason)| (*stage, reason)));
@@ -316,25 +321,22 @@ impl<'a> Builder<'a> {
             cut_off: output.cut_off,
             rebuilt: output.rebuilt,
         });
-        let record = Record {
+        let draft = Draft {
             time: now(),
-            recipe: recipe_id(recipe),
+            variant: variant(recipe, plan),
             recipe_text: recipe.text.to_string(),
-            sets: recipe.sets.clone(),
-            seed: recipe.seed,
             seconds: report.seconds,
             outputs: outputs.collect(),
             ran: report.ran,
             reasons: report.reasons.iter().map(|(text, _)| text.clone()).collect(),
-            actions,
         };
-        report.number = Some(history::add(store.index(), &record)?);
+        report.number = Some(history::add(store.index(), draft, recorder)?);
         Ok(())
     }
 }
 
 /// Keeps the store within its standing limit, unless others are building: they will.
-fn sweep_to_limit(project: &Project) -> Result<Option<Swept>, ProjectError> {
+fn trim_to_limit(project: &Project) -> Result<Option<Removed>, ProjectError> {
     let Some(max_bytes) = project.cache_limit else { return Ok(None) };
     let store = match Store::open_alone(&project.cache, Wait::Refuse) {
         Ok(Some(store)) => store,
@@ -342,19 +344,29 @@ fn sweep_to_limit(project: &Project) -> Result<Option<Swept>, ProjectError> {
         Err(error) => return Err(error.into()),
     };
     let limits = Limits { max_bytes: Some(max_bytes), max_age: None, keep_builds: 1 };
-    Ok(Some(sweep(&store, &limits, now(), false)?))
+    Ok(Some(trim(&store, &limits, now())?))
+}
+
+/// Where a node's bytes come from, as the record names it.
+fn origin<'a>(recipe: &'a Recipe, plan: &'a Plan, node: NodeId) -> Origin<'a> {
+    match &plan[node] {
+        Node::Source(_) => Origin::Source,
+        Node::Action(Action { owner: Owner { stage, tensor }, .. }) => {
+            Origin::Result { stage: &recipe.stage(*stage).name, tensor }
+        }
+    }
 }
 
 /// Holds a build to an earlier one, whose actions it must have under the same keys.
 fn check_repeated(
     number: u64,
-    record: &Record,
+    past: &Past<'_>,
     builder: &Builder<'_>,
     build: &Build<'_>,
 ) -> Result<(), ProjectError> {
     for (node, action) in builder.planned.plan.actions() {
         let stage = &builder.recipe.stage(action.owner.stage).name;
-        if record.key_of(stage, &action.owner.tensor) != build.settled(node).key {
+        if past.key_of(stage, &action.owner.tensor)? != build.settled(node).key {
             let (stage, tensor) = (stage.clone(), action.owner.tensor.clone());
             return Err(ProjectError::NotRepeated { number, stage, tensor });
         }

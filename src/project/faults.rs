@@ -83,9 +83,9 @@ pub(super) fn copy(from: &Path, to: &Path) {
 }
 
 /// Whatever has a blob's name holds its bytes.
-fn assert_sound(root: &Path, what: &str) {
+pub(super) fn assert_sound(root: &Path, what: &str) {
     let Some(store) = Store::open_existing(&root.join("cache")).unwrap() else { return };
-    if root.join("cache/v1/blobs").exists() {
+    if root.join("cache/v2/blobs").exists() {
         let checked = store.check(false, &|_| ()).unwrap();
         assert!(checked.damaged.is_empty() && checked.damaged_rows == 0, "{what}: {checked:?}");
     }

@@ -13,8 +13,8 @@ use crate::history::Record;
 use crate::model::checkpoint::Checkpoint;
 use crate::plan::{Node, NodeId, Plan};
 use crate::recipe::Recipe;
-use crate::store::index::Snapshot;
 use crate::store::range::ExternalRange;
+use crate::store::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
 
 /// Everything that may hold the results of a plan.

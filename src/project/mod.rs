@@ -6,6 +6,8 @@
 
 mod builder;
 mod catalog;
+#[cfg(test)]
+mod collecting;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -30,4 +32,4 @@ pub use proof::damage;
 pub use settings::Project;
 pub use statistics::{OutputStatistics, TensorChange};
 pub use status::Status;
-pub use store::Watch;
+pub use store::{RecordedBuild, Watch};

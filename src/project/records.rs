@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crate::history::Variant;
 use crate::plan::Plan;
 use crate::recipe::Recipe;
 
@@ -11,8 +12,18 @@ pub(super) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
+/// A recipe as it is set to be built.
+pub(super) fn variant(recipe: &Recipe, plan: &Plan) -> Variant {
+    Variant {
+        recipe: recipe_id(recipe),
+        sets: recipe.sets.clone(),
+        seed: recipe.seed,
+        targets: plan.targets.iter().map(|target| recipe.stage(*target).name.clone()).collect(),
+    }
+}
+
 /// What a recipe's builds are found by: its file, wherever the command is run from.
-pub(super) fn recipe_id(recipe: &Recipe) -> String {
+fn recipe_id(recipe: &Recipe) -> String {
     fs::canonicalize(&recipe.name)
         .map_or_else(|_| recipe.name.clone(), |path| path.to_string_lossy().into_owned())
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::error::ProjectError;
 use super::kept::Kept;
 use super::planned::Planned;
-use super::records::{recipe_id, stage_names};
+use super::records::{stage_names, variant};
 use super::settings::Project;
 use crate::build::reasons::{Last, Reason, reason};
 use crate::build::resolve::Resolution;
@@ -33,7 +33,7 @@ impl Project {
         let store = Store::open_existing(&self.cache)?;
         let snapshot = store.as_ref().map(|store| store.index().snapshot()).transpose()?;
         let last = match &snapshot {
-            Some(snapshot) => history::last_of(snapshot, &recipe_id(recipe), &stage_names(recipe, plan))?,
+            Some(snapshot) => history::last_of(snapshot, &variant(recipe, plan), &stage_names(recipe, plan))?,
             None => None,
         };
         let remembered = |node: NodeId| match (&snapshot, &plan[node]) {
@@ -46,20 +46,24 @@ impl Project {
         let tiers = store.as_ref().map(Tiered::new);
         let cache = tiers.as_ref().map(|tiers| tiers as &dyn ActionCache);
         let resolution = Resolution::new(plan, cache, remembered)?;
-        let mut verdicts = verdicts(plan, recipe, &resolution, last.as_ref());
+        let mut verdicts = verdicts(plan, recipe, &resolution, last.as_ref())?;
         let since = last.as_ref().map(|last| Last::new(last, recipe));
         let mut reasons = BTreeMap::new();
         for (node, _) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
             let reason = match (&snapshot, resolution.inputs(node)) {
-                (Some(snapshot), Some(inputs)) => {
-                    reason(plan, recipe, node, &inputs, since.as_ref(), snapshot)?
-                }
+                (Some(_), Some(inputs)) => reason(plan, recipe, node, &inputs, since.as_ref())?,
                 _ => Reason::New,
             };
             reasons.insert(node, reason);
         }
         if let (Some(store), Some(snapshot)) = (&store, &snapshot) {
-            let kept = Kept::new(self, (recipe, plan), (store, snapshot), &verdicts, last.as_ref());
+            let kept = Kept::new(
+                self,
+                (recipe, plan),
+                (store, snapshot),
+                &verdicts,
+                last.as_ref().map(|last| &last.record),
+            );
             let removed = mark_removed(plan, &mut verdicts, |node, digest| kept.holds(node, digest))?;
             reasons.extend(
                 removed

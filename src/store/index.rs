@@ -7,48 +7,17 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use redb::{
-    Builder, ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
-    ReadableTableMetadata, TableDefinition, TableError,
+    Builder, CompactionError, ConcurrencyMode, Database, ReadOnlyDatabase, ReadTransaction, ReadableDatabase,
 };
 
 use super::catch_panic::catch_panic;
 use super::error::StoreError;
 use super::folder::is_there;
-use super::range::{ChecksumsRow, ExternalRange, ExternalRow, FileRange, MemoRow, RangeContent};
-use super::rows;
-use super::tier::ActionRow;
-use crate::digest::{ActionKey, Checksums, Digest};
 use crate::disk;
-use crate::identity::Identity;
-
-/// A table of checked rows.
-#[derive(Clone, Copy)]
-struct Table(&'static str);
-
-/// Action key -> digest and size of its output.
-const ACTIONS: Table = Table("actions");
-/// Action key -> the readable form of what was hashed into it.
-const MANIFESTS: Table = Table("manifests");
-/// Where a range of a file is -> the file's state, and what the range held.
-const MEMO: Table = Table("memo");
-/// Build number -> its record, as the caller wrote it.
-const BUILDS: Table = Table("builds");
-/// Digest -> a range outside the store that holds its bytes.
-const EXTERNAL: Table = Table("places");
-/// Digest -> checksums of the blocks of the bytes that it names.
-const CHECKSUMS: Table = Table("checksums");
-/// A name -> a time at which whatever has the name was used.
-const USED: Table = Table("used");
-
-impl Table {
-    fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
-        TableDefinition::new(self.0)
-    }
-}
 
 /// redb keeps so many bytes of the index in memory at most; the least is what a commit is still fast with.
 const CACHE_BYTES: RangeInclusive<u64> = 1 << 20..=64 << 20;
@@ -56,19 +25,16 @@ const CACHE_BYTES: RangeInclusive<u64> = 1 << 20..=64 << 20;
 /// The part of a memory limit that the index's pages may take.
 const CACHE_PART: u64 = 8;
 
-/// What the index takes room for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct IndexUsage {
-    pub bytes: u64,
-    pub actions: u64,
-    pub builds: u64,
-}
+/// The file is compacted when it has grown by this many bytes.
+const GROWTH: u64 = 2 << 20;
 
 #[derive(Debug)]
 pub struct Index {
     path: Arc<Path>,
     /// There until it is closed.
     database: Option<Handle>,
+    /// The bytes of the file when it was opened.
+    opened_bytes: u64,
     /// Rows found damaged since it was opened.
     damaged: AtomicUsize,
 }
@@ -135,12 +101,32 @@ impl Index {
     }
 
     fn new(path: Arc<Path>, database: Handle) -> Self {
-        Self { path, database: Some(database), damaged: AtomicUsize::new(0) }
+        let opened_bytes = n_bytes(&path);
+        Self { path, database: Some(database), opened_bytes, damaged: AtomicUsize::new(0) }
     }
 
-    /// Closes the database, which may come upon damage as late as then.
+    /// Closes the database, which may come upon damage as late as then. What its file grew by meanwhile and
+    /// does not need is given back: it doubles when it is full, and it is full of old pages while somebody looks
+    /// at them.
     pub(super) fn close(mut self) -> Result<(), StoreError> {
-        self.shut()
+        let compacted =
+            if n_bytes(&self.path) >= self.opened_bytes + GROWTH { self.compact() } else { Ok(()) };
+        self.shut()?;
+        compacted
+    }
+
+    /// Makes the file as small as it can be, unless another process is using it.
+    pub(super) fn compact(&mut self) -> Result<(), StoreError> {
+        let Some(Handle::Write(database)) = &mut self.database else { return Ok(()) };
+        let path = &self.path;
+        let compact = || {
+            disk::fail_point("compact", path)?;
+            match database.compact() {
+                Err(CompactionError::Storage(error)) => Err(error.into()),
+                _ => Ok(()),
+            }
+        };
+        catch_panic(path, compact).map_err(|error| failed(path, error))
     }
 
     fn shut(&mut self) -> Result<(), StoreError> {
@@ -161,272 +147,46 @@ impl Index {
         self.damaged.load(Ordering::Relaxed)
     }
 
-    fn note_damage(&self) {
+    pub(super) fn note_damage(&self) {
         self.damaged.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A view of the index as it is now; later commits do not show in it.
-    pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
-        let begin = || match self.database() {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins to look at the index as it is now.
+    pub(super) fn begin(&self) -> Result<ReadTransaction, StoreError> {
+        self.call(|| match self.database() {
             Handle::Write(database) => Ok(database.begin_read()?),
             Handle::Read(database) => Ok(database.begin_read()?),
-        };
-        let transaction = catch_panic(&self.path, begin).map_err(|error| failed(&self.path, error))?;
-        Ok(Snapshot { index: self, transaction, opened: Default::default() })
-    }
-
-    pub(super) fn commit(
-        &self,
-        actions: &[ActionRow],
-        memo: &[MemoRow],
-        external: &[ExternalRow],
-        checksums: &[ChecksumsRow],
-    ) -> Result<(), StoreError> {
-        if actions.is_empty() && memo.is_empty() && external.is_empty() && checksums.is_empty() {
-            return Ok(());
-        }
-        self.write(|transaction| {
-            let mut put = Writer::default();
-            for ActionRow { key, digest, n_bytes, manifest } in actions {
-                put.row(ACTIONS, &key.0, &rows::action(digest, *n_bytes));
-                if !manifest.is_empty() {
-                    put.row(MANIFESTS, &key.0, manifest.as_bytes());
-                }
-            }
-            for (range, content) in memo {
-                put.row(MEMO, &rows::range_key(range), &rows::range(&range.identity, content));
-            }
-            for (digest, range) in external {
-                put.row(EXTERNAL, &digest.0, &rows::external(range));
-            }
-            for (digest, checksums) in checksums {
-                put.row(CHECKSUMS, &digest.0, &rows::checksums(checksums));
-            }
-            put.finish(transaction)
         })
     }
 
-    /// Forgets what every range of a file held, whatever state it was in.
-    pub(super) fn forget(&self, file: &Identity) -> Result<(), StoreError> {
-        let (first, last) = rows::range_keys_of(file);
-        self.write(|transaction| {
-            let mut memo = transaction.open_table(MEMO.definition())?;
-            Ok(memo.retain_in(&first[..]..=&last[..], |_, _| false)?)
-        })
+    /// Runs a call into the database.
+    pub(super) fn call<T>(&self, call: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        catch_panic(&self.path, call).map_err(|error| failed(&self.path, error))
     }
 
-    /// Adds a build's record and returns its number; notes that `name` was used at `time`.
-    pub fn add_build(&self, record: &[u8], name: &str, time: u64) -> Result<u64, StoreError> {
-        let mut number = 0;
-        self.write(|transaction| {
-            put_used(transaction, name, time)?;
-            let mut builds = transaction.open_table(BUILDS.definition())?;
-            number =
-                builds.last()?.and_then(|(last, _)| build_number(last.value())).map_or(1, |last| last + 1);
-            let key = number.to_be_bytes();
-            builds.insert(&key[..], &rows::seal(BUILDS.0, &key, record)[..])?;
-            Ok(())
-        })?;
-        Ok(number)
-    }
-
-    /// Notes that something was used at a time.
-    pub fn set_used(&self, name: &str, time: u64) -> Result<(), StoreError> {
-        self.write(|transaction| put_used(transaction, name, time))
-    }
-
-    pub(super) fn usage(&self) -> Result<IndexUsage, StoreError> {
-        let snapshot = self.snapshot()?;
-        let count = |table: Table| {
-            let count = || snapshot.table(table)?.map_or(Ok(0), |table| Ok(table.len()?));
-            catch_panic(&self.path, count).map_err(|error| failed(&self.path, error))
-        };
-        Ok(IndexUsage {
-            bytes: std::fs::metadata(&self.path).map_or(0, |metadata| metadata.len()),
-            actions: count(ACTIONS)?,
-            builds: count(BUILDS)?,
-        })
-    }
-
-    /// Reads every row and counts those that are damaged; with `repair`, removes them.
-    pub(super) fn check(&self, repair: bool) -> Result<usize, StoreError> {
-        let mut damaged: Vec<(Table, Vec<u8>)> = Vec::new();
-        let snapshot = self.snapshot()?;
-        for table in [ACTIONS, MANIFESTS, MEMO, EXTERNAL, CHECKSUMS, BUILDS, USED] {
-            snapshot.rows(table, |key, payload| {
-                if payload.is_none() {
-                    damaged.push((table, key.to_vec()));
-                }
-            })?;
-        }
-        drop(snapshot);
-        if repair && !damaged.is_empty() {
-            self.write(|transaction| {
-                for (table, key) in &damaged {
-                    transaction.open_table(table.definition())?.remove(&key[..])?;
-                }
-                Ok(())
-            })?;
-        }
-        Ok(damaged.len())
-    }
-
-    fn write(
+    /// Runs a call that writes, and commits what it wrote.
+    pub(super) fn write(
         &self,
         body: impl FnOnce(&redb::WriteTransaction) -> Result<(), redb::Error>,
     ) -> Result<(), StoreError> {
         let Handle::Write(database) = self.database() else {
             unreachable!("a store opened for reading is not written to");
         };
-        let run = || -> Result<(), redb::Error> {
+        self.call(|| {
             disk::fail_point("commit", &self.path)?;
             let transaction = database.begin_write()?;
             body(&transaction)?;
             Ok(transaction.commit()?)
-        };
-        catch_panic(&self.path, run).map_err(|error| failed(&self.path, error))
+        })
     }
 }
 
-fn put_used(transaction: &redb::WriteTransaction, name: &str, time: u64) -> Result<(), redb::Error> {
-    let row = rows::seal(USED.0, name.as_bytes(), &time.to_le_bytes());
-    transaction.open_table(USED.definition())?.insert(name.as_bytes(), &row[..])?;
-    Ok(())
-}
-
-/// Rows of one transaction, written table by table in the order of their keys, which redb is fastest at.
-#[derive(Default)]
-struct Writer {
-    rows: std::collections::BTreeMap<(&'static str, Vec<u8>), Vec<u8>>,
-}
-
-impl Writer {
-    fn row(&mut self, table: Table, key: &[u8], payload: &[u8]) {
-        self.rows.insert((table.0, key.to_vec()), rows::seal(table.0, key, payload));
-    }
-
-    fn finish(self, transaction: &redb::WriteTransaction) -> Result<(), redb::Error> {
-        for table in [ACTIONS, MANIFESTS, MEMO, EXTERNAL, CHECKSUMS] {
-            let mut open = transaction.open_table(table.definition())?;
-            for ((_, key), row) in self.rows.iter().filter(|((name, _), _)| *name == table.0) {
-                open.insert(&key[..], &row[..])?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A consistent view of the index.
-pub struct Snapshot<'a> {
-    index: &'a Index,
-    transaction: ReadTransaction,
-    /// The tables that are looked into again and again.
-    opened: [OnceLock<Option<OpenTable>>; OPENED.len()],
-}
-
-const OPENED: [Table; 4] = [ACTIONS, MEMO, EXTERNAL, CHECKSUMS];
-
-type OpenTable = redb::ReadOnlyTable<&'static [u8], &'static [u8]>;
-
-impl Snapshot<'_> {
-    /// The digest and size of an action's output.
-    pub fn action(&self, key: &ActionKey) -> Result<Option<(Digest, u64)>, StoreError> {
-        self.get(ACTIONS, &key.0, rows::read_action)
-    }
-
-    /// The readable form of an action's key.
-    pub fn manifest(&self, key: &ActionKey) -> Result<Option<String>, StoreError> {
-        self.get(MANIFESTS, &key.0, |payload| String::from_utf8(payload.to_vec()).ok())
-    }
-
-    /// What a range of a file held, if the file is still in the state in which it was read.
-    pub fn remembered(&self, range: &FileRange) -> Result<Option<RangeContent>, StoreError> {
-        self.get(MEMO, &rows::range_key(range), |payload| rows::read_range(payload, &range.identity))
-    }
-
-    /// A range outside the store that held a digest's bytes when it was last looked at.
-    pub fn external(&self, digest: &Digest) -> Result<Option<ExternalRange>, StoreError> {
-        self.get(EXTERNAL, &digest.0, rows::read_external)
-    }
-
-    /// The checksums of a digest's bytes, if they were ever taken.
-    pub fn checksums(&self, digest: &Digest) -> Result<Option<Checksums>, StoreError> {
-        self.get(CHECKSUMS, &digest.0, rows::read_checksums)
-    }
-
-    /// When something was last noted to be used.
-    pub fn used(&self, name: &str) -> Result<Option<u64>, StoreError> {
-        self.get(USED, name.as_bytes(), |time| Some(u64::from_le_bytes(time.try_into().ok()?)))
-    }
-
-    /// Every build's number and record, newest first.
-    pub fn builds(&self) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
-        let mut builds = Vec::new();
-        self.rows(BUILDS, |key, record| match (build_number(key), record) {
-            (Some(number), Some(record)) => builds.push((number, record.to_vec())),
-            _ => self.index.note_damage(),
-        })?;
-        builds.reverse();
-        Ok(builds)
-    }
-
-    fn get<T>(
-        &self,
-        table: Table,
-        key: &[u8],
-        read: impl FnOnce(&[u8]) -> Option<T>,
-    ) -> Result<Option<T>, StoreError> {
-        let get = || {
-            let own;
-            let open = match OPENED.iter().zip(&self.opened).find(|(opened, _)| opened.0 == table.0) {
-                Some((_, opened)) => match opened.get() {
-                    Some(open) => open,
-                    None => {
-                        let open = self.table(table)?;
-                        opened.get_or_init(|| open)
-                    }
-                },
-                None => {
-                    own = self.table(table)?;
-                    &own
-                }
-            };
-            let Some(row) = open.as_ref().map(|open| open.get(key)).transpose()?.flatten() else {
-                return Ok(None);
-            };
-            match rows::unseal(table.0, key, row.value()) {
-                Some(payload) => Ok(read(payload)),
-                None => {
-                    self.index.note_damage();
-                    Ok(None)
-                }
-            }
-        };
-        catch_panic(&self.index.path, get).map_err(|error| failed(&self.index.path, error))
-    }
-
-    /// Calls `visit` with the key of every row and, if the row is sound, its payload, in the order of the
-    /// keys.
-    fn rows(&self, table: Table, mut visit: impl FnMut(&[u8], Option<&[u8]>)) -> Result<(), StoreError> {
-        let run = || -> Result<(), redb::Error> {
-            let Some(open) = self.table(table)? else { return Ok(()) };
-            for row in open.iter()? {
-                let (key, row) = row?;
-                visit(key.value(), rows::unseal(table.0, key.value(), row.value()));
-            }
-            Ok(())
-        };
-        catch_panic(&self.index.path, run).map_err(|error| failed(&self.index.path, error))
-    }
-
-    /// A table, or `None` while nothing was ever written to it.
-    fn table(&self, table: Table) -> Result<Option<OpenTable>, redb::Error> {
-        match self.transaction.open_table(table.definition()) {
-            Ok(table) => Ok(Some(table)),
-            Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
+fn n_bytes(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
 fn builder(memory: u64) -> Builder {
@@ -434,10 +194,6 @@ fn builder(memory: u64) -> Builder {
     let cache = (memory / CACHE_PART).clamp(*CACHE_BYTES.start(), *CACHE_BYTES.end());
     builder.set_cache_size(cache as usize).set_concurrency_mode(ConcurrencyMode::MultiWriter);
     builder
-}
-
-fn build_number(key: &[u8]) -> Option<u64> {
-    Some(u64::from_be_bytes(key.try_into().ok()?))
 }
 
 fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {
@@ -466,60 +222,5 @@ fn failed(path: &Path, error: impl Into<redb::Error>) -> StoreError {
             StoreError::Damaged { path: path.to_owned(), problem: error.to_string() }
         }
         error => StoreError::Index { path: path.to_owned(), source: Box::new(error) },
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn range(modified: i64) -> FileRange {
-        let identity = Identity { device: 1, inode: 2, size: 30, modified, changed: 5, born: 6, probe: 7 };
-        FileRange { identity, offset: 8, n_bytes: 4 }
-    }
-
-    #[test]
-    fn rows_come_back_and_stale_memo_rows_do_not() {
-        let space = tempfile::tempdir().unwrap();
-        let path = space.path().join("index.redb");
-        let index = Index::open(&path, 0).unwrap();
-        let row = ActionRow {
-            key: ActionKey([1; 32]),
-            digest: Digest([2; 32]),
-            n_bytes: 7,
-            manifest: "a = 1\n".to_owned(),
-        };
-        let content = RangeContent { digest: Digest([3; 32]), mark: true };
-        let sums = Checksums(vec![1, u128::MAX]);
-        let summed = (row.digest, Arc::new(sums.clone()));
-        index.commit(std::slice::from_ref(&row), &[(range(4), content)], &[], &[summed]).unwrap();
-        // A second handle, as another process would have it.
-        let reader = Index::open_for_reading(&path).unwrap();
-        let snapshot = reader.snapshot().unwrap();
-        assert_eq!(snapshot.action(&row.key).unwrap(), Some((row.digest, 7)));
-        assert_eq!(snapshot.manifest(&row.key).unwrap().as_deref(), Some("a = 1\n"));
-        assert_eq!(snapshot.action(&ActionKey([9; 32])).unwrap(), None);
-        assert_eq!(snapshot.remembered(&range(4)).unwrap(), Some(content));
-        assert_eq!(snapshot.remembered(&range(6)).unwrap(), None);
-        let mut probed = range(4);
-        probed.identity.probe += 1;
-        assert_eq!(snapshot.remembered(&probed).unwrap(), None);
-        assert_eq!(snapshot.checksums(&row.digest).unwrap(), Some(sums));
-        assert_eq!(snapshot.checksums(&content.digest).unwrap(), None);
-        index.forget(&Identity { inode: 3, ..range(4).identity }).unwrap();
-        assert_eq!(index.snapshot().unwrap().remembered(&range(4)).unwrap(), Some(content));
-        index.forget(&range(9).identity).unwrap();
-        assert_eq!(index.snapshot().unwrap().remembered(&range(4)).unwrap(), None);
-    }
-
-    #[test]
-    fn builds_are_numbered_and_listed_newest_first() {
-        let space = tempfile::tempdir().unwrap();
-        let index = Index::open(&space.path().join("index.redb"), 0).unwrap();
-        assert_eq!(index.snapshot().unwrap().builds().unwrap(), []);
-        assert_eq!(index.add_build(b"one", "recipe", 7).unwrap(), 1);
-        assert_eq!(index.add_build(b"two", "recipe", 8).unwrap(), 2);
-        assert_eq!(index.snapshot().unwrap().builds().unwrap(), [(2, b"two".to_vec()), (1, b"one".to_vec())]);
-        assert_eq!(index.snapshot().unwrap().used("recipe").unwrap(), Some(8));
     }
 }

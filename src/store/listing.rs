@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use super::blob;
 use super::error::StoreError;
 use super::folder::read_dir;
-use super::index::IndexUsage;
 use super::local::Store;
+use super::tables::{self, ACTIONS, Table};
 use crate::digest::Digest;
 
 /// A blob's file, as found in its folder.
@@ -43,8 +43,13 @@ pub struct Usage {
 impl Store {
     /// Counts blobs and bytes.
     pub fn usage(&self) -> Result<Usage, StoreError> {
-        let IndexUsage { bytes, actions, builds } = self.index().usage()?;
-        let mut usage = Usage { index_bytes: bytes, actions, builds, ..Usage::default() };
+        let snapshot = self.index().snapshot()?;
+        let mut usage = Usage {
+            index_bytes: fs::metadata(self.index().path()).map_or(0, |metadata| metadata.len()),
+            actions: snapshot.n_rows(ACTIONS)?,
+            builds: snapshot.n_builds()?,
+            ..Usage::default()
+        };
         for blob in self.blobs()? {
             usage.blobs += 1;
             usage.blob_bytes += blob.n_bytes;
@@ -94,14 +99,37 @@ impl Store {
                 checked.damaged.push(name);
             }
         }
-        checked.damaged_rows = self.index().check(repair)?;
+        checked.damaged_rows = self.check_rows(repair)?;
         Ok(checked)
     }
 
-    /// Removes a blob and says how many bytes that gave.
-    pub fn remove(&self, blob: &BlobEntry) -> Result<u64, StoreError> {
-        blob::remove(&self.blob_path(&blob.digest))?;
-        Ok(blob.n_bytes)
+    /// Reads every row of the index and counts those that are damaged; with `repair`, removes them.
+    fn check_rows(&self, repair: bool) -> Result<usize, StoreError> {
+        let mut damaged: Vec<(Table, Vec<u8>)> = Vec::new();
+        let snapshot = self.index().snapshot()?;
+        for table in tables::ALL {
+            snapshot.rows(table, &[], |key, payload| {
+                if payload.is_none() {
+                    damaged.push((table, key.to_vec()));
+                }
+                true
+            })?;
+        }
+        drop(snapshot);
+        if repair && !damaged.is_empty() {
+            self.index().write(|transaction| {
+                for (table, key) in &damaged {
+                    transaction.open_table(table.definition())?.remove(&key[..])?;
+                }
+                Ok(())
+            })?;
+        }
+        Ok(damaged.len())
+    }
+
+    /// Removes a blob.
+    pub fn remove(&self, blob: &BlobEntry) -> Result<(), StoreError> {
+        blob::remove(&self.blob_path(&blob.digest))
     }
 
     fn blob_files(&self) -> Result<Vec<PathBuf>, StoreError> {

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use super::blob::{self, BlobFile, Content, Lookup, SealedBlob};
 use super::catch_panic;
+use super::commit::NewOutput;
 use super::error::StoreError;
-use super::folder::is_there;
+use super::folder::{is_there, read_dir};
 use super::index::Index;
 use super::lock::{StoreLock, Wait};
 use super::range::{ChecksumsRow, ExternalRow, MemoRow};
@@ -18,7 +19,7 @@ use crate::disk::DirectWriter;
 use crate::identity::Identity;
 
 /// The version of everything below the cache directory; other versions' folders are left alone.
-pub const STORE_VERSION: &str = "v1";
+pub const STORE_VERSION: &str = "v2";
 
 /// Marks a folder as a cache for backup programs.
 const TAG_FILE: &str = "CACHEDIR.TAG";
@@ -88,6 +89,21 @@ impl Store {
         Ok(Some(Self { index: Index::open_for_reading(&path)?, root, session: None, _lock: None }))
     }
 
+    /// Folders of earlier versions of the format below a cache directory. Nothing uses them any more.
+    pub fn older_versions(cache: &Path) -> Result<Vec<PathBuf>, StoreError> {
+        if !is_there(cache)? {
+            return Ok(Vec::new());
+        }
+        let number = |name: &str| name.strip_prefix('v')?.parse::<u32>().ok();
+        let is_older = |path: &PathBuf| {
+            let version = path.file_name().and_then(|name| number(name.to_str()?));
+            version.is_some_and(|version| Some(version) < number(STORE_VERSION)) && path.is_dir()
+        };
+        let mut older: Vec<PathBuf> = read_dir(cache)?.into_iter().filter(is_older).collect();
+        older.sort();
+        Ok(older)
+    }
+
     /// Puts a damaged index aside, so that the next opening starts a new one. Blobs stay, and are found
     /// again as soon as the actions that made them have run. Another process may have been faster.
     pub fn set_index_aside(cache: &Path) -> Result<(), StoreError> {
@@ -124,6 +140,11 @@ impl Store {
     /// Whether nothing can be kept here.
     pub fn is_read_only(&self) -> bool {
         self.session.is_none()
+    }
+
+    /// A place for a new index, in this process's folder.
+    pub(super) fn new_index(&self) -> Result<PathBuf, StoreError> {
+        Ok(self.session()?.dir().join("rewritten.redb"))
     }
 
     /// Makes an empty temporary file for a result.
@@ -165,19 +186,13 @@ impl Store {
         if self.is_read_only() { Ok(()) } else { self.index.forget(file) }
     }
 
-    /// Gives up blobs whose bytes are held elsewhere, after noting where; remembers ranges and the actions
-    /// that made them.
-    pub fn hand_over(
-        &self,
-        rows: Vec<ActionRow>,
-        memo: Vec<MemoRow>,
-        external: Vec<ExternalRow>,
-    ) -> Result<(), StoreError> {
+    /// Notes what an output holds, and gives up blobs whose bytes are in it.
+    pub fn hand_over(&self, output: &NewOutput) -> Result<(), StoreError> {
         if self.is_read_only() {
             return Ok(());
         }
-        self.index.commit(&rows, &memo, &external, &[])?;
-        for (digest, _) in &external {
+        self.index.commit_output(output)?;
+        for (digest, _) in &output.external {
             blob::remove(&self.blob_path(digest))?;
         }
         Ok(())

@@ -12,11 +12,12 @@
 //! - Results are asked for and handed over through [`ActionCache`] and [`Cas`], which tiers elsewhere can
 //!   offer as well as the local store; see [`tiered`].
 //!
-//! On disk, below the cache directory: `CACHEDIR.TAG`, `.gitignore`, and `v1/` with `index.redb`,
+//! On disk, below the cache directory: `CACHEDIR.TAG`, `.gitignore`, and `v2/` with `index.redb`,
 //! `blobs/ab/abcd...` (raw bytes, read-only) and `tmp/` (one locked folder per process).
 
 pub mod blob;
 pub mod catch_panic;
+pub mod commit;
 mod error;
 mod folder;
 pub mod index;
@@ -26,8 +27,11 @@ pub mod lock;
 #[cfg(test)]
 mod memory;
 pub mod range;
+pub mod rewrite;
 mod rows;
 pub mod session;
+pub mod snapshot;
+mod tables;
 pub mod tier;
 pub mod tiered;
 

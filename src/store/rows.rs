@@ -4,18 +4,17 @@
 //! ```text
 //! row     = check (8 bytes) payload
 //! check   = the first 8 bytes of BLAKE3(table name, 0, key, payload)
-//! action  = digest (32) size (8)
+//! action  = digest (32) size (as many bytes as it takes)
 //! range   = size, modified, changed, born (8 each) probe (16) digest (32) mark (1)
 //! sums    = checksum of a block (16), as often as there are blocks
 //! external =  device, inode, size, offset, length, modified, changed, born (8 each) probe (16) path
 //! ```
 //!
-//! Numbers are little-endian, but big-endian in keys, so that they sort. Rows written before files were probed
-//! end before the digest or the path does, and count as missing.
+//! Numbers are little-endian, but big-endian in keys, so that they sort.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::range::{ExternalRange, FileRange, RangeContent};
 use crate::digest::{Checksums, Digest};
@@ -42,13 +41,44 @@ fn check(table: &str, key: &[u8], payload: &[u8]) -> [u8; CHECK] {
     hasher.finalize().as_bytes()[..CHECK].try_into().expect("a hash is longer")
 }
 
+/// There is one for every action that ever ran, so the size is given in no more bytes than it takes.
 pub(super) fn action(digest: &Digest, n_bytes: u64) -> Vec<u8> {
-    [&digest.0[..], &n_bytes.to_le_bytes()].concat()
+    let size = n_bytes.to_le_bytes();
+    let n_used = size.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    [&digest.0[..], &size[..n_used]].concat()
 }
 
 pub(super) fn read_action(payload: &[u8]) -> Option<(Digest, u64)> {
-    let (digest, n_bytes) = payload.split_first_chunk::<32>()?;
-    Some((Digest(*digest), u64::from_le_bytes(n_bytes.try_into().ok()?)))
+    let (digest, used) = payload.split_first_chunk::<32>()?;
+    let mut size = [0; 8];
+    size.get_mut(..used.len())?.copy_from_slice(used);
+    Some((Digest(*digest), u64::from_le_bytes(size)))
+}
+
+/// The number of a build, or a time in seconds since the epoch.
+pub(super) fn read_number(payload: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(payload.try_into().ok()?))
+}
+
+/// Where a piece of a block is.
+pub(super) fn block_key(digest: &Digest, piece: u32) -> [u8; 36] {
+    let mut key = [0; 36];
+    key[..32].copy_from_slice(&digest.0);
+    key[32..].copy_from_slice(&piece.to_be_bytes());
+    key
+}
+
+/// The digest of the block that a piece is of.
+pub(super) fn read_block_key(key: &[u8]) -> Option<Digest> {
+    Some(Digest(*key.first_chunk::<32>()?))
+}
+
+pub(super) fn path_key(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+pub(super) fn read_path_key(key: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(key))
 }
 
 /// Ranges are found by where they are; the file's stamps are in the row, so that a new state of the
@@ -89,6 +119,11 @@ pub(super) fn read_range(payload: &[u8], now: &Identity) -> Option<RangeContent>
     (then[..] == state(now)).then_some(RangeContent { digest: Digest(*digest), mark })
 }
 
+/// What a range held, in whatever state the file was.
+pub(super) fn read_range_digest(payload: &[u8]) -> Option<Digest> {
+    Some(Digest(*payload.get(48..)?.first_chunk::<32>()?))
+}
+
 pub(super) fn checksums(Checksums(sums): &Checksums) -> Vec<u8> {
     sums.iter().flat_map(|sum| sum.to_le_bytes()).collect()
 }
@@ -98,35 +133,37 @@ pub(super) fn read_checksums(payload: &[u8]) -> Option<Checksums> {
     rest.is_empty().then(|| Checksums(sums.iter().map(|sum| u128::from_le_bytes(*sum)).collect()))
 }
 
-pub(super) fn external(external: &ExternalRange) -> Vec<u8> {
-    let ExternalRange { path, range: FileRange { identity, offset, n_bytes } } = external;
-    let Identity { device, inode, size, modified, changed, born, probe } = identity;
-    let mut payload = Vec::new();
-    for number in [device, inode, size, offset, n_bytes] {
-        payload.extend_from_slice(&number.to_le_bytes());
-    }
-    for stamp in [modified, changed, born] {
-        payload.extend_from_slice(&stamp.to_le_bytes());
-    }
-    payload.extend_from_slice(&probe.to_le_bytes());
-    payload.extend_from_slice(path.as_os_str().as_bytes());
-    payload
+pub(super) fn file(identity: &Identity) -> Vec<u8> {
+    let place = [identity.device, identity.inode].map(u64::to_le_bytes);
+    [place.as_flattened(), &state(identity)].concat()
 }
 
-pub(super) fn read_external(payload: &[u8]) -> Option<ExternalRange> {
-    let (numbers, rest) = payload.split_first_chunk::<64>()?;
-    let (probe, path) = rest.split_first_chunk::<16>()?;
+pub(super) fn read_file(payload: &[u8]) -> Option<Identity> {
+    let (numbers, probe) = payload.split_first_chunk::<48>()?;
     let bytes = |i: usize| numbers[i * 8..(i + 1) * 8].try_into().expect("eight bytes");
-    let identity = Identity {
+    Some(Identity {
         device: u64::from_le_bytes(bytes(0)),
         inode: u64::from_le_bytes(bytes(1)),
         size: u64::from_le_bytes(bytes(2)),
-        modified: i64::from_le_bytes(bytes(5)),
-        changed: i64::from_le_bytes(bytes(6)),
-        born: i64::from_le_bytes(bytes(7)),
-        probe: u128::from_le_bytes(*probe),
-    };
-    let (offset, n_bytes) = (u64::from_le_bytes(bytes(3)), u64::from_le_bytes(bytes(4)));
+        modified: i64::from_le_bytes(bytes(3)),
+        changed: i64::from_le_bytes(bytes(4)),
+        born: i64::from_le_bytes(bytes(5)),
+        probe: u128::from_le_bytes(probe.try_into().ok()?),
+    })
+}
+
+pub(super) fn external(external: &ExternalRange) -> Vec<u8> {
+    let ExternalRange { path, range: FileRange { identity, offset, n_bytes } } = external;
+    let place = [offset, n_bytes].map(|number| number.to_le_bytes());
+    [&file(identity)[..], place.as_flattened(), path.as_os_str().as_bytes()].concat()
+}
+
+pub(super) fn read_external(payload: &[u8]) -> Option<ExternalRange> {
+    let (identity, rest) = payload.split_first_chunk::<64>()?;
+    let (offset, rest) = rest.split_first_chunk::<8>()?;
+    let (n_bytes, path) = rest.split_first_chunk::<8>()?;
+    let identity = read_file(identity)?;
+    let (offset, n_bytes) = (u64::from_le_bytes(*offset), u64::from_le_bytes(*n_bytes));
     let path = PathBuf::from(OsStr::from_bytes(path));
     path.is_absolute().then_some(ExternalRange { path, range: FileRange { identity, offset, n_bytes } })
 }

@@ -11,13 +11,11 @@ use super::error::StoreError;
 use crate::digest::{ActionKey, Digest};
 
 /// What an action made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ActionRow {
     pub key: ActionKey,
     pub digest: Digest,
     pub n_bytes: u64,
-    /// The readable form of what was hashed into the key; empty where it is not known.
-    pub manifest: String,
 }
 
 /// Bytes to be kept under their digest.

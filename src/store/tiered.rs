@@ -96,7 +96,7 @@ impl ActionCache for Tiered<'_> {
             for (i, answer) in open.into_iter().zip(tier.actions.get_many(&asked)?) {
                 if let Some((digest, n_bytes)) = answer {
                     answers[i] = answer;
-                    filling.push(ActionRow { key: keys[i], digest, n_bytes, manifest: String::new() });
+                    filling.push(ActionRow { key: keys[i], digest, n_bytes });
                 }
             }
         }
@@ -178,7 +178,7 @@ mod tests {
 
     fn row(bytes: &[u8]) -> ActionRow {
         let digest = Digest::of(bytes);
-        ActionRow { key: ActionKey(digest.0), digest, n_bytes: bytes.len() as u64, manifest: String::new() }
+        ActionRow { key: ActionKey(digest.0), digest, n_bytes: bytes.len() as u64 }
     }
 
     fn blob(bytes: &[u8]) -> NewBlob {

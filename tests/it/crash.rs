@@ -74,7 +74,7 @@ fn a_killed_build_leaves_the_old_model_or_the_new_one() {
         );
         space.ok(&["build", "-q", "recipe.yaml"]);
         assert!(space.files(OUT) == *expected, "kill {i}");
-        assert!(space.files("cache/v1/tmp").is_empty(), "kill {i} left temporary files");
+        assert!(space.files("cache/v2/tmp").is_empty(), "kill {i} left temporary files");
         let left = fs::read_dir(space.path("merges")).unwrap().count();
         assert_eq!(left, 1, "kill {i} left a folder beside the output");
     }
@@ -143,7 +143,7 @@ fn looking_works_while_a_build_runs_and_removing_waits_for_it() {
     let space = Space::with_full_recipe();
     space.ok(&["build", "-q", "recipe.yaml"]);
     // A build holds the store's lock shared; so does this test.
-    let lock = File::options().write(true).open(space.path("cache/v1/lock")).unwrap();
+    let lock = File::options().write(true).open(space.path("cache/v2/lock")).unwrap();
     lock.lock_shared().unwrap();
     for command in [&["plan", "recipe.yaml"][..], &["log"], &["cache", "stat"], &["cache", "verify"]] {
         space.ok(command);

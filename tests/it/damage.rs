@@ -21,8 +21,8 @@ fn weights(space: &Space) -> Vec<u8> {
 }
 
 fn blobs(space: &Space) -> Vec<PathBuf> {
-    let root = space.path("cache/v1/blobs");
-    space.files("cache/v1/blobs").into_keys().map(|path| root.join(path)).collect()
+    let root = space.path("cache/v2/blobs");
+    space.files("cache/v2/blobs").into_keys().map(|path| root.join(path)).collect()
 }
 
 fn flip(path: &Path, at: usize, bit: u32) {
@@ -106,7 +106,7 @@ fn verify_names_what_is_damaged() {
 fn a_damaged_index_costs_time_alone() {
     let (space, model) = built();
     let lock = space.read("merges/blend/lamarck.lock.json");
-    let path = space.path("cache/v1/index.redb");
+    let path = space.path("cache/v2/index.redb");
     let sound = fs::read(&path).unwrap();
     let mut state = 88_172_645_463_325_252_u64;
     let mut next = |below: usize| {
@@ -145,23 +145,23 @@ fn a_damaged_index_costs_time_alone() {
 #[test]
 fn a_lost_index_leaves_blobs_that_are_used_again() {
     let (space, model) = built();
-    let before = space.files("cache/v1/blobs");
+    let before = space.files("cache/v2/blobs");
     for content in [None, Some(&b""[..]), Some(b"no database"), Some(&[0; 100_000])] {
-        let path = space.path("cache/v1/index.redb");
+        let path = space.path("cache/v2/index.redb");
         match content {
             None => fs::remove_file(&path).unwrap(),
             Some(bytes) => fs::write(&path, bytes).unwrap(),
         }
         space.ok(&["build", "-q", "recipe.yaml"]);
         assert!(weights(&space) == model);
-        assert!(space.files("cache/v1/blobs") == before);
+        assert!(space.files("cache/v2/blobs") == before);
     }
     // An index of an earlier time beside newer blobs.
-    let old = fs::read(space.path("cache/v1/index.redb")).unwrap();
+    let old = fs::read(space.path("cache/v2/index.redb")).unwrap();
     space.replace("recipe.yaml", "t: 0.3", "t: 0.4");
     space.ok(&["build", "-q", "recipe.yaml"]);
     let newer = weights(&space);
-    fs::write(space.path("cache/v1/index.redb"), old).unwrap();
+    fs::write(space.path("cache/v2/index.redb"), old).unwrap();
     space.ok(&["build", "-q", "recipe.yaml"]);
     assert!(weights(&space) == newer);
 }
@@ -169,7 +169,7 @@ fn a_lost_index_leaves_blobs_that_are_used_again() {
 #[test]
 fn commands_that_only_look_name_a_damaged_index() {
     let (space, _) = built();
-    space.write("cache/v1/index.redb", [7; 5000]);
+    space.write("cache/v2/index.redb", [7; 5000]);
     for command in [&["plan", "recipe.yaml"][..], &["log"], &["cache", "stat"]] {
         let error = space.fails(3, command);
         assert!(error.contains("index.redb is damaged") && error.contains("next build"), "{error}");

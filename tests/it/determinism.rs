@@ -92,9 +92,9 @@ fn a_warm_and_a_damaged_store_give_the_bytes_of_a_cold_one() {
     let text = space.read("recipe.yaml");
     space.write("recipe.yaml", edited);
     cold(&space, "other", &[]);
-    let blobs = space.files("cache-other/v1/blobs");
+    let blobs = space.files("cache-other/v2/blobs");
     for (i, path) in blobs.keys().enumerate() {
-        let full = space.path("cache-other/v1/blobs").join(path);
+        let full = space.path("cache-other/v2/blobs").join(path);
         match i % 3 {
             0 => std::fs::remove_file(&full).unwrap(),
             1 => {

@@ -91,7 +91,7 @@ fn an_output_that_is_read_is_refused_however_it_is_spelled() {
 fn caches_and_pipes_are_no_places_for_models() {
     let space = space();
     space.ok(&["build", "recipe.yaml", "--cache", "cache"]);
-    let error = space.fails(1, &["build", "recipe.yaml", "--cache", "cache", "--out", "cache/v1/model"]);
+    let error = space.fails(1, &["build", "recipe.yaml", "--cache", "cache", "--out", "cache/v2/model"]);
     assert!(error.contains("lies in the cache"), "{error}");
     fs::remove_file(space.path("merges/out/README.md")).unwrap();
     for pipe in ["README.md", "x.safetensors"] {
@@ -115,7 +115,7 @@ fn a_folder_of_the_users_is_not_marked_as_a_cache() {
     space.write("project/thesis.tex", "x");
     space.ok(&["build", "recipe.yaml", "--cache", "project"]);
     assert!(!space.path("project/.gitignore").exists() && !space.path("project/CACHEDIR.TAG").exists());
-    assert!(space.path("project/v1/CACHEDIR.TAG").exists());
+    assert!(space.path("project/v2/CACHEDIR.TAG").exists());
     space.ok(&["build", "recipe.yaml", "--cache", "made"]);
     assert!(space.path("made/CACHEDIR.TAG").exists());
 }

@@ -157,3 +157,61 @@ fn reasons_are_told_in_the_recipes_own_words() {
     let log = space.ok(&["log"]).stdout;
     assert!(log.contains("seed 0 -> 8") && log.len() < recipe.len(), "{log}");
 }
+
+#[test]
+fn variants_have_histories_of_their_own() {
+    let (space, _) = built();
+    settle();
+    space.ok(&["build", "-q", "recipe.yaml"]);
+    let explain = |args: &[&str]| space.ok(&[&["explain", "recipe.yaml"], args].concat()).stdout;
+    // The last build of this recipe was of the other weight, and so was the one before of this variant.
+    assert!(explain(&[]).contains(" 0 must run, 0 run if"), "{}", explain(&[]));
+    space.ok(&["build", "-q", "recipe.yaml", "--set", "share=0.1"]);
+    space.replace("recipe.yaml", "weight: 0.7}", "weight: 0.6}");
+    let own = explain(&[]);
+    assert!(own.contains("0.7 -> 0.6") && !own.contains("0.1") && !own.contains("0.25"), "{own}");
+    // One that was never built is told from the recipe's last build.
+    let new = explain(&["--set", "share=0.9"]);
+    assert!(new.contains("0.1 -> 0.9") && new.contains("0.7 -> 0.6"), "{new}");
+}
+
+#[test]
+fn log_lists_the_newest_builds_and_counts_the_rest() {
+    let (space, _) = built();
+    let log = space.ok(&["log", "-n", "2"]).stdout;
+    assert_eq!(log.lines().filter(|line| line.starts_with("build ")).count(), 2);
+    assert!(
+        log.starts_with("build 3 ") && log.ends_with("and 1 older; `lamarck log -n N` lists more\n"),
+        "{log}"
+    );
+    assert!(!space.ok(&["log"]).stdout.contains("older"));
+}
+
+#[test]
+fn collecting_keeps_the_last_build_of_every_variant() {
+    let (space, models) = built();
+    let actions = || -> u64 {
+        let stat: Value = serde_json::from_str(&space.ok(&["cache", "stat", "--json"]).stdout).unwrap();
+        stat["actions"].as_u64().unwrap()
+    };
+    let before = actions();
+    let would = space.ok(&["cache", "gc", "--dry-run"]).stdout;
+    assert!(would.contains("would remove the record of 1 build; 2 stay"), "{would}");
+    assert_eq!(actions(), before);
+    let did = space.ok(&["cache", "gc"]).stdout;
+    assert!(did.contains("removed the record of 1 build; 2 stay"), "{did}");
+    assert_eq!(actions(), before / 3 * 2);
+    assert!(space.ok(&["cache", "verify"]).stdout.contains("all sound"));
+    assert_eq!(space.build(&["recipe.yaml"]).ran.len(), 0);
+    assert!(space.fails(2, &["build", "--from", "1"]).contains("no build 1"));
+    assert_eq!(space.build(&["--from", "2", "--out", "again"]).ran.len(), 0);
+    assert!(fs::read(space.path("again/model.safetensors")).unwrap() == models[1]);
+    // Numbers are not given twice.
+    space.replace("recipe.yaml", "weight: 0.7}", "weight: 0.6}");
+    space.ok(&["build", "-q", "recipe.yaml"]);
+    let log = space.ok(&["log"]).stdout;
+    assert!(
+        log.starts_with("build 5 ") && log.contains("+ - {model: ./b, parameters: {weight: 0.6}}"),
+        "{log}"
+    );
+}

@@ -137,7 +137,7 @@ fn a_stage_may_stay_out_of_the_cache() {
     space.write("recipe.yaml", recipe("cache: false\n"));
     let without = ["recipe.yaml", "--cache", "without", "--out", "without-out"];
     let first = space.build(&without);
-    assert_eq!(space.files("without/v1/blobs").len(), 0);
+    assert_eq!(space.files("without/v2/blobs").len(), 0);
     let weights = |folder: &str| fs::read(space.path(folder).join("model.safetensors")).unwrap();
     assert!(weights("with-out") == weights("without-out"));
     assert_eq!(space.build(&without).ran.len(), 0, "the output is still there");

@@ -46,10 +46,10 @@ fn recipe(random: &mut Random) -> String {
 
 /// Something that happens to caches and outputs.
 fn accident(space: &Space, random: &mut Random) {
-    let blobs: Vec<_> = space.files("cache/v1/blobs").into_keys().collect();
+    let blobs: Vec<_> = space.files("cache/v2/blobs").into_keys().collect();
     match random.below(9) {
         0 if !blobs.is_empty() => {
-            let path = space.path("cache/v1/blobs").join(&blobs[random.below(blobs.len())]);
+            let path = space.path("cache/v2/blobs").join(&blobs[random.below(blobs.len())]);
             let mut bytes = fs::read(&path).unwrap();
             let at = random.below(bytes.len());
             bytes[at] ^= 1 << random.below(8);
@@ -57,10 +57,10 @@ fn accident(space: &Space, random: &mut Random) {
             fs::write(&path, bytes).unwrap();
         }
         1 if !blobs.is_empty() => {
-            fs::remove_file(space.path("cache/v1/blobs").join(&blobs[random.below(blobs.len())])).unwrap();
+            fs::remove_file(space.path("cache/v2/blobs").join(&blobs[random.below(blobs.len())])).unwrap();
         }
         2 => drop(fs::remove_dir_all(space.path("merges"))),
-        3 => drop(fs::remove_file(space.path("cache/v1/index.redb"))),
+        3 => drop(fs::remove_file(space.path("cache/v2/index.redb"))),
         4 => drop(space.ok(&["cache", "gc", "--max-size", "2kB", "--keep-builds", "0"])),
         5 => {
             let model = random.pick(&["a", "b", "c"]);

@@ -198,7 +198,7 @@ fn a_source_edited_during_the_build_stops_it() {
     let build = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Wait for the build to have opened its sources, which it does before it makes its cache.
     let until = Instant::now() + Duration::from_secs(30);
-    while !space.path("cache/v1/index.redb").exists() && Instant::now() < until {
+    while !space.path("cache/v2/index.redb").exists() && Instant::now() < until {
         std::thread::sleep(Duration::from_millis(1));
     }
     let path = space.path("b/model.safetensors");

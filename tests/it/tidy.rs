@@ -28,7 +28,7 @@ const LAYERS: [&str; 23] = [
     "plan",
     "store",
     "history",
-    "upkeep",
+    "gc",
     "build",
     "output",
     "project",
@@ -187,7 +187,7 @@ fn files_used(file: &Path, files: &BTreeMap<Vec<String>, PathBuf>) -> BTreeSet<P
 }
 
 /// Folders whose files still use one another in a circle.
-const CIRCLES: [&str; 1] = ["store"];
+const CIRCLES: [&str; 0] = [];
 
 /// Whether a file is compiled for tests alone.
 fn is_for_tests(file: &Path) -> bool {

@@ -26,7 +26,7 @@ fn space() -> Space {
 fn a_store_of_this_format_is_still_read() {
     let space = space();
     copy_dir(&project(FIXTURE), &space.path("cache"));
-    let blobs = space.files("cache/v1/blobs");
+    let blobs = space.files("cache/v2/blobs");
     assert!(!blobs.is_empty());
     let built = space.build(&["recipe.yaml"]);
     // The last stage's results were in a folder that is gone; the first one's are in the fixture.

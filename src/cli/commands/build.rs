@@ -75,10 +75,10 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             if rows == 1 { "was" } else { "were" }
         ));
     }
-    if let Some(swept) = report.swept.filter(|swept| swept.removed > 0)
+    if let Some(trimmed) = report.trimmed.filter(|trimmed| trimmed.removed > 0)
         && !ui.json
     {
-        let (n, freed) = (swept.removed, bytes(swept.removed_bytes));
+        let (n, freed) = (trimmed.removed, bytes(trimmed.removed_bytes));
         ui.status(&format!("removed {n} old result{} from the cache, {freed}, to keep its limit", plural(n)));
     }
     progress.printed()?;

@@ -11,9 +11,9 @@ use crate::cli::args::{CacheArgs, CacheCommand, GcArgs, VerifyArgs};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::ui::{Ui, bytes, plural};
+use crate::gc::{Limits, Removed};
 use crate::project::{Project, Watch};
 use crate::store::listing::{Checked, Usage};
-use crate::upkeep::{Limits, Swept};
 
 /// Nothing here listens for signals, so that each ends the process at once, also while it waits.
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -28,13 +28,14 @@ pub fn run(args: &CacheArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         }
         CacheCommand::Path => ui.print(&format!("{}\n", project.cache.display()))?,
         CacheCommand::Stat => stat(&project, ui)?,
-        CacheCommand::Gc(args) => gc(args, &project, ui)?,
+        CacheCommand::Gc(args) => collect(args, &project, ui)?,
         CacheCommand::Verify(args) => return verify(args, &project, ui),
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
+    let older = project.older_stores()?;
     let (total, usage) = project.usage()?;
     let Usage { blobs, blob_bytes, index_bytes, actions, builds } = total;
     if ui.json {
@@ -55,6 +56,7 @@ fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
             "stages": stages,
             "old": usage.old,
             "old_bytes": usage.old_bytes,
+            "older_versions": older.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
         }));
     }
     let mut text = format!(
@@ -77,15 +79,20 @@ fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
             plural(n)
         ));
     }
+    for path in older {
+        let path = path.display();
+        text.push_str(&format!("{path} was left by an earlier version of lamarck and can be deleted\n"));
+    }
     ui.print(&text)
 }
 
-fn gc(args: &GcArgs, project: &Project, ui: &Ui) -> Result<(), CliError> {
+fn collect(args: &GcArgs, project: &Project, ui: &Ui) -> Result<(), CliError> {
     let GcArgs { max_size, max_age, keep_builds, dry_run, no_wait: _ } = *args;
     let limits = Limits { max_bytes: max_size.or(project.cache_limit), max_age, keep_builds };
     let tell = || ui.status("waiting for running builds");
     let watch = Watch { waiting: &tell, interrupted: &NEVER };
-    let Swept { removed, removed_bytes, kept, kept_bytes } = project.gc(&limits, dry_run, &watch)?;
+    let Removed { removed, removed_bytes, kept, kept_bytes, removed_builds, kept_builds, index_bytes } =
+        project.gc(&limits, dry_run, &watch)?;
     if ui.json {
         return ui.print_json(&json!({
             "dry_run": dry_run,
@@ -93,15 +100,26 @@ fn gc(args: &GcArgs, project: &Project, ui: &Ui) -> Result<(), CliError> {
             "removed_bytes": removed_bytes,
             "kept": kept,
             "kept_bytes": kept_bytes,
+            "removed_builds": removed_builds,
+            "kept_builds": kept_builds,
+            "index_bytes": index_bytes,
         }));
     }
     let did = if dry_run { "would remove" } else { "removed" };
-    ui.print(&format!(
+    let mut text = format!(
         "{did} {removed} result{}, {}; {kept} stay, {}\n",
         plural(removed),
         bytes(removed_bytes),
         bytes(kept_bytes)
-    ))
+    );
+    if removed_builds > 0 {
+        let s = plural(removed_builds);
+        text.push_str(&format!("{did} the record{s} of {removed_builds} build{s}; {kept_builds} stay\n"));
+    }
+    if index_bytes > 0 {
+        text.push_str(&format!("the index is {} smaller\n", bytes(index_bytes)));
+    }
+    ui.print(&text)
 }
 
 fn verify(args: &VerifyArgs, project: &Project, ui: &Ui) -> Result<ExitCode, CliError> {

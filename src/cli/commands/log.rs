@@ -11,29 +11,31 @@ use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
 use crate::cli::ui::Ui;
 use crate::history::Record;
+use crate::project::RecordedBuild;
+
+/// A build, and how its recipe differs from the one before.
+struct Entry {
+    number: u64,
+    record: Record,
+    change: Vec<String>,
+}
 
 /// Changed lines of a recipe that are shown.
 const LINES_SHOWN: usize = 20;
 
 pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let project = config::project(None, Flags { cache: args.cache.as_deref(), ..Flags::default() })?;
-    let all = project.builds()?;
-    let builds = &all[..all.len().min(args.limit.unwrap_or(usize::MAX))];
-    let changes: Vec<Vec<String>> =
-        builds.iter().enumerate().map(|(i, (_, record))| change(record, &all[i + 1..])).collect();
+    let (builds, n_older) = project.builds(args.limit)?;
+    let entries: Vec<Entry> = builds.into_iter().map(entry).collect();
     if ui.json {
-        let list: Vec<_> = builds
-            .iter()
-            .zip(&changes)
-            .map(|((number, record), change)| as_json(*number, record, change))
-            .collect();
+        let list: Vec<_> = entries.iter().map(as_json).collect();
         ui.print_json(&list.into())?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();
-    for ((number, record), change) in builds.iter().zip(&changes) {
+    for Entry { number, record, change } in &entries {
         let ago = ago(record.time);
-        text.push_str(&format!("build {number}  {ago}  {}\n", record.recipe));
+        text.push_str(&format!("build {number}  {ago}  {}\n", record.variant.recipe));
         for output in &record.outputs {
             text.push_str(&format!(
                 "  {}: {} tensors, {} rebuilt -> {}\n",
@@ -53,27 +55,34 @@ pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             text.push_str(&format!("    and {} more changed lines\n", change.len() - LINES_SHOWN));
         }
     }
-    if builds.is_empty() {
+    if n_older > 0 {
+        text.push_str(&format!("and {n_older} older; `lamarck log -n N` lists more\n"));
+    }
+    if entries.is_empty() {
         ui.status(&format!("no builds in {} yet", project.cache.display()));
     }
     ui.print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The lines by which a build's recipe differs from that of the build before it of the same file, marked
+/// A build with the lines by which its recipe differs from that of the build before it of the same file, marked
 /// with `-` and `+`.
-fn change(record: &Record, older: &[(u64, Record)]) -> Vec<String> {
-    let Some((_, before)) = older.iter().find(|(_, older)| older.recipe == record.recipe) else {
-        return Vec::new();
-    };
-    let mut lines: Vec<String> = TextDiff::from_lines(&before.recipe_text, &record.recipe_text)
+fn entry(build: RecordedBuild) -> Entry {
+    let RecordedBuild { number, record, recipe_text, before } = build;
+    let change =
+        before.map_or_else(Vec::new, |(before, old)| change((&before, &old), (&record, &recipe_text)));
+    Entry { number, record, change }
+}
+
+fn change((before, old): (&Record, &str), (record, new): (&Record, &str)) -> Vec<String> {
+    let mut lines: Vec<String> = TextDiff::from_lines(old, new)
         .iter_all_changes()
         .filter(|change| change.tag() != ChangeTag::Equal)
         .map(|change| format!("{} {}", change.tag(), change.value().trim_end()))
         .collect();
     let set = |record: &Record| {
-        let sets = record.sets.iter().map(|(name, value)| format!("--set {name}={value}"));
-        sets.chain(record.seed.map(|seed| format!("--seed {seed}"))).collect::<Vec<_>>()
+        let sets = record.variant.sets.iter().map(|(name, value)| format!("--set {name}={value}"));
+        sets.chain(record.variant.seed.map(|seed| format!("--seed {seed}"))).collect::<Vec<_>>()
     };
     let (old, new) = (set(before), set(record));
     lines.extend(old.iter().filter(|flag| !new.contains(flag)).map(|flag| format!("- {flag}")));
@@ -81,7 +90,7 @@ fn change(record: &Record, older: &[(u64, Record)]) -> Vec<String> {
     lines
 }
 
-fn as_json(number: u64, record: &Record, change: &[String]) -> serde_json::Value {
+fn as_json(Entry { number, record, change }: &Entry) -> serde_json::Value {
     let outputs: Vec<_> = record
         .outputs
         .iter()
@@ -90,7 +99,7 @@ fn as_json(number: u64, record: &Record, change: &[String]) -> serde_json::Value
     json!({
         "build": number,
         "time": record.time,
-        "recipe": record.recipe,
+        "recipe": record.variant.recipe,
         "outputs": outputs,
         "ran": record.ran,
         "reasons": record.reasons,

@@ -25,7 +25,7 @@ use super::error::CliError;
 use super::ui::{Ui, plural};
 use crate::error::ErrorClass;
 use crate::history::Record;
-use crate::project::{Planned, Project, ProjectError};
+use crate::project::{Planned, Project, ProjectError, RecordedBuild};
 use crate::recipe::{Finding, Recipe, Severity, StageId};
 
 /// A recipe that was read and planned without an error.
@@ -57,15 +57,13 @@ fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
 /// Reads the recipe of an earlier build as it was then.
 fn read_again(number: u64, flags: Flags<'_>) -> Result<(Read, Record), CliError> {
     let project = config::project(None, flags)?;
-    let record = project.builds()?.into_iter().find(|(of, _)| *of == number).map(|(_, record)| record);
-    let record = record.ok_or_else(|| {
+    let RecordedBuild { record, recipe_text: text, .. } = project.recorded(number)?.ok_or_else(|| {
         let cache = project.cache.display();
         CliError::Usage(format!("there is no build {number} in {cache}; `lamarck log` lists them"))
     })?;
-    let path = PathBuf::from(&record.recipe);
+    let path = PathBuf::from(&record.variant.recipe);
     let project = Project { cache: project.cache, ..config::project(Some(&path), flags)? };
-    let loaded = project.load(&path, &record.recipe_text, &record.sets, record.seed);
-    let text = record.recipe_text.clone();
+    let loaded = project.load(&path, &text, &record.variant.sets, record.variant.seed);
     Ok((Read { project, path, text, recipe: loaded.recipe, findings: loaded.findings }, record))
 }
 

@@ -1,0 +1,316 @@
+//! Making room in a store: what it holds for whom, and what of it can go.
+//!
+//! The unit of use is a build: a result was last used when the newest build that has it was. Limits remove
+//! bytes alone, and keys stay, so that whatever was made of a removed result is still up to date. Collecting
+//! removes records of builds, too, and then what only they have: keys, notes of what files held, blocks.
+//!
+//! These records stay: of the newest builds, as many as are asked for; the newest of every variant of a recipe
+//! whose file is still there, or that was used in the last 30 days; where limits are given, those of which
+//! the limits remove nothing; and those whose actions were the same as of one that stays, which cost next to
+//! nothing. Of a record that stays everything stays that spares its next build work.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::path::Path;
+
+use crate::digest::{ActionKey, Digest};
+use crate::history::{self, Past, Record};
+use crate::store::listing::BlobEntry;
+use crate::store::rewrite::Needed;
+use crate::store::snapshot::Snapshot;
+use crate::store::{Store, StoreError};
+
+/// The last build of a recipe whose file is gone is remembered for this long after its last use, in seconds.
+const REMEMBERED: u64 = 30 * 86_400;
+
+/// How much a store may hold. Without any limit nothing is removed but what no build has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    pub max_bytes: Option<u64>,
+    /// Seconds since the last use.
+    pub max_age: Option<u64>,
+    /// The newest builds whose results stay whatever the other limits say.
+    pub keep_builds: usize,
+}
+
+/// What removing came to, or would come to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    pub removed: usize,
+    pub removed_bytes: u64,
+    pub kept: usize,
+    pub kept_bytes: u64,
+    /// Records of builds that go, and that stay.
+    pub removed_builds: usize,
+    pub kept_builds: usize,
+    /// By how much the index has become smaller.
+    pub index_bytes: u64,
+}
+
+/// What a stage's results of the newest builds take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StageUsage {
+    pub results: usize,
+    pub bytes: u64,
+    /// Of these, what other stages have too.
+    pub shared_bytes: u64,
+}
+
+/// Who uses what of a store.
+#[derive(Debug, Default)]
+pub struct StoreUsage {
+    /// By stage, over the newest build of every recipe.
+    pub stages: BTreeMap<String, StageUsage>,
+    /// Results that those builds do not have.
+    pub old: usize,
+    pub old_bytes: u64,
+}
+
+/// The time of a result's last use, and the rank of the newest build that has it (0 is the newest).
+#[derive(Clone, Copy)]
+struct Use {
+    time: u64,
+    rank: usize,
+}
+
+/// A build, when it was last used, and whether it is the newest of its variant.
+struct Build {
+    number: u64,
+    record: Record,
+    time: u64,
+    is_newest: bool,
+}
+
+impl Build {
+    /// Whether the record stays whatever limits there are.
+    fn stays(&self, rank: usize, limits: &Limits, now: u64) -> bool {
+        let is_wanted =
+            || Path::new(&self.record.variant.recipe).exists() || self.time.saturating_add(REMEMBERED) >= now;
+        rank < limits.keep_builds || self.is_newest && is_wanted()
+    }
+}
+
+/// The actions whose results are known, with these, by the block of keys that records share.
+struct Made<'a> {
+    snapshot: &'a Snapshot<'a>,
+    blocks: HashMap<Digest, Vec<(ActionKey, Digest)>>,
+}
+
+impl Made<'_> {
+    fn of(&mut self, block: &Digest) -> Result<&[(ActionKey, Digest)], StoreError> {
+        if !self.blocks.contains_key(block) {
+            let mut made = Vec::new();
+            for key in history::read_keys(self.snapshot, block)?.unwrap_or_default() {
+                made.extend(self.snapshot.action(&key)?.map(|(digest, _)| (key, digest)));
+            }
+            self.blocks.insert(*block, made);
+        }
+        Ok(&self.blocks[block])
+    }
+}
+
+/// Which blobs stay and which go.
+struct Choice<'a> {
+    stay: Vec<&'a BlobEntry>,
+    go: Vec<&'a BlobEntry>,
+}
+
+/// Removes results that the limits leave no room for, least recently used first. Records stay.
+///
+/// A crash in the middle leaves a store that holds more than it should, and nothing worse.
+pub fn trim(store: &Store, limits: &Limits, now: u64) -> Result<Removed, StoreError> {
+    let blobs = store.blobs()?;
+    let snapshot = store.index().snapshot()?;
+    let builds = builds(&snapshot)?;
+    let mut made = Made { snapshot: &snapshot, blocks: HashMap::new() };
+    let uses = uses(&mut made, builds.iter().enumerate())?;
+    let choice = choose(&blobs, &uses, limits, now);
+    choice.go.iter().try_for_each(|blob| store.remove(blob))?;
+    Ok(Removed { kept_builds: builds.len(), ..choice.sum() })
+}
+
+/// Removes what the limits leave no room for, least recently used first, and what is not needed of the index;
+/// `dry_run` only counts. The store must have been opened to be alone.
+///
+/// A crash in the middle leaves a store that holds more than it should, and nothing worse.
+pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result<Removed, StoreError> {
+    let blobs = store.blobs()?;
+    let snapshot = store.index().snapshot()?;
+    let builds = builds(&snapshot)?;
+    let is_limited = limits.max_age.is_some() || limits.max_bytes.is_some();
+    let always = |(rank, build): &(usize, &Build)| build.stays(*rank, limits, now);
+    let using = builds.iter().enumerate().filter(|build| is_limited || always(build));
+    let mut made = Made { snapshot: &snapshot, blocks: HashMap::new() };
+    let uses = uses(&mut made, using)?;
+    let choice = choose(&blobs, &uses, limits, now);
+    let going: HashSet<Digest> = choice.go.iter().map(|blob| blob.digest).collect();
+    let mut needed = Needed::default();
+    if is_limited {
+        // Within a limit results stay that no record has, and are of use with their keys alone.
+        needed.blobs = choice.stay.iter().map(|blob| blob.digest).collect();
+    }
+    let mut stays = Vec::new();
+    for (rank, build) in builds.iter().enumerate() {
+        let is_young = limits.max_age.is_none_or(|age| build.time.saturating_add(age) >= now);
+        let mut is_whole = || -> Result<bool, StoreError> {
+            for (_, block) in build.record.keys_blocks() {
+                if made.of(block)?.iter().any(|(_, digest)| going.contains(digest)) {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        };
+        stays.push(always(&(rank, build)) || is_limited && is_young && is_whole()?);
+    }
+    let staying = || builds.iter().zip(&stays).filter(|(_, stays)| **stays).map(|(build, _)| build);
+    let keys: HashSet<Digest> =
+        staying().flat_map(|build| build.record.keys_blocks().map(|(_, block)| *block)).collect();
+    for build in
+        builds.iter().filter(|build| build.record.keys_blocks().all(|(_, block)| keys.contains(block)))
+    {
+        need(&mut needed, build, &mut made)?;
+    }
+    let removed = Removed {
+        removed_builds: builds.len() - needed.builds.len(),
+        kept_builds: needed.builds.len(),
+        ..choice.sum()
+    };
+    if dry_run {
+        return Ok(removed);
+    }
+    choice.go.iter().try_for_each(|blob| store.remove(blob))?;
+    drop((builds, snapshot));
+    Ok(Removed { index_bytes: store.rewrite_index(&needed)?, ..removed })
+}
+
+/// Notes that everything of a build is needed. Builds come newest first.
+fn need(needed: &mut Needed, build: &Build, made: &mut Made<'_>) -> Result<(), StoreError> {
+    let Build { number, record, is_newest, .. } = build;
+    for (_, block) in record.keys_blocks() {
+        for (key, digest) in made.of(block)? {
+            needed.keys.insert(*key);
+            needed.digests.insert(*digest);
+        }
+    }
+    let past = Past::new(record.clone(), made.snapshot);
+    needed.builds.insert(*number);
+    needed.blocks.extend(past.blocks()?);
+    needed.digests.extend(past.sources()?);
+    for name in history::names(record) {
+        needed.latest.entry(name).or_insert(*number);
+    }
+    if *is_newest {
+        needed.used.insert(history::used_name(record));
+    }
+    Ok(())
+}
+
+/// Tells what each stage takes.
+pub fn usage(store: &Store) -> Result<StoreUsage, StoreError> {
+    let snapshot = store.index().snapshot()?;
+    let sizes: HashMap<Digest, u64> =
+        store.blobs()?.into_iter().map(|blob| (blob.digest, blob.n_bytes)).collect();
+    let mut stages: BTreeMap<String, HashSet<Digest>> = BTreeMap::new();
+    for record in history::newest_of_recipes(&snapshot)? {
+        for (stage, block) in record.keys_blocks() {
+            let of = stages.entry(stage.to_owned()).or_default();
+            for key in history::read_keys(&snapshot, block)?.unwrap_or_default() {
+                let digest = snapshot.action(&key)?.map(|(digest, _)| digest);
+                of.extend(digest.filter(|digest| sizes.contains_key(digest)));
+            }
+        }
+    }
+    stages.retain(|_, digests| !digests.is_empty());
+    let mut owners: HashMap<Digest, usize> = HashMap::new();
+    for digest in stages.values().flatten() {
+        *owners.entry(*digest).or_default() += 1;
+    }
+    let mut usage = StoreUsage::default();
+    for (stage, digests) in stages {
+        let of = usage.stages.entry(stage).or_default();
+        for digest in digests {
+            of.results += 1;
+            of.bytes += sizes[&digest];
+            of.shared_bytes += if owners[&digest] > 1 { sizes[&digest] } else { 0 };
+        }
+    }
+    for (_, n_bytes) in sizes.iter().filter(|(digest, _)| !owners.contains_key(*digest)) {
+        usage.old += 1;
+        usage.old_bytes += n_bytes;
+    }
+    Ok(usage)
+}
+
+/// Every build, newest first.
+fn builds(snapshot: &Snapshot<'_>) -> Result<Vec<Build>, StoreError> {
+    let mut variants: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut builds = Vec::new();
+    for (number, record) in history::newest(snapshot, usize::MAX)? {
+        // A build that found nothing to do leaves no record, but it used what the variant's last one has.
+        let name = history::used_name(&record);
+        let is_newest = !variants.contains(&name);
+        let again = if is_newest { snapshot.used(&name)? } else { None };
+        variants.insert(name);
+        let time = record.time.max(again.unwrap_or(0));
+        builds.push(Build { number, record, time, is_newest });
+    }
+    Ok(builds)
+}
+
+/// The last use of everything that builds have made.
+fn uses<'b>(
+    made: &mut Made<'_>,
+    builds: impl Iterator<Item = (usize, &'b Build)>,
+) -> Result<HashMap<Digest, Use>, StoreError> {
+    let last = |uses: &mut HashMap<Digest, Use>, of: &Digest, Use { time, rank }: Use| {
+        let used = uses.entry(*of).or_insert(Use { time, rank });
+        *used = Use { time: used.time.max(time), rank: used.rank.min(rank) };
+    };
+    let mut blocks: HashMap<Digest, Use> = HashMap::new();
+    for (rank, build) in builds {
+        for (_, block) in build.record.keys_blocks() {
+            last(&mut blocks, block, Use { time: build.time, rank });
+        }
+    }
+    let mut uses: HashMap<Digest, Use> = HashMap::new();
+    for (block, used) in blocks {
+        for (_, digest) in made.of(&block)? {
+            last(&mut uses, digest, used);
+        }
+    }
+    Ok(uses)
+}
+
+fn choose<'a>(blobs: &'a [BlobEntry], uses: &HashMap<Digest, Use>, limits: &Limits, now: u64) -> Choice<'a> {
+    let last_use = |blob: &BlobEntry| uses.get(&blob.digest).map_or(blob.modified, |used| used.time);
+    let mut blobs: Vec<&BlobEntry> = blobs.iter().collect();
+    blobs.sort_by_key(|blob| (last_use(blob), blob.digest));
+    let mut left: u64 = blobs.iter().map(|blob| blob.n_bytes).sum();
+    let (mut stay, mut go) = (Vec::new(), Vec::new());
+    for blob in blobs {
+        let is_kept = uses.get(&blob.digest).is_some_and(|used| used.rank < limits.keep_builds);
+        let is_old = limits.max_age.is_some_and(|age| last_use(blob).saturating_add(age) < now);
+        let is_too_much = limits.max_bytes.is_some_and(|most| left > most);
+        let is_unlimited = limits.max_age.is_none() && limits.max_bytes.is_none();
+        let is_unused = is_unlimited && !uses.contains_key(&blob.digest);
+        if !is_kept && (is_old || is_too_much || is_unused) {
+            left -= blob.n_bytes;
+            go.push(blob);
+        } else {
+            stay.push(blob);
+        }
+    }
+    Choice { stay, go }
+}
+
+impl Choice<'_> {
+    fn sum(&self) -> Removed {
+        let bytes = |blobs: &[&BlobEntry]| blobs.iter().map(|blob| blob.n_bytes).sum();
+        Removed {
+            removed: self.go.len(),
+            removed_bytes: bytes(&self.go),
+            kept: self.stay.len(),
+            kept_bytes: bytes(&self.stay),
+            ..Removed::default()
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Records of builds, kept in the store's index: what was built from what, and how it went.
+//!
+//! A record is a small row, found by its number or as the last one of its recipe or of a variant of it. What
+//! the actions of each stage were lies in blocks that are named by their digests, so that builds share what
+//! did not change between them: tensor names, keys, and the fields of the keys by columns.
+
+mod builds;
+mod codec;
+mod past;
+mod record;
+mod recorder;
+mod sheet;
+
+pub use builds::{add, find, last_of, names, newest, newest_of_recipes, note_use, used_name};
+pub use past::{Past, read_keys};
+pub use record::{Draft, OutputRecord, Record, StageRecord, Variant};
+pub use recorder::{Origin, Recorder};
