@@ -25,6 +25,7 @@ mod proof;
 mod recipes;
 mod soak;
 mod sources;
+mod statistics;
 mod surroundings;
 mod tidy;
 mod upgrade;

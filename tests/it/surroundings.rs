@@ -76,7 +76,27 @@ fn models_may_have_more_shards_than_files_may_be_open() {
     space.ok(&["verify", "merges/out"]);
 }
 
-/// What the help text says of memory holds.
+/// The most bytes of anonymous memory that a build took.
+#[cfg(target_os = "linux")]
+fn most_memory(space: &Space, args: &[&str]) -> u64 {
+    let mut child = space.command(args).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    let ended = loop {
+        if let Some(ended) = child.try_wait().unwrap() {
+            break ended;
+        }
+        let text = fs::read_to_string(&status).unwrap_or_default();
+        let anonymous = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kilobytes = anonymous.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        most = most.max(kilobytes.unwrap_or(0) * 1024);
+    };
+    assert!(ended.success());
+    most
+}
+
+/// What the help text says of memory holds, for many tensors of middling size; also where each is read again
+/// long after it was first, by another output.
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_stays_within_its_limit() {
@@ -94,26 +114,23 @@ fn memory_stays_within_its_limit() {
         format!("name: {name}\nmerge_method: linear\nmodels: [{{model: {model}}}, {{model: ./b}}]\n")
     };
     space.write(
-        "recipe.yaml",
+        "chain.yaml",
         [stage("one", "./a"), weight("0.5"), "---\n".to_owned(), stage("two", "one"), weight("0.25")]
             .concat(),
     );
-    let args = ["build", "-q", "recipe.yaml", "--memory", "32MB", "--jobs", "2"];
-    let mut child = space.command(&args).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    let ended = loop {
-        if let Some(ended) = child.try_wait().unwrap() {
-            break ended;
-        }
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let anonymous = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kilobytes = anonymous.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        most = most.max(kilobytes.unwrap_or(0) * 1024);
+    let slice = |scale: &str| {
+        format!("- sources: [{{model: ./a, layer_range: [0, 40], parameters: {{scale: {scale}}}}}]\n")
     };
-    assert!(ended.success());
-    assert!(most > 5 * MB, "nothing was measured");
-    assert!(most < (32 + 40) * MB, "{} MB for tensors of 168 MB", most / MB);
+    let repeated = [slice("0.9"), slice("1.1"), slice("0.5")].concat();
+    space.write("stack.yaml", format!("name: stack\nmerge_method: passthrough\nslices:\n{repeated}"));
+    for (recipe, limit) in [("chain", 32), ("chain", 64), ("stack", 32), ("stack", 64)] {
+        let (file, cache) = (format!("{recipe}.yaml"), format!("cache-{recipe}-{limit}"));
+        let memory = format!("{limit}MB");
+        let args = ["build", "-q", &file, "--memory", &memory, "--jobs", "2", "--cache", &cache];
+        let most = most_memory(&space, &args);
+        assert!(most > 5 * MB, "nothing was measured");
+        assert!(most < (limit + 40) * MB, "{recipe} at {memory}: {} MB", most / MB);
+    }
 }
 
 /// Builds hand results over to their outputs while all that is kept is checked.
