@@ -5,7 +5,30 @@
 //! store, and computes again only what a change can reach.
 //!
 //! ```text
-//! recipe text -> Recipe -> Plan (stages -> actions) -> key, look up -> run what is missing -> store -> output
+//! recipe text -> Recipe -> Catalog -> Plan (stages -> actions) -> resolve (key, look up) -> run what is missing -> store -> output
+//! ```
+//!
+//! # As a library
+//!
+//! The [`project`] module is the way in. This builds the recipe that comes with the code:
+//!
+//! ```
+//! use std::path::Path;
+//!
+//! use lamarck::project::{Builder, Project};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! let project = Project::new(folder.path(), vec!["recipes/ancestors".into()]);
+//! let path = Path::new("recipes/lamarck-14b-v0.3-full.yaml");
+//! let loaded = project.load(path, &std::fs::read_to_string(path)?, &[], None);
+//! let recipe = loaded.recipe.ok_or("the recipe has errors, which are among the findings")?;
+//! let catalog = project.catalog(&recipe, &[])?.0.ok_or("a model was not found")?;
+//! let planned = catalog.plan(&recipe, &[]).0.ok_or("the models do not fit the recipe")?;
+//! let report = Builder::new(&project, &recipe, &planned).build()?;
+//! assert!(report.outputs[0].dir.join("lamarck.lock.json").is_file());
+//! # Ok(())
+//! # }
 //! ```
 //!
 //! # Map of the code
@@ -29,7 +52,7 @@
 //! | [`store`] | blobs named by digest, and an index from action keys to digests |
 //! | [`history`] | the builds so far |
 //! | [`gc`] | what a store holds for whom, and what of it can go |
-//! | [`build`] | settles the graph: looks up, runs, keeps; reasons for what must run |
+//! | [`build`] | resolves the graph: looks up, schedules, runs, keeps; reasons for what must run |
 //! | [`output`] | shards, configuration, tokenizer, card and lockfile of a merged model |
 //! | [`project`] | the facade: wires the layers together |
 //! | [`cli`] | the command line, which alone prints, reads the environment and exits |
@@ -67,12 +90,13 @@
 //!
 //! # The way of a tensor
 //!
-//! Threads take cones (all that one output tensor hangs together with) one after the other, and a large one
-//! together. Sources are read once, hashed, and stay in memory while the cone needs them; what is too large
-//! for that is read again in blocks, each held to its checksum. Arithmetic runs on pieces of a few hundred elements, from decoding to
-//! encoding, in a core's nearest cache; its loops are compiled for several widths of vectors, and give the same
-//! bits at each. A writer thread hands results to the disk past the page cache: intermediates into blobs,
-//! final ones into their shards. A committer syncs many blobs at a time, names them and commits their keys.
+//! Threads take nodes of the graph, those of the first output first; what is too large for memory is worked on by
+//! all of them together. Sources are read once, hashed, and stay in memory for the actions that read them, as
+//! results do, as long as there is room; what does not stay is read again, in blocks, each held to its checksum.
+//! Arithmetic runs on pieces of a few hundred elements, from decoding to encoding, in a core's nearest cache; its
+//! loops are compiled for several widths of vectors, and give the same bits at each. A writer thread hands results
+//! to the disk past the page cache: intermediates into blobs, final ones into their shards. A committer syncs many
+//! blobs at a time, names them and commits their keys.
 //! `lamarck build --trace FILE` shows all of this on a time line.
 
 pub mod build;

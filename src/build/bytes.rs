@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use crate::digest::{Checksums, Digest};
 use crate::mapping::Mapping;
 use crate::model::ModelError;
-use crate::model::shard::Shard;
+use crate::model::source_file::SourceFile;
 
 /// Bytes that are read and hashed in one go: whole blocks of checksums.
 pub const READ_BYTES: usize = 8 * Checksums::BLOCK;
@@ -26,7 +26,7 @@ pub enum Bytes {
     Mapped(Arc<Mapping>),
     Blob(Arc<Blob>),
     Source {
-        shard: Arc<Shard>,
+        shard: Arc<dyn SourceFile>,
         offset: u64,
         n_bytes: usize,
     },
@@ -65,8 +65,8 @@ impl Blob {
 }
 
 impl Bytes {
-    pub fn source(shard: Arc<Shard>, tensor: &str) -> Self {
-        let entry = &shard.tensors[tensor];
+    pub fn source(shard: Arc<dyn SourceFile>, tensor: &str) -> Self {
+        let entry = &shard.tensors()[tensor];
         let (offset, n_bytes) = (entry.offset, entry.spec.n_bytes());
         Self::Source { shard, offset, n_bytes }
     }
@@ -148,7 +148,7 @@ impl Bytes {
     }
 
     /// A checkpoint's shard that the bytes are still in, if they are.
-    pub fn shard(&self) -> Option<&Arc<Shard>> {
+    pub fn shard(&self) -> Option<&Arc<dyn SourceFile>> {
         match self {
             Self::Memory(_) | Self::Mapped(_) | Self::Blob(_) => None,
             Self::Source { shard, .. } => Some(shard),
@@ -304,11 +304,12 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
+    use crate::model::safetensors;
 
     const ROOM: usize = 3 * Checksums::BLOCK + 1000;
 
     /// A shard with tensors `a` and `b`, and the offset of `a`'s first byte.
-    fn shard(dir: &Path) -> (PathBuf, Arc<Shard>, u64) {
+    fn shard(dir: &Path) -> (PathBuf, Arc<dyn SourceFile>, u64) {
         let header = format!(
             r#"{{"a":{{"dtype":"U8","shape":[{ROOM}],"data_offsets":[0,{ROOM}]}},"b":{{"dtype":"U8","shape":[{ROOM}],"data_offsets":[{ROOM},{}]}}}}"#,
             2 * ROOM
@@ -318,7 +319,7 @@ mod tests {
         file.extend(header.bytes().chain(data));
         let path = dir.join("model.safetensors");
         std::fs::write(&path, file).unwrap();
-        let shard = Arc::new(Shard::open(&path).unwrap());
+        let shard = safetensors::open(&path).unwrap();
         (path, shard, 8 + header.len() as u64)
     }
 

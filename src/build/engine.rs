@@ -138,7 +138,7 @@ impl<'a> Build<'a> {
     /// Files that were found to hold other bytes than the index remembers of them.
     fn suspects(&self) -> Vec<Identity> {
         let sources = self.0.context.checkpoints.iter().flat_map(|checkpoint| &checkpoint.shards);
-        let suspects = sources.filter(|shard| shard.is_suspect()).map(|shard| shard.identity);
+        let suspects = sources.filter(|shard| shard.is_suspect()).map(|shard| shard.identity());
         suspects.chain(self.0.outside.suspects()).collect()
     }
 }

@@ -9,7 +9,8 @@ use super::error::BuildError;
 use crate::digest::Digest;
 use crate::identity::Identity;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::shard::Shard;
+use crate::model::safetensors;
+use crate::model::source_file::SourceFile;
 use crate::store::range::{ExternalRange, FileRange};
 use crate::store::snapshot::Snapshot;
 
@@ -19,13 +20,13 @@ pub struct Outside {
     /// Source tensors by digest: a result that equals one is not kept a second time.
     sources: Mutex<HashMap<Digest, ExternalRange>>,
     /// Checkpoints that results are read from, by path.
-    opened: Mutex<HashMap<PathBuf, Arc<Shard>>>,
+    opened: Mutex<HashMap<PathBuf, Arc<dyn SourceFile>>>,
 }
 
 impl Outside {
     /// Notes that a range of a source holds a digest's bytes.
-    pub fn note_source(&self, digest: Digest, shard: &Shard, range: FileRange) {
-        if let Ok(path) = std::path::absolute(&shard.path) {
+    pub fn note_source(&self, digest: Digest, shard: &dyn SourceFile, range: FileRange) {
+        if let Ok(path) = std::path::absolute(shard.path()) {
             let mut sources = self.sources.lock().expect("no thread panics with it");
             sources.entry(digest).or_insert(ExternalRange { path, range });
         }
@@ -44,7 +45,7 @@ impl Outside {
             None => snapshot.external(digest)?,
         };
         let Some(ExternalRange { path, range }) = external else { return Ok(None) };
-        let Some(shard) = self.open(&path).filter(|shard| shard.identity == range.identity) else {
+        let Some(shard) = self.open(&path).filter(|shard| shard.identity() == range.identity) else {
             return Ok(None);
         };
         Ok(Some(Bytes::Source { shard, offset: range.offset, n_bytes: range.n_bytes as usize }))
@@ -54,16 +55,16 @@ impl Outside {
     /// remembers of them.
     pub fn suspects(&self) -> Vec<Identity> {
         let opened = self.opened.lock().expect("no thread panics with it");
-        opened.values().filter(|shard| shard.is_suspect()).map(|shard| shard.identity).collect()
+        opened.values().filter(|shard| shard.is_suspect()).map(|shard| shard.identity()).collect()
     }
 
     /// `None` if it cannot be read.
-    fn open(&self, path: &Path) -> Option<Arc<Shard>> {
+    fn open(&self, path: &Path) -> Option<Arc<dyn SourceFile>> {
         let mut opened = self.opened.lock().expect("no thread panics with it");
         if let Some(shard) = opened.get(path) {
             return Some(Arc::clone(shard));
         }
-        let shard = Arc::new(Shard::open(path).ok()?);
+        let shard = safetensors::open(path).ok()?;
         opened.insert(path.to_owned(), Arc::clone(&shard));
         Some(shard)
     }
@@ -75,6 +76,6 @@ impl Outside {
 /// If the checkpoint has no such tensor.
 pub fn source_range(checkpoint: &Checkpoint, tensor: &str) -> FileRange {
     let shard = checkpoint.shard_of(tensor).expect("the tensor is one of the checkpoint's");
-    let entry = &shard.tensors[tensor];
-    FileRange { identity: shard.identity, offset: entry.offset, n_bytes: entry.spec.n_bytes() as u64 }
+    let entry = &shard.tensors()[tensor];
+    FileRange { identity: shard.identity(), offset: entry.offset, n_bytes: entry.spec.n_bytes() as u64 }
 }

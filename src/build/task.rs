@@ -340,7 +340,7 @@ pub fn accept(
     let checkpoint = &context.checkpoints[source.model.0];
     let shard = checkpoint.shard_of(&source.tensor).expect("the source is a tensor of the checkpoint");
     if is_trusted {
-        outside.note_source(digest, shard, range);
+        outside.note_source(digest, &**shard, range);
     }
     if !context.locked.is_empty() {
         let reference = context.models[source.model.0].reference.to_string();
@@ -350,7 +350,7 @@ pub fn accept(
         }
     }
     if !is_finite {
-        return Err(BuildError::NotFinite { path: shard.path.clone(), tensor: source.tensor.clone() });
+        return Err(BuildError::NotFinite { path: shard.path().to_owned(), tensor: source.tensor.clone() });
     }
     Ok(Settled { digest, key: None, outcome: Outcome::Reused })
 }

@@ -8,11 +8,28 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::ModelError;
-use super::shard::Shard;
+use super::safetensors;
+use super::source_file::SourceFile;
 use crate::tensor::TensorSpec;
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+/// A format that checkpoints store tensors in.
+struct StoredFormat {
+    name: &'static str,
+    /// The file of a checkpoint that has but one.
+    single: &'static str,
+    /// The file that says which of several holds which tensor.
+    index: &'static str,
+    open: fn(&Path) -> Result<Arc<dyn SourceFile>, ModelError>,
+}
+
+/// Formats that are read, those that are preferred first. A new one is a file beside this one and a line here.
+const FORMATS: [StoredFormat; 1] = [StoredFormat {
+    name: "safetensors",
+    single: "model.safetensors",
+    index: "model.safetensors.index.json",
+    open: safetensors::open,
+}];
+
 const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
 
 /// An open checkpoint.
@@ -20,7 +37,7 @@ const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"]
 pub struct Checkpoint {
     pub dir: PathBuf,
     pub config: Value,
-    pub shards: Vec<Arc<Shard>>,
+    pub shards: Vec<Arc<dyn SourceFile>>,
     /// Each tensor with the number of its shard.
     tensors: BTreeMap<String, usize>,
 }
@@ -35,12 +52,12 @@ impl Checkpoint {
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let config = read_json(&dir.join("config.json"))?;
         let (shards, tensors) = match shard_files(dir)? {
-            ShardFiles::Single(path) => {
-                let shard = Shard::open(&path)?;
-                let tensors = shard.tensors.keys().map(|name| (name.clone(), 0)).collect();
-                (vec![Arc::new(shard)], tensors)
+            ShardFiles::Single(format, path) => {
+                let shard = (format.open)(&path)?;
+                let tensors = shard.tensors().keys().map(|name| (name.clone(), 0)).collect();
+                (vec![shard], tensors)
             }
-            ShardFiles::Indexed { path, weight_map } => open_indexed(dir, &path, weight_map)?,
+            ShardFiles::Indexed { format, path, weight_map } => open_indexed(dir, format, &path, weight_map)?,
         };
         Ok(Self { dir: dir.to_owned(), config, shards, tensors })
     }
@@ -50,51 +67,61 @@ impl Checkpoint {
     }
 
     /// The shard that holds a tensor.
-    pub fn shard_of(&self, tensor: &str) -> Option<&Arc<Shard>> {
+    pub fn shard_of(&self, tensor: &str) -> Option<&Arc<dyn SourceFile>> {
         self.tensors.get(tensor).map(|number| &self.shards[*number])
     }
 
     pub fn spec(&self, tensor: &str) -> Option<&TensorSpec> {
-        Some(&self.shard_of(tensor)?.tensors[tensor].spec)
+        Some(&self.shard_of(tensor)?.tensors()[tensor].spec)
     }
 }
 
 /// Whether a directory looks like a checkpoint at all.
 pub fn is_checkpoint(dir: &Path) -> bool {
     dir.join("config.json").is_file()
-        || [SINGLE, INDEX].iter().chain(&PICKLED).any(|name| dir.join(name).is_file())
+        || FORMATS
+            .iter()
+            .flat_map(|format| [format.single, format.index])
+            .any(|name| dir.join(name).is_file())
+        || PICKLED.iter().any(|name| dir.join(name).is_file())
 }
 
 enum ShardFiles {
-    Single(PathBuf),
-    Indexed { path: PathBuf, weight_map: BTreeMap<String, String> },
+    Single(&'static StoredFormat, PathBuf),
+    Indexed { format: &'static StoredFormat, path: PathBuf, weight_map: BTreeMap<String, String> },
 }
 
 fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
-    let single = dir.join(SINGLE);
-    if single.is_file() {
-        return Ok(ShardFiles::Single(single));
-    }
-    let path = dir.join(INDEX);
-    if path.is_file() {
-        let Index { weight_map } = serde_json::from_value(read_json(&path)?).map_err(|error| {
-            ModelError::Layout { path: path.clone(), problem: format!("is not a safetensors index: {error}") }
-        })?;
-        return Ok(ShardFiles::Indexed { path, weight_map });
+    for format in &FORMATS {
+        let single = dir.join(format.single);
+        if single.is_file() {
+            return Ok(ShardFiles::Single(format, single));
+        }
+        let path = dir.join(format.index);
+        if path.is_file() {
+            let Index { weight_map } = serde_json::from_value(read_json(&path)?).map_err(|error| {
+                let problem = format!("is not a {} index: {error}", format.name);
+                ModelError::Layout { path: path.clone(), problem }
+            })?;
+            return Ok(ShardFiles::Indexed { format, path, weight_map });
+        }
     }
     let pickled = PICKLED.iter().any(|name| dir.join(name).is_file());
     let problem = if pickled {
         "holds a pickled checkpoint (pytorch_model.bin), which lamarck does not read; convert it to safetensors".to_owned()
     } else {
-        format!("holds neither {SINGLE} nor {INDEX}")
+        let names: Vec<String> =
+            FORMATS.iter().map(|format| format!("{} nor {}", format.single, format.index)).collect();
+        format!("holds neither {}", names.join(" nor "))
     };
     Err(ModelError::Layout { path: dir.to_owned(), problem })
 }
 
-type Opened = (Vec<Arc<Shard>>, BTreeMap<String, usize>);
+type Opened = (Vec<Arc<dyn SourceFile>>, BTreeMap<String, usize>);
 
 fn open_indexed(
     dir: &Path,
+    format: &StoredFormat,
     index_path: &Path,
     weight_map: BTreeMap<String, String>,
 ) -> Result<Opened, ModelError> {
@@ -109,19 +136,19 @@ fn open_indexed(
         if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
             return Err(problem(format!("names shard `{file}`, which is not a plain file name")));
         }
-        shards.push(Arc::new(Shard::open(&dir.join(file))?));
+        shards.push((format.open)(&dir.join(file))?);
     }
     let mut tensors = BTreeMap::new();
     for (name, file) in &weight_map {
         let number = files.binary_search(&file).expect("files holds every value of the map");
-        if !shards[number].tensors.contains_key(name) {
+        if !shards[number].tensors().contains_key(name) {
             return Err(problem(format!("places tensor `{name}` in {file}, which does not hold it")));
         }
         tensors.insert(name.clone(), number);
     }
     for shard in &shards {
-        if let Some(name) = shard.tensors.keys().find(|name| !weight_map.contains_key(*name)) {
-            let path = shard.path.display();
+        if let Some(name) = shard.tensors().keys().find(|name| !weight_map.contains_key(*name)) {
+            let path = shard.path().display();
             return Err(problem(format!("does not list tensor `{name}`, which {path} holds")));
         }
     }

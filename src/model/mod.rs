@@ -2,10 +2,11 @@
 
 pub mod checkpoint;
 pub mod experts;
-pub mod header;
 pub mod layout;
+pub mod local_file;
 pub mod locate;
-pub mod shard;
+pub mod safetensors;
+pub mod source_file;
 pub mod tokenizer;
 pub mod view;
 

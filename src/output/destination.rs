@@ -92,7 +92,7 @@ pub fn check_not_read<'a>(
         // The files may be links that lead here from elsewhere.
         let named = extras::NAMES.iter().flat_map(|names| names.iter().copied());
         let named = named.chain(format::entry_names()).chain([CONFIG_FILE]);
-        let mut files = (source.shards.iter().map(|shard| shard.path.clone()))
+        let mut files = (source.shards.iter().map(|shard| shard.path().to_owned()))
             .chain(named.map(|name| source.dir.join(name)))
             .filter_map(|file| fs::canonicalize(file).ok());
         is_same(&source.dir, dir)

@@ -16,7 +16,7 @@ use super::names::{CARD_FILE, LOCKFILE};
 use super::{card, format};
 use crate::build::Bytes;
 use crate::digest::Digest;
-use crate::model::shard::Shard;
+use crate::model::safetensors;
 use crate::store::StoreError;
 use crate::store::range::FileRange;
 use crate::store::snapshot::Snapshot;
@@ -112,15 +112,15 @@ fn is_shard_as_written(
     locked: &Lockfile,
     snapshot: &Snapshot<'_>,
 ) -> Result<bool, OutputError> {
-    let Ok(shard) = Shard::open(path).map(Arc::new) else { return Ok(false) };
-    let start = shard.tensors.values().map(|entry| entry.offset).min().unwrap_or(shard.identity.size);
+    let Ok(shard) = safetensors::open(path) else { return Ok(false) };
+    let start = shard.tensors().values().map(|entry| entry.offset).min().unwrap_or(shard.identity().size);
     let mut found = vec![0; usize::try_from(start).unwrap_or(0)];
     if shard.read_at(0, &mut found).is_err() || Digest::of(&found).to_string() != *header {
         return Ok(false);
     }
-    for (tensor, entry) in &shard.tensors {
+    for (tensor, entry) in shard.tensors() {
         let wanted = locked.tensors.get(tensor).and_then(|tensor| Digest::from_hex(&tensor.blake3));
-        let (identity, n_bytes) = (shard.identity, entry.spec.n_bytes() as u64);
+        let (identity, n_bytes) = (shard.identity(), entry.spec.n_bytes() as u64);
         let range = FileRange { identity, offset: entry.offset, n_bytes };
         let remembered = snapshot.remembered(&range).map_err(|error: StoreError| OutputError::from(error))?;
         let digest = match remembered {

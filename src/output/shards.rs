@@ -24,7 +24,7 @@ use crate::build::{Build, Bytes};
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
 use crate::identity::Identity;
-use crate::model::shard::Shard;
+use crate::model::safetensors;
 use crate::store::blob::Content;
 use crate::store::commit::NewOutput;
 use crate::store::range::{ExternalRange, FileRange, RangeContent};
@@ -252,10 +252,10 @@ pub(super) fn rescue(
         if !is_shard || shards.iter().zip(current).any(is_kept) {
             continue;
         }
-        let Ok(shard) = Shard::open(&path).map(Arc::new) else { continue };
-        for (tensor, entry) in &shard.tensors {
+        let Ok(shard) = safetensors::open(&path) else { continue };
+        for (tensor, entry) in shard.tensors() {
             let (offset, n_bytes) = (entry.offset, entry.spec.n_bytes() as u64);
-            let range = FileRange { identity: shard.identity, offset, n_bytes };
+            let range = FileRange { identity: shard.identity(), offset, n_bytes };
             let Some(RangeContent { digest, .. }) = snapshot.remembered(&range)? else { continue };
             let is_only_here = snapshot.external(&digest)?.is_some_and(|external| external.range == range);
             if is_only_here && !stays.contains(&digest) && !store.holds(&digest, n_bytes) {

