@@ -41,7 +41,6 @@
 //! | [`event`] | what work tells of itself; whoever listens decides what to show |
 //! | [`error`] | the classes of errors, which every error type tells |
 //! | [`disk`] | the steps at which a disk can fail us; writing past the page cache |
-//! | [`mapping`] | read-only maps of files (unsafe code) |
 //! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
 //! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
 //! | [`op`] | operations, one file each: everything that an action can be |
@@ -110,7 +109,6 @@ pub mod history;
 pub mod identity;
 pub mod kernels;
 pub mod manifest;
-pub mod mapping;
 pub mod methods;
 pub mod model;
 pub mod op;

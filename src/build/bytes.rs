@@ -11,7 +11,6 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::digest::{Checksums, Digest};
-use crate::mapping::Mapping;
 use crate::model::ModelError;
 use crate::model::source_file::SourceFile;
 
@@ -22,9 +21,8 @@ pub const READ_BYTES: usize = 8 * Checksums::BLOCK;
 #[derive(Clone, Debug)]
 pub enum Bytes {
     Memory(Arc<Vec<u8>>),
-    /// In a file that this build has just made, and nobody else knows.
-    Mapped(Arc<Mapping>),
-    Blob(Arc<Blob>),
+    /// In a file of the store, or in one that this build has just made.
+    File(Arc<FilePart>),
     Source {
         shard: Arc<dyn SourceFile>,
         offset: u64,
@@ -43,16 +41,20 @@ pub struct Run {
     pub range: Range<usize>,
 }
 
-/// An open file of the store. Read and not mapped, since a map of a file that somebody cuts kills the process.
+/// A range of an open file. Read and not mapped, since a map of a file that somebody cuts kills the process.
 #[derive(Debug)]
-pub struct Blob {
+pub struct FilePart {
     pub path: PathBuf,
-    pub file: File,
+    pub file: Arc<File>,
+    pub offset: u64,
     pub n_bytes: usize,
+    /// Whether this build has made it, and nobody else been told of it.
+    pub is_own: bool,
 }
 
-impl Blob {
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
+impl FilePart {
+    fn read_at(&self, start: usize, into: &mut [u8]) -> Result<(), ModelError> {
+        let offset = self.offset + start as u64;
         self.file.read_exact_at(into, offset).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => self.changed(),
             _ => ModelError::io(&self.path)(error),
@@ -60,7 +62,7 @@ impl Blob {
     }
 
     fn changed(&self) -> ModelError {
-        ModelError::Changed { path: self.path.clone() }
+        if self.is_own { ModelError::OwnFile } else { ModelError::Changed { path: self.path.clone() } }
     }
 }
 
@@ -74,8 +76,7 @@ impl Bytes {
     pub fn n_bytes(&self) -> usize {
         match self {
             Self::Memory(bytes) => bytes.len(),
-            Self::Mapped(mapping) => mapping.len(),
-            Self::Blob(blob) => blob.n_bytes,
+            Self::File(part) => part.n_bytes,
             Self::Source { n_bytes, .. } => *n_bytes,
             Self::Joined(runs) => runs.iter().map(|run| run.range.len()).sum(),
             Self::Checked(bytes, _) => bytes.n_bytes(),
@@ -86,8 +87,7 @@ impl Bytes {
     pub fn at_hand(&self) -> Option<&[u8]> {
         match self {
             Self::Memory(bytes) => Some(bytes),
-            Self::Mapped(mapping) => Some(mapping),
-            Self::Blob(_) | Self::Source { .. } | Self::Joined(_) | Self::Checked(..) => None,
+            Self::File(_) | Self::Source { .. } | Self::Joined(_) | Self::Checked(..) => None,
         }
     }
 
@@ -133,7 +133,7 @@ impl Bytes {
         debug_assert!(checksums.cover(self.n_bytes()));
         match self {
             Self::Memory(_) => self,
-            Self::Mapped(_) | Self::Blob(_) | Self::Source { .. } => Self::Checked(Arc::new(self), checksums),
+            Self::File(_) | Self::Source { .. } => Self::Checked(Arc::new(self), checksums),
             Self::Joined(runs) => {
                 // These checksums stand for those of the parts.
                 let bare = |Run { bytes, range }: &Run| {
@@ -150,7 +150,7 @@ impl Bytes {
     /// A checkpoint's shard that the bytes are still in, if they are.
     pub fn shard(&self) -> Option<&Arc<dyn SourceFile>> {
         match self {
-            Self::Memory(_) | Self::Mapped(_) | Self::Blob(_) => None,
+            Self::Memory(_) | Self::File(_) => None,
             Self::Source { shard, .. } => Some(shard),
             Self::Joined(runs) => runs.iter().find_map(|run| run.bytes.shard()),
             Self::Checked(bytes, _) => bytes.shard(),
@@ -160,8 +160,8 @@ impl Bytes {
     /// Notes that the block at an offset is not what was hashed, and makes the error that says so.
     pub fn differs(&self, at: usize) -> ModelError {
         match self {
-            Self::Memory(_) | Self::Mapped(_) => ModelError::OwnFile,
-            Self::Blob(blob) => blob.changed(),
+            Self::Memory(_) => ModelError::OwnFile,
+            Self::File(part) => part.changed(),
             Self::Source { shard, offset, .. } => shard.differs(offset + at as u64),
             Self::Joined(runs) => {
                 let mut from = 0;
@@ -221,11 +221,8 @@ impl Bytes {
     /// Copies the bytes from `start` on; of what is checked, whole blocks.
     fn fill(&self, start: usize, out: &mut [u8]) -> Result<(), ModelError> {
         match self {
-            Self::Memory(_) | Self::Mapped(_) => {
-                let all = self.at_hand().unwrap_or_default();
-                out.copy_from_slice(&all[start..start + out.len()]);
-            }
-            Self::Blob(blob) => blob.read_at(start as u64, out)?,
+            Self::Memory(all) => out.copy_from_slice(&all[start..start + out.len()]),
+            Self::File(part) => part.read_at(start, out)?,
             Self::Source { shard, offset, .. } => shard.read_at(offset + start as u64, out)?,
             Self::Joined(runs) => {
                 let (wanted, mut from) = (start..start + out.len(), 0);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::bytes::{Bytes, Window};
+use super::bytes::{Bytes, FilePart, Window};
 use super::error::BuildError;
 use super::geometry::{Geometry, LeafSpan};
 use super::sink::FileSlice;
@@ -103,12 +103,18 @@ impl Computation<'_> {
             Target::File(store) => {
                 let file = store.new_blob()?;
                 self.emit_to(&geometry, &*kernel, &|offset, bytes| Ok(file.write_at(offset, bytes)?))?;
-                let mapping = file.map()?;
-                Ok((Bytes::Mapped(Arc::new(mapping)), Some(Content::File(file.seal()?))))
+                let part = FilePart {
+                    path: file.path().to_owned(),
+                    file: file.handle()?,
+                    offset: 0,
+                    n_bytes: self.output.n_bytes(),
+                    is_own: true,
+                };
+                Ok((Bytes::File(Arc::new(part)), Some(Content::File(file.seal()?))))
             }
             Target::Slice(slice) => {
                 self.emit_to(&geometry, &*kernel, &|offset, bytes| slice.write_at(offset, bytes))?;
-                Ok((Bytes::Mapped(Arc::new(slice.map()?)), None))
+                Ok((Bytes::File(Arc::new(slice.part())), None))
             }
         }
     }

@@ -53,7 +53,7 @@ pub enum Outcome {
 
 /// A node that was dealt with.
 #[derive(Clone, Copy, Debug)]
-pub struct Settled {
+pub struct Resolved {
     pub digest: Digest,
     /// `None` for sources.
     pub key: Option<ActionKey>,

@@ -8,14 +8,14 @@ use rayon::prelude::*;
 
 use super::bytes::Bytes;
 use super::committer::{self, Committer, Delivered};
-use super::context::{Context, Outcome, Settled};
+use super::context::{Context, Outcome, Resolved};
 use super::error::BuildError;
 use super::outside::{Outside, source_range};
 use super::resolve::Resolution;
 use super::shared::Shared;
 use super::task::Task;
 use super::warm::Warm;
-use super::workers::{Remembered, settle_all};
+use super::workers::{Remembered, resolve_all};
 use crate::event::{Events, spanned};
 use crate::identity::Identity;
 use crate::plan::{Node, NodeId};
@@ -32,7 +32,7 @@ impl<'a> Build<'a> {
         Ok(Self(Shared {
             snapshot: context.store.index().snapshot()?,
             committer,
-            settled: plan.nodes().map(|_| OnceLock::new()).collect(),
+            resolved: plan.nodes().map(|_| OnceLock::new()).collect(),
             warm: Warm::new(plan.nodes().map(|node| plan.readers(node).count()).collect()),
             outside: Outside::default(),
             held: Mutex::new(HashMap::new()),
@@ -42,8 +42,8 @@ impl<'a> Build<'a> {
         }))
     }
 
-    /// Settles every node of the plan: finds its digest, running what the store does not know.
-    pub fn settle_all(&self) -> Result<(), BuildError> {
+    /// Resolves every node of the plan: finds its digest, running what the store does not know.
+    pub fn resolve_all(&self) -> Result<(), BuildError> {
         let Shared { context, committer, .. } = &self.0;
         let resolve = || {
             let remembered = self.remembered()?;
@@ -53,7 +53,7 @@ impl<'a> Build<'a> {
         };
         let (remembered, resolution) =
             spanned(context.events, "look up", "", || context.threads.install(resolve))?;
-        settle_all(&self.0, remembered, resolution)?;
+        resolve_all(&self.0, remembered, resolution)?;
         // Whoever asks for bytes from here on finds them in the store.
         spanned(context.events, "wait for commits", "", || committer.flush())
     }
@@ -70,7 +70,7 @@ impl<'a> Build<'a> {
         nodes.into_par_iter().filter_map(|node| look(node).transpose()).collect()
     }
 
-    /// The bytes of a settled node, run again if the store has lost them.
+    /// The bytes of a resolved node, run again if the store has lost them.
     pub fn bytes(&self, node: NodeId) -> Result<Bytes, BuildError> {
         if let Some(bytes) = self.0.held.lock().expect("no thread panics with it").get(&node) {
             return Ok(bytes.clone());
@@ -81,18 +81,18 @@ impl<'a> Build<'a> {
         Task::new(&self.0, self.0.cost(node).wide).bytes(node)
     }
 
-    /// How a node was settled.
+    /// How a node was resolved.
     ///
     /// # Panics
-    /// Before [`Self::settle_all`] has succeeded.
-    pub fn settled(&self, node: NodeId) -> Settled {
-        self.0.settled(node)
+    /// Before [`Self::resolve_all`] has succeeded.
+    pub fn resolved(&self, node: NodeId) -> Resolved {
+        self.0.resolved(node)
     }
 
     /// What became of a node: its outcome, but for results that had to be made again.
     pub fn outcome(&self, node: NodeId) -> Outcome {
         let made_again = self.0.made_again.lock().expect("no thread panics with it").contains(&node);
-        if made_again { Outcome::Ran } else { self.settled(node).outcome }
+        if made_again { Outcome::Ran } else { self.resolved(node).outcome }
     }
 
     /// The number of actions run so far, those whose results the store had lost included.
@@ -117,13 +117,13 @@ impl<'a> Build<'a> {
         slice.rescue(row.digest, self.0.context.store)
     }
 
-    /// Whether a settled node's bytes are a result that the store has to keep: no source holds them.
+    /// Whether a resolved node's bytes are a result that the store has to keep: no source holds them.
     pub fn is_kept_result(&self, node: NodeId) -> bool {
         let Shared { context, outside, .. } = &self.0;
         match &context.plan[node] {
             Node::Action(action) => {
                 context.recipe.stage(action.owner.stage).cache
-                    && outside.source(&self.settled(node).digest).is_none()
+                    && outside.source(&self.resolved(node).digest).is_none()
             }
             Node::Source(_) => false,
         }

@@ -33,7 +33,7 @@ mod warm;
 mod workers;
 
 pub use bytes::Bytes;
-pub use context::{Context, Outcome, Settled};
+pub use context::{Context, Outcome, Resolved};
 pub use engine::{Build, with_build};
 pub use error::BuildError;
 pub use outside::source_range;

@@ -66,7 +66,7 @@ pub fn tell(shared: &Shared<'_>, node: NodeId) {
             }
         }
         Node::Action(action) => {
-            let digest = shared.settled[node.index()].get().map(|settled| settled.digest);
+            let digest = shared.resolved[node.index()].get().map(|resolved| resolved.digest);
             let path = digest.map(|digest| shared.context.store.blob_path(&digest));
             if let Some(Ok(blob)) = path.map(File::open) {
                 disk::will_read(&blob, 0, action.output.n_bytes() as u64);

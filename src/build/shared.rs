@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use super::bytes::Bytes;
 use super::committer::Committer;
-use super::context::{Context, Settled};
+use super::context::{Context, Resolved};
 use super::outside::Outside;
 use super::schedule::Cost;
 use super::warm::Warm;
@@ -21,10 +21,10 @@ pub struct Shared<'a> {
     pub snapshot: Snapshot<'a>,
     pub committer: Committer,
     /// By node number.
-    pub settled: Vec<OnceLock<Settled>>,
+    pub resolved: Vec<OnceLock<Resolved>>,
     pub warm: Warm,
     pub outside: Outside,
-    /// Results of targets that the recipe keeps out of the store, mapped until they are written out.
+    /// Results of targets that the recipe keeps out of the store, until they are written out.
     pub held: Mutex<HashMap<NodeId, Bytes>>,
     /// Actions run so far, those whose results the store had lost included.
     pub executed: AtomicUsize,
@@ -33,21 +33,21 @@ pub struct Shared<'a> {
 }
 
 impl Shared<'_> {
-    /// How a node was settled.
+    /// How a node was resolved.
     ///
     /// # Panics
     /// If it was not.
-    pub fn settled(&self, node: NodeId) -> Settled {
-        *self.settled[node.index()].get().expect("the node is settled")
+    pub fn resolved(&self, node: NodeId) -> Resolved {
+        *self.resolved[node.index()].get().expect("the node is resolved")
     }
 
-    pub fn set_settled(&self, node: NodeId, settled: Settled) {
-        self.settled[node.index()].set(settled).expect("a node is settled once");
+    pub fn set_resolved(&self, node: NodeId, resolved: Resolved) {
+        self.resolved[node.index()].set(resolved).expect("a node is resolved once");
     }
 
-    /// The digests of what a node reads, all of which is settled.
+    /// The digests of what a node reads, all of which is resolved.
     pub fn inputs(&self, node: NodeId) -> Vec<Digest> {
-        self.context.plan[node].inputs().iter().map(|input| self.settled(input.node).digest).collect()
+        self.context.plan[node].inputs().iter().map(|input| self.resolved(input.node).digest).collect()
     }
 
     /// Whether some target's output holds a node's bytes.

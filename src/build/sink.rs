@@ -6,10 +6,10 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::bytes::FilePart;
 use super::error::BuildError;
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
-use crate::mapping::Mapping;
 use crate::plan::NodeId;
 use crate::store::Store;
 use crate::store::blob::SealedBlob;
@@ -52,9 +52,16 @@ impl FileSlice {
         write().map_err(self.failed("write"))
     }
 
-    /// Maps the slice, which must not be written any more.
-    pub fn map(&self) -> Result<Mapping, BuildError> {
-        Mapping::of_region(&self.file, self.offset, self.n_bytes).map_err(self.failed("map"))
+    /// The slice, to be read; it must not be written any more.
+    pub fn part(&self) -> FilePart {
+        let Self { path, file, offset, n_bytes, direct: _ } = self;
+        FilePart {
+            path: path.clone(),
+            file: Arc::clone(file),
+            offset: *offset,
+            n_bytes: *n_bytes,
+            is_own: true,
+        }
     }
 
     /// Copies the slice's bytes into the store, if they are those of a digest.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::bytes::{Blob, Bytes, Run};
+use super::bytes::{Bytes, FilePart, Run};
 use super::committer::Delivered;
 use super::compute::{Computation, Computed, Failure, Target, run_whole};
-use super::context::{Context, Outcome, Settled};
+use super::context::{Context, Outcome, Resolved};
 use super::error::BuildError;
 use super::examine::{Examination, Examined};
 use super::outside::source_range;
@@ -24,8 +24,8 @@ use crate::store::range::{FileRange, RangeContent};
 use crate::store::tier::ActionRow;
 use crate::tensor::{Dtype, TensorSpec};
 
-/// Results up to this size are made in memory; larger ones in the file that is to hold them, which is then
-/// mapped.
+/// Results up to this size are made in memory; larger ones in the file that is to hold them, and read
+/// from there.
 const IN_MEMORY: u64 = 16 << 20;
 
 pub struct Task<'t, 'a> {
@@ -42,19 +42,19 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 
     /// Finds the digest of a node that is missing; `key` is that of an action.
-    pub fn settle(mut self, node: NodeId, key: Option<ActionKey>) -> Result<Settled, BuildError> {
+    pub fn resolve(mut self, node: NodeId, key: Option<ActionKey>) -> Result<Resolved, BuildError> {
         self.shared.context.check_interrupted()?;
         match (&self.shared.context.plan[node], key) {
             (Node::Source(source), _) => self.hash(node, source),
             (Node::Action(action), Some(key)) => {
                 let digest = self.run(node, action, key)?;
-                Ok(Settled { digest, key: Some(key), outcome: Outcome::Ran })
+                Ok(Resolved { digest, key: Some(key), outcome: Outcome::Ran })
             }
             (Node::Action(_), None) => unreachable!("a missing action has a key"),
         }
     }
 
-    /// The bytes of a settled node: warm, in the store, or computed again.
+    /// The bytes of a resolved node: warm, in the store, or computed again.
     pub fn bytes(&mut self, node: NodeId) -> Result<Bytes, BuildError> {
         if let Some(bytes) = self.again.get(&node) {
             return Ok(bytes.clone());
@@ -65,7 +65,7 @@ impl<'t, 'a> Task<'t, 'a> {
 
     fn load(&mut self, node: NodeId) -> Result<Bytes, BuildError> {
         let Shared { context, committer, .. } = self.shared;
-        let Settled { digest, key, outcome } = self.shared.settled(node);
+        let Resolved { digest, key, outcome } = self.shared.resolved(node);
         let action = match &context.plan[node] {
             Node::Source(source) => return self.read_again(source, digest),
             Node::Action(action) => action,
@@ -73,10 +73,9 @@ impl<'t, 'a> Task<'t, 'a> {
         if outcome == Outcome::Ran {
             // It was made in this build, and made room for others since.
             committer.flush()?;
-            let mapped =
-                committer.delivered().get(&node).map(|delivered| delivered.slice.map()).transpose()?;
-            if let Some(mapped) = mapped {
-                let bytes = Bytes::Mapped(Arc::new(mapped));
+            let part = committer.delivered().get(&node).map(|delivered| delivered.slice.part());
+            if let Some(part) = part {
+                let bytes = Bytes::File(Arc::new(part));
                 let checksums = self.examine(&bytes, None)?.checksums;
                 return Ok(bytes.checked(checksums));
             }
@@ -140,7 +139,9 @@ impl<'t, 'a> Task<'t, 'a> {
             Lookup::Missing => return Ok(Lookup::Missing),
             Lookup::Damaged => return Ok(Lookup::Damaged),
         };
-        let bytes = Bytes::Blob(Arc::new(Blob { path: store.blob_path(digest), file, n_bytes }));
+        let (path, file) = (store.blob_path(digest), Arc::new(file));
+        let part = FilePart { path, file, offset: 0, n_bytes, is_own: false };
+        let bytes = Bytes::File(Arc::new(part));
         match self.examine(&bytes, None) {
             Ok(found) if found.digest == *digest => Ok(Lookup::Found(bytes.checked(found.checksums))),
             Ok(_) | Err(BuildError::Model(ModelError::Changed { .. })) => Ok(store.remove_damaged(digest)?),
@@ -172,7 +173,7 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 
     /// Reads a source and finds its digest.
-    fn hash(&self, node: NodeId, source: &Source) -> Result<Settled, BuildError> {
+    fn hash(&self, node: NodeId, source: &Source) -> Result<Resolved, BuildError> {
         let Shared { context, committer, warm, .. } = self.shared;
         let checkpoint = &context.checkpoints[source.model.0];
         let range = source_range(checkpoint, &source.tensor);
@@ -201,7 +202,7 @@ impl<'t, 'a> Task<'t, 'a> {
         accept(self.shared, source, range, content, is_trusted)
     }
 
-    /// Runs an action whose inputs are settled, hands its result to the committer and keeps it warm.
+    /// Runs an action whose inputs are resolved, hands its result to the committer and keeps it warm.
     fn run(&mut self, node: NodeId, action: &Action, key: ActionKey) -> Result<Digest, BuildError> {
         let Shared { context, committer, outside, warm, .. } = self.shared;
         let inputs = self.shared.inputs(node);
@@ -271,7 +272,7 @@ impl<'t, 'a> Task<'t, 'a> {
         let n_bytes = bytes.n_bytes() as u64;
         context.events.event(Event::Ran { stage, tensor: &action.owner.tensor, bytes: n_bytes });
         warm.put(node, &bytes);
-        if self.shared.settled[node.index()].get().is_some() {
+        if self.shared.resolved[node.index()].get().is_some() {
             self.again.insert(node, bytes.clone());
         }
         if held {
@@ -328,14 +329,14 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 }
 
-/// Settles a source of which is known what it holds, if that can be used.
+/// Resolves a source of which is known what it holds, if that can be used.
 pub fn accept(
     shared: &Shared<'_>,
     source: &Source,
     range: FileRange,
     RangeContent { digest, mark: is_finite }: RangeContent,
     is_trusted: bool,
-) -> Result<Settled, BuildError> {
+) -> Result<Resolved, BuildError> {
     let Shared { context, outside, .. } = shared;
     let checkpoint = &context.checkpoints[source.model.0];
     let shard = checkpoint.shard_of(&source.tensor).expect("the source is a tensor of the checkpoint");
@@ -352,7 +353,7 @@ pub fn accept(
     if !is_finite {
         return Err(BuildError::NotFinite { path: shard.path().to_owned(), tensor: source.tensor.clone() });
     }
-    Ok(Settled { digest, key: None, outcome: Outcome::Reused })
+    Ok(Resolved { digest, key: None, outcome: Outcome::Reused })
 }
 
 fn now() -> i64 {

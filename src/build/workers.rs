@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::context::{Outcome, Settled};
+use super::context::{Outcome, Resolved};
 use super::error::BuildError;
 use super::prefetch::{Prefetch, tell};
 use super::resolve::{Resolution, State};
@@ -17,8 +17,8 @@ use crate::store::range::{FileRange, RangeContent};
 /// What the store remembers of sources, by node.
 pub type Remembered = HashMap<NodeId, (FileRange, RangeContent)>;
 
-/// Settles every node: takes what is known as it is, and runs what is missing, on as many threads as the build has.
-pub fn settle_all(
+/// Resolves every node: takes what is known as it is, and runs what is missing, on as many threads as the build has.
+pub fn resolve_all(
     shared: &Shared<'_>,
     remembered: Remembered,
     resolution: Resolution<'_>,
@@ -71,18 +71,18 @@ impl Work<'_> {
             (State::Unknown, _) => {}
             (State::Missing { .. }, _) => self.schedule.ready(node.index()),
             (State::Known { .. }, Node::Source(source)) => {
-                // What is read in this build is settled by whoever read it.
+                // What is read in this build is resolved by whoever read it.
                 let Some((range, content)) = self.remembered.remove(&node) else { return Ok(()) };
-                shared.set_settled(node, accept(shared, source, range, content, true)?);
+                shared.set_resolved(node, accept(shared, source, range, content, true)?);
                 self.schedule.skip(node.index());
             }
             (State::Known { digest, key }, Node::Action(action)) => {
                 let (stage, tensor) = (shared.context.stage_name(action), action.owner.tensor.as_str());
                 shared.context.events.event(Event::Reused { stage, tensor });
                 let something_ran =
-                    action.inputs.iter().any(|input| shared.settled(input.node).outcome != Outcome::Reused);
+                    action.inputs.iter().any(|input| shared.resolved(input.node).outcome != Outcome::Reused);
                 let outcome = if something_ran { Outcome::CutOff } else { Outcome::Reused };
-                shared.set_settled(node, Settled { digest, key, outcome });
+                shared.set_resolved(node, Resolved { digest, key, outcome });
                 self.schedule.skip(node.index());
                 shared.warm.release(action.inputs.iter().map(|input| input.node));
             }
@@ -125,13 +125,13 @@ impl<'r> Workers<'_, '_, 'r> {
                     self.shared.warm.shrink_to(room);
                     ahead.into_iter().for_each(|node| tell(self.shared, node));
                     let task = Task::new(self.shared, wide);
-                    let settled = if wide {
-                        self.shared.context.threads.install(|| task.settle(node, key))
+                    let resolved = if wide {
+                        self.shared.context.threads.install(|| task.resolve(node, key))
                     } else {
-                        task.settle(node, key)
+                        task.resolve(node, key)
                     }?;
                     work = self.lock();
-                    self.done(&mut work, node, settled)?;
+                    self.done(&mut work, node, resolved)?;
                     self.changed.notify_all();
                 }
             }
@@ -139,11 +139,11 @@ impl<'r> Workers<'_, '_, 'r> {
         Ok(())
     }
 
-    fn done(&self, work: &mut Work<'r>, node: NodeId, settled: Settled) -> Result<(), BuildError> {
+    fn done(&self, work: &mut Work<'r>, node: NodeId, resolved: Resolved) -> Result<(), BuildError> {
         let shared = self.shared;
-        shared.set_settled(node, settled);
-        for resolved in work.resolution.learn(node, settled.digest)? {
-            work.found(shared, resolved)?;
+        shared.set_resolved(node, resolved);
+        for known in work.resolution.learn(node, resolved.digest)? {
+            work.found(shared, known)?;
         }
         work.schedule.done(node.index());
         shared.warm.release(shared.context.plan[node].inputs().iter().map(|input| input.node));

@@ -68,7 +68,7 @@ pub fn of<'a>(
 ) -> Lock<'a> {
     let stage = plan.stage(target);
     let line = |spec: &TensorSpec, node: NodeId| {
-        let blake3 = build.settled(node).digest.to_string();
+        let blake3 = build.resolved(node).digest.to_string();
         let tensor = Tensor { dtype: spec.dtype.name(), shape: &spec.shape.0, blake3 };
         serde_json::value::to_raw_value(&tensor).expect("a tensor's entry serialises")
     };

@@ -70,7 +70,7 @@ impl MoveIn<'_> {
     /// # Errors
     /// If one fails. The next build goes on from there.
     pub fn finish(&mut self) -> io::Result<()> {
-        self.settle()?;
+        self.resolve()?;
         let stale: Vec<&str> = self.old.names().filter(|name| !self.is_new(name)).collect();
         let is_told = |name: &str| [CARD_FILE, RECIPE_FILE, LOCKFILE].contains(&name);
         let changes_model =
@@ -145,12 +145,12 @@ impl MoveIn<'_> {
         disk::fail_point("rename", &from)?;
         match fs::rename(from, to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result.and_then(|()| self.settle()),
+            result => result.and_then(|()| self.resolve()),
         }
     }
 
     /// Removes what was displaced and is lamarck's; the rest comes back under a name of its own.
-    fn settle(&mut self) -> io::Result<()> {
+    fn resolve(&mut self) -> io::Result<()> {
         for entry in fs::read_dir(self.displaced)? {
             let path = entry?.path();
             let name = path.file_name().unwrap_or_default();

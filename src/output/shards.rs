@@ -46,7 +46,7 @@ pub(super) fn up_to_date(
 }
 
 fn digest_of(output: &Output<'_>, build: &Build<'_>, tensor: &str) -> Digest {
-    build.settled(output.stage.nodes[tensor]).digest
+    build.resolved(output.stage.nodes[tensor]).digest
 }
 
 fn identity_if_up_to_date(
@@ -115,7 +115,7 @@ pub(super) fn write(
         if bytes.shard().is_none() {
             return bytes.blocks(write);
         }
-        if copy_checked(&bytes, build.settled(node).digest, &mut write)? {
+        if copy_checked(&bytes, build.resolved(node).digest, &mut write)? {
             return Ok(());
         }
         Err(bytes.differs(0).into())

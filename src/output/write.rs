@@ -1,4 +1,4 @@
-//! Brings a directory up to date with a settled build, touching only what is not as it should be.
+//! Brings a directory up to date with a resolved build, touching only what is not as it should be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ pub fn recover(
 }
 
 impl Output<'_> {
-    /// Brings the directory up to date with a settled build; `number` is the output's among the build's.
+    /// Brings the directory up to date with a resolved build; `number` is the output's among the build's.
     pub fn write(
         self,
         number: usize,

@@ -199,7 +199,7 @@ impl<'a> Builder<'a> {
         };
         let report: Result<Report, ProjectError> = with_build(context, |build| {
             // Its threads take nodes; they share the pool's for what is large.
-            build.settle_all()?;
+            build.resolve_all()?;
             threads.install(|| {
                 if let Some((number, record)) = repeats {
                     let snapshot = store.index().snapshot()?;
@@ -207,7 +207,7 @@ impl<'a> Builder<'a> {
                 }
                 for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
                     check_results(dir, locked, |tensor| {
-                        plan.stage(*target).nodes.get(tensor).map(|node| build.settled(*node).digest)
+                        plan.stage(*target).nodes.get(tensor).map(|node| build.resolved(*node).digest)
                     })?;
                 }
                 let mut outputs = Vec::new();
@@ -295,16 +295,16 @@ impl<'a> Builder<'a> {
         let mut reasons: Vec<(&str, Reason)> = Vec::new();
         let mut recorder = Recorder::default();
         for (node, action) in plan.actions() {
-            let settled = build.settled(node);
+            let resolved = build.resolved(node);
             let stage = &recipe.stage(action.owner.stage).name;
-            let key = settled.key.expect("actions have keys");
+            let key = resolved.key.expect("actions have keys");
             let inputs = || action.inputs.iter().map(|input| input.node);
-            let digests: Vec<Digest> = inputs().map(|input| build.settled(input).digest).collect();
+            let digests: Vec<Digest> = inputs().map(|input| build.resolved(input).digest).collect();
             let origins: Vec<Origin<'_>> = inputs().map(|input| origin(recipe, plan, input)).collect();
             recorder.action((stage, &action.owner.tensor), key, &origins, |sink| {
                 key::write(plan, node, &digests, sink)
             });
-            if settled.outcome == Outcome::Ran {
+            if resolved.outcome == Outcome::Ran {
                 reasons.push((stage, reason(plan, recipe, node, &digests, last.as_ref())?));
             }
         }
@@ -366,7 +366,7 @@ fn check_repeated(
 ) -> Result<(), ProjectError> {
     for (node, action) in builder.planned.plan.actions() {
         let stage = &builder.recipe.stage(action.owner.stage).name;
-        if past.key_of(stage, &action.owner.tensor)? != build.settled(node).key {
+        if past.key_of(stage, &action.owner.tensor)? != build.resolved(node).key {
             let (stage, tensor) = (stage.clone(), action.owner.tensor.clone());
             return Err(ProjectError::NotRepeated { number, stage, tensor });
         }

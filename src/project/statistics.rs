@@ -75,8 +75,8 @@ impl Project {
         };
         let nodes = &plan.stage(target).nodes;
         let statistics = with_build(context, |build| {
-            build.settle_all()?;
-            check_results(dir, locked, |tensor| nodes.get(tensor).map(|node| build.settled(*node).digest))?;
+            build.resolve_all()?;
+            check_results(dir, locked, |tensor| nodes.get(tensor).map(|node| build.resolved(*node).digest))?;
             let read = |(tensor, node): (&String, &_)| {
                 let [_, base, models @ ..] = plan[*node].inputs() else {
                     unreachable!("statistics read a result and a base")

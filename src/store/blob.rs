@@ -10,7 +10,6 @@ use std::sync::Arc;
 use super::error::StoreError;
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
-use crate::mapping::Mapping;
 
 /// The outcome of looking for a blob.
 #[derive(Debug)]
@@ -93,9 +92,13 @@ impl BlobFile {
         write().map_err(StoreError::io("write", &self.path))
     }
 
-    /// Maps the file, which must not be written any more.
-    pub fn map(&self) -> Result<Mapping, StoreError> {
-        Mapping::of_store_file(&self.file).map_err(StoreError::io("map", &self.path))
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A handle to read what was written, which stays good when the file gets its name.
+    pub fn handle(&self) -> Result<Arc<File>, StoreError> {
+        Ok(Arc::new(self.file.try_clone().map_err(StoreError::io("open", &self.path))?))
     }
 
     /// Ends writing.
