@@ -37,22 +37,22 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`digest`], [`identity`], [`tensor`], [`manifest`] | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
+//! | `digest`, `identity`, `tensor`, `manifest` | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
 //! | [`event`] | what work tells of itself; whoever listens decides what to show |
 //! | [`error`] | the classes of errors, which every error type tells |
-//! | [`disk`] | the steps at which a disk can fail us; writing past the page cache |
-//! | [`kernels`] | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
-//! | [`methods`] | merge methods, one file each: parameters, documentation, arithmetic, tests |
-//! | [`op`] | operations, one file each: everything that an action can be |
-//! | [`reference`] | how models are named |
-//! | [`model`] | checkpoints: where they are, their headers, what their layers are |
+//! | `disk` | the steps at which a disk can fail us; writing past the page cache |
+//! | `kernels` | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
+//! | `methods` | merge methods, one file each: parameters, documentation, arithmetic, tests |
+//! | `op` | operations, one file each: everything that an action can be |
+//! | `reference` | how models are named |
+//! | `model` | checkpoints: where they are, their headers, what their layers are |
 //! | [`recipe`] | from YAML to stages whose every reference and parameter has been checked |
-//! | [`plan`] | a pure function from a recipe and headers to the graph of actions; their keys |
-//! | [`store`] | blobs named by digest, and an index from action keys to digests |
-//! | [`history`] | the builds so far |
-//! | [`gc`] | what a store holds for whom, and what of it can go |
-//! | [`build`] | resolves the graph: looks up, schedules, runs, keeps; reasons for what must run |
-//! | [`output`] | shards, configuration, tokenizer, card and lockfile of a merged model |
+//! | `plan` | a pure function from a recipe and headers to the graph of actions; their keys |
+//! | `store` | blobs named by digest, and an index from action keys to digests |
+//! | `history` | the builds so far |
+//! | `gc` | what a store holds for whom, and what of it can go |
+//! | `build` | resolves the graph: looks up, schedules, runs, keeps; reasons for what must run |
+//! | `output` | shards, configuration, tokenizer, card and lockfile of a merged model |
 //! | [`project`] | the facade: wires the layers together |
 //! | [`cli`] | the command line, which alone prints, reads the environment and exits |
 //!
@@ -60,14 +60,14 @@
 //!
 //! | file | written by |
 //! | --- | --- |
-//! | `cache/CACHEDIR.TAG`, `cache/v2/` | [`store`]; the version is the format's |
-//! | `cache/v2/blobs/ab/abcd...` | [`store::blob`]: a result's bytes, named by their digest |
-//! | `cache/v2/index.redb` | [`store::index`]: action key -> digest, source memo, ranges outside, builds; every row checks itself |
-//! | `cache/v2/lock` | [`store::lock`]: held shared by builds, alone by what removes blobs |
-//! | `cache/v2/gate` | [`store::lock`]: held by who waits to remove blobs, so that new builds let it go first |
-//! | `cache/v2/tmp/` | [`store::session`]: files in the making, a folder for each process |
-//! | `merges/NAME/` | [`output`]: shards, config.json, tokenizer, card, recipe, `lamarck.lock.json`, which marks the folder as ours |
-//! | `merges/.lamarck-NAME-*` | [`output::workbench`]: the next version of that folder, with a lock and a journal, until it is in place; final results are written straight into it |
+//! | `cache/CACHEDIR.TAG`, `cache/v2/` | `store`; the version is the format's |
+//! | `cache/v2/blobs/ab/abcd...` | `store::blob`: a result's bytes, named by their digest |
+//! | `cache/v2/index.redb` | `store::index`: action key -> digest, source memo, ranges outside, builds; every row checks itself |
+//! | `cache/v2/lock` | `store::lock`: held shared by builds, alone by what removes blobs |
+//! | `cache/v2/gate` | `store::lock`: held by who waits to remove blobs, so that new builds let it go first |
+//! | `cache/v2/tmp/` | `store::session`: files in the making, a folder for each process |
+//! | `merges/NAME/` | `output`: shards, config.json, tokenizer, card, recipe, `lamarck.lock.json`, which marks the folder as ours |
+//! | `merges/.lamarck-NAME-*` | `output::workbench`: the next version of that folder, with a lock and a journal, until it is in place; final results are written straight into it |
 //!
 //! # Invariants
 //!
@@ -98,24 +98,28 @@
 //! blobs at a time, names them and commits their keys.
 //! `lamarck build --trace FILE` shows all of this on a time line.
 
+#[doc(hidden)]
 pub mod build;
 pub mod cli;
-pub mod digest;
-pub mod disk;
+pub(crate) mod digest;
+pub(crate) mod disk;
 pub mod error;
 pub mod event;
-pub mod gc;
-pub mod history;
-pub mod identity;
+pub(crate) mod gc;
+pub(crate) mod history;
+pub(crate) mod identity;
+#[doc(hidden)]
 pub mod kernels;
-pub mod manifest;
+pub(crate) mod manifest;
+#[doc(hidden)]
 pub mod methods;
-pub mod model;
-pub mod op;
-pub mod output;
-pub mod plan;
+pub(crate) mod model;
+pub(crate) mod op;
+pub(crate) mod output;
+pub(crate) mod plan;
 pub mod project;
 pub mod recipe;
-pub mod reference;
-pub mod store;
+pub(crate) mod reference;
+pub(crate) mod store;
+#[doc(hidden)]
 pub mod tensor;

@@ -13,5 +13,5 @@ mod sheet;
 
 pub use builds::{add, find, last_of, names, newest, newest_of_recipes, note_use, used_name};
 pub use past::{Past, read_keys};
-pub use record::{Draft, OutputRecord, Record, StageRecord, Variant};
+pub use record::{Draft, OutputRecord, Record, Variant};
 pub use recorder::{Origin, Recorder};

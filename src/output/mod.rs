@@ -22,5 +22,5 @@ pub mod workbench;
 pub mod write;
 
 pub use error::OutputError;
-pub use names::{LOCKFILE, RECIPE_FILE};
+pub use names::RECIPE_FILE;
 pub use publish::is_half_published;

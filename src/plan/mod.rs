@@ -36,8 +36,8 @@ mod stage_shape;
 mod statistics;
 mod vocabulary;
 
-pub use catalog::{Inventory, Model, ModelId};
-pub use graph::{Action, Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
+pub use catalog::{Inventory, Model};
+pub use graph::{Action, Input, Node, NodeId, Owner, Plan, Source, StagePlan};
 pub use order::needed;
 pub use statistics::add_statistics;
 

@@ -26,7 +26,7 @@ impl Project {
     }
 }
 
-/// Reads every tensor of a checkpoint: their digests, in the order of [`Checkpoint::names`].
+/// Reads every tensor of a checkpoint: their digests, in the order of its names.
 ///
 /// # Errors
 /// If one cannot be read.

@@ -36,5 +36,5 @@ pub mod tier;
 pub mod tiered;
 
 pub use error::StoreError;
-pub use local::{STORE_VERSION, Store};
+pub use local::Store;
 pub use tier::{ActionCache, Cas};
