@@ -17,31 +17,84 @@ pub struct WorkId(u64);
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// The current thread begins with something.
-    Started { id: WorkId, what: &'static str, of: &'a str },
+    Started {
+        /// The same until it has ended.
+        id: WorkId,
+        /// The kind of work, in a few words.
+        what: &'static str,
+        /// What it is done on, such as a tensor; may be empty.
+        of: &'a str,
+    },
     /// So many more bytes of it are done.
-    Progress { id: WorkId, bytes: u64 },
+    Progress {
+        /// That of its start.
+        id: WorkId,
+        /// Since it was last told, not since the start.
+        bytes: u64,
+    },
     /// It has ended, well or not, on the thread that began with it.
-    Finished { id: WorkId, what: &'static str, of: &'a str, began: Instant },
+    Finished {
+        /// That of its start, which was not told if nobody listened then.
+        id: WorkId,
+        /// As at the start.
+        what: &'static str,
+        /// As at the start.
+        of: &'a str,
+        /// When it started; it ends now.
+        began: Instant,
+    },
     /// Another process removes results; the build waits until it is done.
     Waiting,
     /// A source tensor was read and hashed.
-    Hashed { model: &'a str, tensor: &'a str, bytes: u64 },
+    Hashed {
+        /// The checkpoint's folder.
+        model: &'a str,
+        /// Its name in the checkpoint.
+        tensor: &'a str,
+        /// The tensor's size.
+        bytes: u64,
+    },
     /// An action was run.
-    Ran { stage: &'a str, tensor: &'a str, bytes: u64 },
+    Ran {
+        /// The stage whose work it is.
+        stage: &'a str,
+        /// The tensor of that stage.
+        tensor: &'a str,
+        /// The result's size.
+        bytes: u64,
+    },
     /// An action was found in the store.
-    Reused { stage: &'a str, tensor: &'a str },
+    Reused {
+        /// The stage whose work it would be.
+        stage: &'a str,
+        /// The tensor of that stage.
+        tensor: &'a str,
+    },
     /// A blob was damaged and has been removed; what needs it is made again.
-    Damaged { digest: Digest },
+    Damaged {
+        /// What its bytes should have, and so its name in the store.
+        digest: Digest,
+    },
     /// A file of somebody else's made room for one of a model's, and has this name now.
-    KeptAside { path: &'a Path },
+    KeptAside {
+        /// The new name.
+        path: &'a Path,
+    },
     /// What is left of an earlier version, or of a build that was killed, could not be removed.
-    NotRemoved { path: &'a Path },
+    NotRemoved {
+        /// What is still there.
+        path: &'a Path,
+    },
     /// The store's index was damaged and has been put aside; the build starts over.
-    IndexDamaged { problem: &'a str },
+    IndexDamaged {
+        /// What is wrong with it.
+        problem: &'a str,
+    },
 }
 
 /// Listens to work, on any of its threads.
 pub trait Events: Sync {
+    /// Called where the work goes on, from many threads at once; work waits until it returns.
     fn event(&self, event: Event<'_>);
 }
 

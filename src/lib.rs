@@ -98,6 +98,8 @@
 //! blobs at a time, names them and commits their keys.
 //! `lamarck build --trace FILE` shows all of this on a time line.
 
+#![warn(missing_docs)]
+
 #[doc(hidden)]
 pub mod build;
 pub mod cli;

@@ -20,6 +20,7 @@ use crate::reference::ModelRef;
 /// The models that a recipe refers to, opened, with what is known of each.
 #[derive(Debug)]
 pub struct Catalog {
+    /// Each once, in the order in which the recipe first names them.
     pub models: Vec<Model>,
     /// Of each model.
     pub checkpoints: Vec<Arc<Checkpoint>>,

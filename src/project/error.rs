@@ -12,22 +12,51 @@ use crate::store::StoreError;
 /// Why something could not be done.
 #[derive(Debug, thiserror::Error)]
 pub enum ProjectError {
+    /// A recipe's file could not be read.
     #[error("cannot read {}", path.display())]
-    Recipe { path: PathBuf, source: io::Error },
+    Recipe {
+        /// As the user named it.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A checkpoint could not be read, or cannot be used.
     #[error(transparent)]
     Model(#[from] ModelError),
+    /// The store could not be opened, read or written, or others have it locked.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A build failed or was stopped, or its output could not be put in place.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// An earlier build was to be written out again, and would not come out the same.
     #[error(
         "build {number} cannot be written out again: stage `{stage}`, tensor `{tensor}` would be made of other bytes than it was then"
     )]
-    NotRepeated { number: u64, stage: String, tensor: String },
+    NotRepeated {
+        /// The earlier build, counted from 1.
+        number: u64,
+        /// The stage of the first difference, by name.
+        stage: String,
+        /// The tensor of that stage.
+        tensor: String,
+    },
+    /// A model that was asked for by name is in none of the places.
     #[error("model `{model}` was not found; looked in:{}", lines(tried))]
-    NoModel { model: String, tried: Vec<PathBuf> },
+    NoModel {
+        /// The reference, without a `hub:` prefix.
+        model: String,
+        /// Where it could have been, in the order of looking.
+        tried: Vec<PathBuf>,
+    },
+    /// The system did not start the threads of a build.
     #[error("cannot start {jobs} threads")]
-    Threads { jobs: usize, source: rayon::ThreadPoolBuildError },
+    Threads {
+        /// How many were asked for; 0 for one a core.
+        jobs: usize,
+        /// Why they did not start.
+        source: rayon::ThreadPoolBuildError,
+    },
 }
 
 fn lines(paths: &[PathBuf]) -> String {

@@ -7,7 +7,9 @@ use crate::recipe::{Finding, Recipe, StageId};
 /// A plan with the models it was made from.
 #[derive(Debug)]
 pub struct Planned {
+    /// The graph of actions, from sources to targets.
     pub plan: Plan,
+    /// The models that the plan's numbers stand for.
     pub catalog: Catalog,
 }
 

@@ -20,6 +20,7 @@ use crate::store::tiered::Tiered;
 /// How a merge changed one tensor.
 #[derive(Clone, Debug)]
 pub struct TensorChange {
+    /// By its name in the output.
     pub tensor: String,
     /// The stage whose merge gives it.
     pub stage: String,
@@ -27,6 +28,7 @@ pub struct TensorChange {
     pub base: String,
     /// The other models, in the order of the change's shares.
     pub models: Vec<String>,
+    /// How far the result is from what it is compared with, and each model's share in that.
     pub change: Change,
 }
 

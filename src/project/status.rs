@@ -19,6 +19,7 @@ use crate::store::{ActionCache, Store};
 
 /// What a build would do.
 pub struct Status {
+    /// Of every node of the plan, sources included.
     pub verdicts: HashMap<NodeId, Verdict>,
     /// Of every action that must run.
     pub reasons: BTreeMap<NodeId, Reason>,

@@ -20,6 +20,7 @@ use crate::store::{Store, StoreError};
 pub struct Watch<'a> {
     /// Called when running builds are waited for.
     pub waiting: &'a dyn Fn(),
+    /// Stops the wait for running builds when it becomes true.
     pub interrupted: &'a AtomicBool,
 }
 

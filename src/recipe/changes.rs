@@ -17,7 +17,9 @@ pub struct FieldChange {
     pub model: Option<String>,
     /// Such as `weight of org/model`, or all there is to say where there is neither `old` nor `new`.
     pub what: String,
+    /// The value before, as text; `None` where there was none.
     pub old: Option<String>,
+    /// The value now, as text; `None` where there is none.
     pub new: Option<String>,
     /// Where the new value stands.
     pub span: Option<Span>,

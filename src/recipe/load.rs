@@ -30,7 +30,9 @@ pub struct LoadOptions {
 /// A recipe, unless there is an error among the findings.
 #[derive(Debug)]
 pub struct Loaded {
+    /// `None` if any finding is an error; warnings and notes do not take it away.
     pub recipe: Option<Recipe>,
+    /// In the order in which they were found.
     pub findings: Vec<Finding>,
 }
 

@@ -13,12 +13,15 @@ use crate::tensor::Dtype;
 pub struct Recipe {
     /// How the user named the file.
     pub name: String,
+    /// As the file has it, with its variables not yet filled in.
     pub text: Arc<str>,
     /// The text with the name of a stage that takes its file's, to be kept elsewhere.
     pub named_text: String,
-    /// Variables and a seed that the command line set.
+    /// Variables that the command line set, each with its value.
     pub sets: Vec<(String, String)>,
+    /// A seed that the command line set, which goes before all others.
     pub seed: Option<u64>,
+    /// In the order of the file, whatever reads what; [`StageId`] is the place in here.
     pub stages: Vec<Stage>,
 }
 
@@ -35,8 +38,11 @@ pub struct Stage {
     pub name_from_file: bool,
     /// The stage's name (or its first line, when unnamed).
     pub span: Span,
+    /// How inputs become one tensor, and which parameters can be set for it.
     pub method: &'static dyn Method,
+    /// A model or another stage's result; absent where the recipe names none.
     pub base: Option<Spanned<Reference>>,
+    /// What is merged: whole models, layer ranges or named modules.
     pub body: Body,
     /// Top-level `parameters`, the lowest precedence.
     pub parameters: Parameters,
@@ -44,8 +50,11 @@ pub struct Stage {
     pub dtype: Option<Spanned<Dtype>>,
     /// Type of the result.
     pub out_dtype: Option<Spanned<Dtype>>,
+    /// Without it the output gets that of whatever its config comes from.
     pub tokenizer: Option<Spanned<Tokenizer>>,
+    /// Without it the output keeps the template of its tokenizer.
     pub chat_template: Option<Spanned<ChatTemplate>>,
+    /// What random draws start from: the command line's, else the stage's, else the recipe's, else 0.
     pub seed: u64,
     /// Whether results of this stage may be kept in the store.
     pub cache: bool,
@@ -62,33 +71,45 @@ pub enum Body {
     Modules(Vec<Module>),
 }
 
+/// One entry of a stage's `modules`.
 #[derive(Debug)]
 pub struct Module {
+    /// The module as models' layouts name it, with the place of its key.
     pub name: Spanned<String>,
+    /// What is merged in it.
     pub body: ModuleBody,
+    /// For all of the module; they go before the stage's.
     pub parameters: Parameters,
 }
 
+/// How a module lists what it merges.
 #[derive(Debug)]
 pub enum ModuleBody {
+    /// Whole modules: all their layers.
     Models(Vec<Input>),
+    /// Layer ranges of the module.
     Slices(Vec<Slice>),
 }
 
 /// A run of output layers.
 #[derive(Debug)]
 pub struct Slice {
+    /// Its key `sources`.
     pub span: Span,
+    /// Merged with one another, and so of equal length; a model is listed once.
     pub sources: Vec<Input>,
     /// Replaces the stage's base for this slice.
     pub base: Option<Spanned<Reference>>,
+    /// For all of the slice; they go before the module's and the stage's.
     pub parameters: Parameters,
 }
 
 /// A model listed under `models` or in a slice's `sources`.
 #[derive(Debug)]
 pub struct Input {
+    /// What is merged, a model outside the recipe or another stage's result.
     pub model: Spanned<Reference>,
+    /// For this model alone, the highest precedence.
     pub parameters: Parameters,
     /// Half-open, 0-based; always given in slices, never under `models`.
     pub layer_range: Option<Spanned<(usize, usize)>>,
@@ -97,31 +118,42 @@ pub struct Input {
 /// A list of models that are merged with one another: those of a stage, of a module or of a slice.
 #[derive(Clone, Copy, Debug)]
 pub struct Section<'a> {
+    /// `None` outside `modules`.
     pub module: Option<&'a Module>,
+    /// `None` for a list under `models`.
     pub slice: Option<&'a Slice>,
+    /// In the order of the recipe, which counts for some methods.
     pub inputs: &'a [Input],
 }
 
 /// What a model reference means.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
+    /// The result of another stage of the same recipe.
     Stage(StageId),
+    /// A checkpoint outside the recipe.
     Model(ModelRef),
 }
 
 /// What the output's tokenizer is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokenizer {
+    /// Where the vocabulary comes from.
     pub source: TokenizerSource,
     /// `tokens:` entries by token; only their presence matters until remapping is built.
     pub tokens: Vec<String>,
+    /// What divides the vocabulary's size; only its presence matters until padding is built.
     pub pad_to_multiple_of: Option<usize>,
 }
 
+/// Whose vocabulary an output gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenizerSource {
+    /// Every token of any of the models; what a `tokenizer` without a `source` means.
     Union,
+    /// That of the stage's base, which it must have then.
     Base,
+    /// That of a model or stage named in the recipe, which need not be merged.
     Model(Reference),
 }
 
@@ -131,16 +163,20 @@ pub type Parameters = Vec<(&'static str, Spanned<Setting>)>;
 /// A parameter's setting, already of the parameter's type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Setting {
+    /// One gradient for all tensors, whatever their names.
     Plain(Gradient),
     /// The first clause whose filter matches gives the value; none may match.
     Filtered(Vec<Clause>),
 }
 
+/// One entry of a setting that depends on the tensor's name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Clause {
     /// A plain, case-sensitive substring of a tensor name; `None` (or `*` in the recipe) matches all.
     pub filter: Option<String>,
+    /// What matching tensors get.
     pub value: Gradient,
+    /// Where the value stands.
     pub span: Span,
 }
 
@@ -209,6 +245,7 @@ impl Stage {
 }
 
 impl Recipe {
+    /// The stage of a number, which must come from this recipe.
     pub fn stage(&self, id: StageId) -> &Stage {
         &self.stages[id.0]
     }

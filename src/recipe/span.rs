@@ -3,7 +3,9 @@
 /// A half-open range of byte offsets into the recipe's text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span {
+    /// The first byte, counted from 0.
     pub start: usize,
+    /// The byte behind the last.
     pub end: usize,
 }
 
@@ -19,7 +21,9 @@ impl Span {
 /// A value with the place in the recipe that it came from.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Spanned<T> {
+    /// What was read.
     pub value: T,
+    /// Where it was read.
     pub span: Span,
 }
 
