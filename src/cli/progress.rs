@@ -21,6 +21,7 @@ pub struct Progress<'a> {
     total: u64,
     done: AtomicU64,
     bytes: AtomicU64,
+    read: AtomicU64,
     started: Instant,
     last_plain: Mutex<Instant>,
     is_live: bool,
@@ -44,6 +45,7 @@ impl<'a> Progress<'a> {
             total,
             done: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            read: AtomicU64::new(0),
             started: now,
             last_plain: Mutex::new(now),
             is_live,
@@ -80,6 +82,14 @@ impl<'a> Progress<'a> {
                 self.total,
                 bytes(rate as u64)
             ));
+        }
+    }
+
+    /// Large tensors take a while to be read before anything is made of them.
+    fn read(&self, n_bytes: u64) {
+        let read = self.read.fetch_add(n_bytes, Ordering::Relaxed) + n_bytes;
+        if self.is_live {
+            self.bar.set_message(format!("{} of large tensors read", bytes(read)));
         }
     }
 
@@ -154,7 +164,8 @@ impl Events for Progress<'_> {
                     ));
                 }
             }
-            Event::Started { .. } | Event::Progress { .. } | Event::Finished { .. } => {}
+            Event::Progress { bytes: n, .. } => self.read(n),
+            Event::Started { .. } | Event::Finished { .. } => {}
             Event::Damaged { digest } => {
                 if self.ui.json {
                     self.json(&json!({ "event": "damaged", "digest": digest.to_string() }));
