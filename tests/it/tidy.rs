@@ -295,3 +295,23 @@ fn every_test_file_is_run() {
     }
     assert!(!main.contains("#[ignore"));
 }
+
+#[test]
+fn every_source_file_is_part_of_the_crate() {
+    for file in rust_files(&project("src")) {
+        let path = module_path(&file);
+        let Some((name, parent)) = path.split_last() else { continue };
+        if parent.is_empty() && name == "main" {
+            continue;
+        }
+        let folder = parent.iter().fold(project("src"), |folder, part| folder.join(part));
+        let above = if parent.is_empty() { folder.join("lib.rs") } else { folder.join("mod.rs") };
+        let text = fs::read_to_string(&above).unwrap_or_default();
+        assert!(
+            text.contains(&format!("mod {name};")),
+            "{} is not declared in {}",
+            file.display(),
+            above.display()
+        );
+    }
+}
