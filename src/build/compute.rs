@@ -420,3 +420,40 @@ fn transposed(values: &[f32], rows: usize, row_len: usize) -> Vec<f32> {
     }
     columns
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows become columns.
+    #[derive(Debug)]
+    struct Transposed;
+
+    impl Whole for Transposed {
+        fn run(&self, inputs: &[Tensor<'_>], out: &mut [u8]) -> Result<(), String> {
+            let [Tensor { spec, bytes }] = inputs else { return Err("one input is transposed".to_owned()) };
+            let [rows, columns] = spec.shape.0[..] else { return Err("only matrices are".to_owned()) };
+            let (from, to) = (bytes.as_chunks::<4>().0, out.as_chunks_mut::<4>().0);
+            (0..rows * columns).for_each(|i| to[i % columns * rows + i / columns] = from[i]);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn whole_inputs_are_at_hand_and_results_must_be_finite() {
+        let spec = |dims: [usize; 2]| TensorSpec { dtype: Dtype::F32, shape: Shape(dims.to_vec()) };
+        let bytes = |values: &[f32]| {
+            Bytes::Memory(Arc::new(values.iter().flat_map(|value| value.to_le_bytes()).collect()))
+        };
+        let run = |values: &[f32]| run_whole(&Transposed, &[(bytes(values), &spec([2, 3]))], &spec([3, 2]));
+        let Ok((result, Some(Content::Bytes(kept)))) = run(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) else {
+            panic!("it is computed, and kept")
+        };
+        let expected = bytes(&[1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(result.at_hand(), expected.at_hand());
+        assert_eq!(expected.at_hand(), Some(&kept[..]));
+        assert!(matches!(run(&[1.0, 2.0, f32::NAN, 4.0, 5.0, 6.0]), Err(Failure::Undefined(_))));
+        let two = [(bytes(&[1.0]), &spec([1, 1])), (bytes(&[2.0]), &spec([1, 1]))];
+        assert!(matches!(run_whole(&Transposed, &two, &spec([1, 1])), Err(Failure::Undefined(_))));
+    }
+}
