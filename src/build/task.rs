@@ -287,10 +287,7 @@ impl<'t, 'a> Task<'t, 'a> {
         Ok(digest)
     }
 
-    fn all_inputs<'p>(&mut self, action: &'p Action) -> Result<Vec<(Bytes, &'a TensorSpec)>, BuildError>
-    where
-        'a: 'p,
-    {
+    fn all_inputs(&mut self, action: &Action) -> Result<Vec<(Bytes, &'a TensorSpec)>, BuildError> {
         let plan = self.shared.context.plan;
         action.inputs.iter().map(|input| Ok((self.bytes(input.node)?, plan[input.node].spec()))).collect()
     }

@@ -137,6 +137,22 @@ impl Plan {
         id
     }
 
+    /// Adds an action; its operation says what the result is.
+    ///
+    /// # Errors
+    /// Says what about the inputs the operation cannot work with.
+    pub(super) fn act(
+        &mut self,
+        owner: Owner,
+        op: Arc<dyn Op>,
+        inputs: Vec<Input>,
+        origins: Vec<Origin>,
+    ) -> Result<NodeId, String> {
+        let specs: Vec<&TensorSpec> = inputs.iter().map(|input| self[input.node].spec()).collect();
+        let output = op.output(&specs)?;
+        Ok(self.add(Node::Action(Action { owner, op, inputs, output, origins })))
+    }
+
     pub fn len(&self) -> usize {
         self.graph.node_count()
     }

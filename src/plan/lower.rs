@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::arguments::{Resolved, Site};
 use super::catalog::{Model, ModelId, model_id};
 use super::fp8;
-use super::graph::{Action, Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
+use super::graph::{Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
 use super::stage_shape::{Part, Shapes, StageShape, inventory_of, keeps_bytes};
 use crate::methods::Simplified;
 use crate::model::view::View;
@@ -168,7 +168,7 @@ impl<'a> Lowering<'a> {
         };
         let inputs = parts.into_iter().map(input).collect();
         let owner = Owner { stage: site.id, tensor: site.name.to_owned() };
-        match self.add(owner, op, inputs, origins) {
+        match self.plan.act(owner, op, inputs, origins) {
             Ok(node) => node,
             Err(problem) => {
                 let stage = site.stage();
@@ -176,19 +176,6 @@ impl<'a> Lowering<'a> {
                 self.give_up(site, Finding::error("inputs", stage.span, message))
             }
         }
-    }
-
-    /// Adds an action; its operation says what the result is.
-    fn add(
-        &mut self,
-        owner: Owner,
-        op: Arc<dyn Op>,
-        inputs: Vec<Input>,
-        origins: Vec<Origin>,
-    ) -> Result<NodeId, String> {
-        let specs: Vec<&TensorSpec> = inputs.iter().map(|input| self.plan[input.node].spec()).collect();
-        let output = op.output(&specs)?;
-        Ok(self.plan.add(Node::Action(Action { owner, op, inputs, output, origins })))
     }
 
     /// What forbids an action that reads or writes eight-bit floats.
@@ -260,7 +247,8 @@ impl<'a> Lowering<'a> {
             .collect();
         let owner = Owner { stage, tensor: format!("{tensor} of {name}") };
         let node = self
-            .add(owner, Arc::clone(op), read, Vec::new())
+            .plan
+            .act(owner, Arc::clone(op), read, Vec::new())
             .unwrap_or_else(|problem| panic!("the view of `{tensor}` {problem}"));
         self.sources.insert(key, node);
         node

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::graph::{Action, Input, Node, NodeId, Owner, Plan};
-use crate::op::{Access, Op, Role, Statistics, statistics};
+use super::graph::{Input, Node, NodeId, Owner, Plan};
+use crate::op::{Access, Role, Statistics, statistics};
 use crate::recipe::StageId;
-use crate::tensor::TensorSpec;
 
 /// Adds the statistics of a stage's tensors, each of the merge that gives it, which may be another stage's. What is
 /// compared with is that merge's base, or its first model where the method has no base. Tensors that are a
@@ -26,12 +25,10 @@ pub fn add_statistics(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeI
         let others = action.inputs.iter().enumerate().filter(|(i, _)| *i != base);
         inputs.extend(others.map(|(_, input)| input.clone()));
         let op = Arc::new(Statistics { models: inputs.len() - 2 });
-        let specs: Vec<&TensorSpec> = inputs.iter().map(|input| plan[input.node].spec()).collect();
-        // Inputs of a merge have one shape and are floating-point.
-        let Ok(output) = op.output(&specs) else { continue };
         let owner = Owner { stage: action.owner.stage, tensor: format!("{tensor}: statistics") };
-        let action = Action { owner, op, inputs, output, origins: Vec::new() };
-        added.insert(tensor, plan.add(Node::Action(action)));
+        // Inputs of a merge have one shape and are floating-point.
+        let Ok(statistics) = plan.act(owner, op, inputs, Vec::new()) else { continue };
+        added.insert(tensor, statistics);
     }
     added
 }

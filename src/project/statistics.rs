@@ -13,7 +13,7 @@ use crate::event::Events;
 use crate::op::statistics::Change;
 use crate::output::direct::DirectOutput;
 use crate::output::lockfile::reading::Lockfile;
-use crate::plan::add_statistics;
+use crate::plan::{Input, add_statistics};
 use crate::recipe::Recipe;
 use crate::store::tiered::Tiered;
 
@@ -44,7 +44,8 @@ pub struct OutputStatistics {
 }
 
 impl Project {
-    /// Tells what the merge behind each tensor of an output did, against the base and by model. `planned` is the output's own recipe for its one target. Sources and results must be those that its lockfile names.
+    /// Tells what the merge behind each tensor of an output did, against the base and by model. `planned` is the
+    /// output's own recipe for its one target. Sources and results must be those that its lockfile names.
     ///
     /// # Errors
     /// Those of a build, which this is but for an output.
@@ -84,7 +85,7 @@ impl Project {
                     unreachable!("statistics read a result and a base")
                 };
                 let bytes = build.bytes(*node)?.in_full().map_err(BuildError::from)?.into_owned();
-                let label = |input: &crate::plan::Input| input.label.clone();
+                let label = |input: &Input| input.label.clone();
                 Ok::<_, ProjectError>(TensorChange {
                     tensor: tensor.clone(),
                     stage: recipe.stage(plan.action(*node).owner.stage).name.clone(),
