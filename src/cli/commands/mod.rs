@@ -25,6 +25,7 @@ use super::error::CliError;
 use super::ui::{Ui, plural};
 use crate::error::ErrorClass;
 use crate::history::Record;
+use crate::output::lockfile::reading::Lockfile;
 use crate::project::{Planned, Project, ProjectError, RecordedBuild};
 use crate::recipe::{Finding, Recipe, Severity, StageId};
 
@@ -52,6 +53,19 @@ fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
         .map_err(|source| ProjectError::Recipe { path: path.clone(), source })?;
     let loaded = project.load(&path, &text, &args.sets, args.seed);
     Ok(Read { project, path, text, recipe: loaded.recipe, findings: loaded.findings })
+}
+
+/// What an output was built from, by its lockfile: its stage of a recipe, with what the command line set.
+fn as_locked(recipe: PathBuf, locked: &Lockfile) -> RecipeArgs {
+    RecipeArgs {
+        recipe: Some(recipe),
+        stages: vec![locked.stage.clone()],
+        models: Vec::new(),
+        cache: None,
+        sets: locked.set.clone().into_iter().collect(),
+        seed: locked.seed,
+        deny_warnings: false,
+    }
 }
 
 /// Reads the recipe of an earlier build as it was then.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, Signals, prepare};
+use super::{Ready, Signals, as_locked, prepare};
 use crate::cli::args::{InspectArgs, RecipeArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
@@ -22,13 +22,9 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let dir = Path::new(&args.model);
     let locked = Lockfile::read(dir).map_err(ProjectError::from)?;
     let recipe_args = RecipeArgs {
-        recipe: Some(dir.join(RECIPE_FILE)),
-        stages: vec![locked.stage.clone()],
         models: args.models.clone(),
         cache: args.cache.clone(),
-        sets: locked.set.clone().into_iter().collect(),
-        seed: locked.seed,
-        deny_warnings: false,
+        ..as_locked(dir.join(RECIPE_FILE), &locked)
     };
     let Ready { project, recipe, planned } = prepare(&recipe_args, Flags::from(&recipe_args), ui)?;
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);

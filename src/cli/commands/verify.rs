@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, Signals, prepare};
+use super::{Ready, Signals, as_locked, prepare};
 use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, DAMAGED};
@@ -65,15 +65,8 @@ fn tell(
 /// Builds the model again from its own recipe, in a folder of its own and with nothing from the cache,
 /// and compares.
 fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<String>, CliError> {
-    let recipe_args = RecipeArgs {
-        recipe: Some(args.recipe.clone().unwrap_or_else(|| args.dir.join(RECIPE_FILE))),
-        stages: vec![locked.stage.clone()],
-        models: args.models.clone(),
-        cache: None,
-        sets: locked.set.clone().into_iter().collect(),
-        seed: locked.seed,
-        deny_warnings: false,
-    };
+    let recipe = args.recipe.clone().unwrap_or_else(|| args.dir.join(RECIPE_FILE));
+    let recipe_args = RecipeArgs { models: args.models.clone(), ..as_locked(recipe, locked) };
     let Ready { mut project, recipe, planned } = prepare(&recipe_args, Flags::from(&recipe_args), ui)?;
     // On the disk that the model is on, which has room for one.
     let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
