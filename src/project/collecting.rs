@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::ErrorKind;
 
-use super::faults::{assert_sound, build, copy, write_model};
+use super::faults::{assert_sound, build, built, copy};
 use crate::digest::{ActionKey, Digest};
 use crate::disk::faults::{Fault, arm};
 use crate::gc::{self, Limits};
@@ -15,10 +15,7 @@ use crate::store::lock::Wait;
 #[test]
 fn any_failing_step_of_collecting_costs_the_next_build_nothing() {
     let space = tempfile::tempdir().unwrap();
-    let (models, before) = (space.path().join("models"), space.path().join("before"));
-    write_model(&models.join("a"), 1);
-    write_model(&models.join("b"), 2);
-    build(&before, &models, "0.3").unwrap();
+    let (models, before) = built(space.path(), "before");
     build(&before, &models, "0.6").unwrap();
     let root = space.path().join("root");
     let collect = || {
@@ -60,10 +57,7 @@ fn any_failing_step_of_collecting_costs_the_next_build_nothing() {
 #[test]
 fn a_build_among_many_is_found() {
     let space = tempfile::tempdir().unwrap();
-    let (models, root) = (space.path().join("models"), space.path().join("root"));
-    write_model(&models.join("a"), 1);
-    write_model(&models.join("b"), 2);
-    build(&root, &models, "0.3").unwrap();
+    let (models, root) = built(space.path(), "root");
     let store = || Store::open(&root.join("cache"), 1 << 20, Wait::Refuse).unwrap();
     for i in 0..100 {
         let mut actions = Recorder::default();

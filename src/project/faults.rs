@@ -14,7 +14,7 @@ use crate::model::locate::Places;
 use crate::store::Store;
 
 /// A decoder of one layer whose values depend on `seed`.
-pub(super) fn write_model(dir: &Path, seed: u16) {
+fn write_model(dir: &Path, seed: u16) {
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join("config.json"), r#"{"num_hidden_layers": 1}"#).unwrap();
     // More than are synced one by one.
@@ -36,6 +36,21 @@ fn recipe(t: &str) -> String {
          ---\nname: blend\nmerge_method: slerp\nbase_model: ./a\nmodels: [{{model: mean}}]\n\
          parameters: {{t: {t}}}\n"
     )
+}
+
+/// Two models.
+fn write_models(space: &Path) -> PathBuf {
+    let models = space.join("models");
+    write_model(&models.join("a"), 1);
+    write_model(&models.join("b"), 2);
+    models
+}
+
+/// Two models, and a folder in which they were built once.
+pub(super) fn built(space: &Path, folder: &str) -> (PathBuf, PathBuf) {
+    let (models, root) = (write_models(space), space.join(folder));
+    build(&root, &models, "0.3").unwrap();
+    (models, root)
 }
 
 pub(super) fn build(root: &Path, models: &Path, t: &str) -> Result<Report, ProjectError> {
@@ -94,10 +109,7 @@ pub(super) fn assert_sound(root: &Path, what: &str) {
 #[test]
 fn any_failing_step_leaves_the_old_model_or_the_new_one() {
     let space = tempfile::tempdir().unwrap();
-    let (models, before) = (space.path().join("models"), space.path().join("before"));
-    write_model(&models.join("a"), 1);
-    write_model(&models.join("b"), 2);
-    build(&before, &models, "0.3").unwrap();
+    let (models, before) = built(space.path(), "before");
     let out = |root: &Path| root.join("merges/blend");
     let contents = |root: &Path| -> Vec<Vec<u8>> { files(&out(root)).into_values().collect() };
 
@@ -151,9 +163,7 @@ fn any_failing_step_leaves_the_old_model_or_the_new_one() {
 #[test]
 fn a_panic_of_the_writer_ends_the_build_with_an_error() {
     let space = tempfile::tempdir().unwrap();
-    let models = space.path().join("models");
-    write_model(&models.join("a"), 1);
-    write_model(&models.join("b"), 2);
+    let models = write_models(space.path());
     for what in ["write blob", "write to shard"] {
         let root = space.path().join(what);
         let listen = |event: Event<'_>| match event {

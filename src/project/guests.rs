@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::faults::{build, copy, write_model};
+use super::faults::{build, built, copy};
 use crate::disk::faults::{Fault, arm};
 
 const OUT: &str = "merges/blend";
@@ -89,10 +89,7 @@ fn found(root: &Path) -> BTreeSet<String> {
 #[test]
 fn nothing_of_somebody_elses_is_lost_at_any_step() {
     let space = tempfile::tempdir().unwrap();
-    let (models, first) = (space.path().join("models"), space.path().join("first"));
-    write_model(&models.join("a"), 1);
-    write_model(&models.join("b"), 2);
-    build(&first, &models, "0.3").unwrap();
+    let (models, first) = built(space.path(), "first");
     let root = space.path().join("root");
     let mut seed = 1_u64;
     // A guest who comes before brings half of what there is, another half each time.
