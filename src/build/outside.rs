@@ -8,8 +8,7 @@ use super::bytes::Bytes;
 use super::error::BuildError;
 use crate::digest::Digest;
 use crate::identity::Identity;
-use crate::model::checkpoint::Checkpoint;
-use crate::model::safetensors;
+use crate::model::checkpoint::{Checkpoint, open_file};
 use crate::model::source_file::SourceFile;
 use crate::store::range::{ExternalRange, FileRange};
 use crate::store::snapshot::Snapshot;
@@ -64,7 +63,7 @@ impl Outside {
         if let Some(shard) = opened.get(path) {
             return Some(Arc::clone(shard));
         }
-        let shard = safetensors::open(path).ok()?;
+        let shard = open_file(path).ok()?;
         opened.insert(path.to_owned(), Arc::clone(&shard));
         Some(shard)
     }

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::ModelError;
-use super::safetensors;
 use super::source_file::SourceFile;
+use super::view::View;
+use super::{ModelError, pickled, safetensors};
 use crate::tensor::TensorSpec;
 
 /// A format that checkpoints store tensors in.
@@ -19,18 +19,44 @@ struct StoredFormat {
     single: &'static str,
     /// The file that says which of several holds which tensor.
     index: &'static str,
+    /// How names of such files end.
+    extensions: &'static [&'static str],
     open: fn(&Path) -> Result<Arc<dyn SourceFile>, ModelError>,
 }
 
 /// Formats that are read, those that are preferred first. A new one is a file beside this one and a line here.
-const FORMATS: [StoredFormat; 1] = [StoredFormat {
-    name: "safetensors",
-    single: "model.safetensors",
-    index: "model.safetensors.index.json",
-    open: safetensors::open,
-}];
+const FORMATS: [StoredFormat; 2] = [
+    StoredFormat {
+        name: "safetensors",
+        single: "model.safetensors",
+        index: "model.safetensors.index.json",
+        extensions: &["safetensors"],
+        open: safetensors::open,
+    },
+    StoredFormat {
+        name: "pickled",
+        single: "pytorch_model.bin",
+        index: "pytorch_model.bin.index.json",
+        extensions: &["bin", "pt", "pth", "ckpt"],
+        open: pickled::open,
+    },
+];
 
-const PICKLED: [&str; 2] = ["pytorch_model.bin", "pytorch_model.bin.index.json"];
+/// Opens one file that holds tensors, in the format that its name tells.
+///
+/// # Errors
+/// Also if the name tells none that is read.
+pub fn open_file(path: &Path) -> Result<Arc<dyn SourceFile>, ModelError> {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let format = FORMATS.iter().find(|format| format.extensions.contains(&extension));
+    let format = format.ok_or_else(|| {
+        let known: Vec<String> =
+            FORMATS.iter().flat_map(|format| format.extensions).map(|ending| format!(".{ending}")).collect();
+        let problem = format!("is no file of tensors by its name; those end in {}", known.join(", "));
+        ModelError::Layout { path: path.to_owned(), problem }
+    })?;
+    (format.open)(path)
+}
 
 /// An open checkpoint.
 #[derive(Debug)]
@@ -71,8 +97,15 @@ impl Checkpoint {
         self.tensors.get(tensor).map(|number| &self.shards[*number])
     }
 
+    /// A tensor's dtype and shape, as it is meant.
     pub fn spec(&self, tensor: &str) -> Option<&TensorSpec> {
-        Some(&self.shard_of(tensor)?.tensors()[tensor].spec)
+        let shard = self.shard_of(tensor)?;
+        Some(shard.views().get(tensor).map_or(&shard.tensors()[tensor].spec, |meant| &meant.spec))
+    }
+
+    /// What makes a tensor that is not stored in its own order.
+    pub fn view(&self, tensor: &str) -> Option<&View> {
+        Some(&self.shard_of(tensor)?.views().get(tensor)?.view)
     }
 }
 
@@ -83,7 +116,6 @@ pub fn is_checkpoint(dir: &Path) -> bool {
             .iter()
             .flat_map(|format| [format.single, format.index])
             .any(|name| dir.join(name).is_file())
-        || PICKLED.iter().any(|name| dir.join(name).is_file())
 }
 
 enum ShardFiles {
@@ -106,14 +138,8 @@ fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
             return Ok(ShardFiles::Indexed { format, path, weight_map });
         }
     }
-    let pickled = PICKLED.iter().any(|name| dir.join(name).is_file());
-    let problem = if pickled {
-        "holds a pickled checkpoint (pytorch_model.bin), which lamarck does not read; convert it to safetensors".to_owned()
-    } else {
-        let names: Vec<String> =
-            FORMATS.iter().map(|format| format!("{} nor {}", format.single, format.index)).collect();
-        format!("holds neither {}", names.join(" nor "))
-    };
+    let names: Vec<&str> = FORMATS.iter().flat_map(|format| [format.single, format.index]).collect();
+    let problem = format!("holds none of {}", names.join(", "));
     Err(ModelError::Layout { path: dir.to_owned(), problem })
 }
 

@@ -13,10 +13,8 @@ use crate::tensor::{Shape, TensorSpec};
 
 const OLD: &str = "block_sparse_moe";
 
-/// Replaces the experts' tensors by the joined ones. Returns the view of each tensor that is not stored under
-/// its own name.
-pub fn join(tensors: &mut BTreeMap<String, TensorSpec>) -> BTreeMap<String, View> {
-    let mut views = BTreeMap::new();
+/// Replaces the experts' tensors by the joined ones. `views` has those of tensors that are not stored as they are.
+pub fn join(tensors: &mut BTreeMap<String, TensorSpec>, views: &mut BTreeMap<String, View>) {
     let prefixes: Vec<String> = tensors
         .keys()
         .filter_map(|name| name.strip_suffix(".gate.weight")?.strip_suffix(OLD).map(str::to_owned))
@@ -47,26 +45,33 @@ pub fn join(tensors: &mut BTreeMap<String, TensorSpec>) -> BTreeMap<String, View
         };
         for (name, spec, parts) in [("gate_up_proj", up_spec, up), ("down_proj", down_spec, down)] {
             let name = format!("{prefix}mlp.experts.{name}");
-            views.insert(name.clone(), concat(tensors, parts, &spec));
+            let view = concat(tensors, views, parts, &spec);
+            views.insert(name.clone(), view);
             tensors.insert(name, spec);
         }
         let gate = format!("{prefix}{OLD}.gate.weight");
         if let Some(spec) = tensors.remove(&gate) {
             let name = format!("{prefix}mlp.gate.weight");
             tensors.insert(name.clone(), spec);
-            views.insert(name, View::Stored(gate));
+            let view = views.remove(&gate).unwrap_or(View::Stored(gate));
+            views.insert(name, view);
         }
     }
-    views
 }
 
 /// Takes parts out of the stored tensors and lays them one behind the other.
-fn concat(tensors: &mut BTreeMap<String, TensorSpec>, parts: Vec<String>, whole: &TensorSpec) -> View {
+fn concat(
+    tensors: &mut BTreeMap<String, TensorSpec>,
+    views: &mut BTreeMap<String, View>,
+    parts: Vec<String>,
+    whole: &TensorSpec,
+) -> View {
     let taken: Vec<(Role, LogicalTensor)> = parts
         .into_iter()
         .filter_map(|part| {
             let (name, spec) = tensors.remove_entry(&part)?;
-            Some((Role::PART, LogicalTensor { spec, view: View::Stored(name) }))
+            let view = views.remove(&name).unwrap_or(View::Stored(name));
+            Some((Role::PART, LogicalTensor { spec, view }))
         })
         .collect();
     let rows = taken.iter().map(|(_, part)| part.spec.shape.0[0]).collect();
@@ -99,7 +104,8 @@ mod tests {
             }
         }
         tensors.insert("l.0.block_sparse_moe.gate.weight".to_owned(), spec(&[3, 4]));
-        let views = join(&mut tensors);
+        let mut views = BTreeMap::new();
+        join(&mut tensors, &mut views);
         let named: Vec<_> = tensors.iter().map(|(name, spec)| format!("{name} {}", spec.shape)).collect();
         assert_eq!(
             named,
@@ -123,7 +129,9 @@ mod tests {
             names.iter().map(|name| (format!("l.0.block_sparse_moe.{name}"), spec.clone())).collect();
         tensors.insert("l.0.mlp.experts.down_proj".to_owned(), spec);
         let before = tensors.clone();
-        assert!(join(&mut tensors).is_empty());
+        let mut views = BTreeMap::new();
+        join(&mut tensors, &mut views);
+        assert!(views.is_empty());
         assert_eq!(tensors, before);
     }
 }

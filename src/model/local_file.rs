@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::ModelError;
-use super::source_file::{Entry, SourceFile};
+use super::source_file::{Entry, Headers, SourceFile};
+use super::view::LogicalTensor;
 use crate::disk;
 use crate::identity::Identity;
 
@@ -26,21 +27,21 @@ fn last_read() -> MutexGuard<'static, VecDeque<(Identity, Arc<File>)>> {
 }
 
 /// Reads the headers of a file of so many bytes.
-pub type ReadEntries = fn(&File, u64, &Path) -> Result<BTreeMap<String, Entry>, ModelError>;
+pub type ReadHeaders = fn(&File, u64, &Path) -> Result<Headers, ModelError>;
 
 /// A file on a local disk whose tensors are ranges of its bytes.
 #[derive(Debug)]
 pub struct LocalFile {
     path: PathBuf,
     identity: Identity,
-    tensors: BTreeMap<String, Entry>,
+    headers: Headers,
     /// Whether bytes were found to be others than when they were hashed.
     suspect: AtomicBool,
 }
 
 impl LocalFile {
     /// Opens a file and reads its headers.
-    pub fn open(path: &Path, entries: ReadEntries) -> Result<Self, ModelError> {
+    pub fn open(path: &Path, headers: ReadHeaders) -> Result<Self, ModelError> {
         let file = File::open(path).map_err(ModelError::io(path))?;
         let metadata = file.metadata().map_err(ModelError::io(path))?;
         if !metadata.is_file() {
@@ -48,8 +49,8 @@ impl LocalFile {
             return Err(ModelError::Header { path: path.to_owned(), problem });
         }
         let identity = Identity::of(&file).map_err(ModelError::io(path))?;
-        let tensors = entries(&file, identity.size, path)?;
-        Ok(Self { path: path.to_owned(), identity, tensors, suspect: AtomicBool::new(false) })
+        let headers = headers(&file, identity.size, path)?;
+        Ok(Self { path: path.to_owned(), identity, headers, suspect: AtomicBool::new(false) })
     }
 
     /// The file, opened again if it was closed meanwhile.
@@ -89,7 +90,15 @@ impl SourceFile for LocalFile {
     }
 
     fn tensors(&self) -> &BTreeMap<String, Entry> {
-        &self.tensors
+        &self.headers.tensors
+    }
+
+    fn views(&self) -> &BTreeMap<String, LogicalTensor> {
+        &self.headers.views
+    }
+
+    fn others(&self) -> &[String] {
+        &self.headers.others
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
@@ -103,7 +112,7 @@ impl SourceFile for LocalFile {
         self.suspect.store(true, Ordering::Relaxed);
         let holds =
             |entry: &Entry| (entry.offset..entry.offset + entry.spec.n_bytes() as u64).contains(&offset);
-        let tensor = self.tensors.iter().find(|(_, entry)| holds(entry));
+        let tensor = self.headers.tensors.iter().find(|(_, entry)| holds(entry));
         let tensor = tensor.map_or_else(String::new, |(name, _)| name.clone());
         ModelError::Differs { path: self.path.clone(), tensor }
     }

@@ -5,6 +5,7 @@ pub mod experts;
 pub mod layout;
 pub mod local_file;
 pub mod locate;
+pub mod pickled;
 pub mod safetensors;
 pub mod source_file;
 pub mod tokenizer;

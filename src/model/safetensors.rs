@@ -16,7 +16,7 @@ use serde::de::{IgnoredAny, MapAccess, Visitor};
 
 use super::ModelError;
 use super::local_file::LocalFile;
-use super::source_file::{Entry, SourceFile};
+use super::source_file::{Entry, Headers, SourceFile};
 use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// Bytes of the length that every safetensors file starts with.
@@ -27,11 +27,10 @@ pub const MAX_HEADER_BYTES: u64 = 100_000_000;
 
 /// Opens a safetensors file and checks its header; no tensor is read.
 pub fn open(path: &Path) -> Result<Arc<dyn SourceFile>, ModelError> {
-    Ok(Arc::new(LocalFile::open(path, entries)?))
+    Ok(Arc::new(LocalFile::open(path, headers)?))
 }
 
-/// Reads a file's header.
-fn entries(file: &File, n_bytes: u64, path: &Path) -> Result<BTreeMap<String, Entry>, ModelError> {
+fn headers(file: &File, n_bytes: u64, path: &Path) -> Result<Headers, ModelError> {
     let problem = |problem| ModelError::Header { path: path.to_owned(), problem };
     let mut first = [0; LENGTH_BYTES];
     if n_bytes < first.len() as u64 {
@@ -41,7 +40,8 @@ fn entries(file: &File, n_bytes: u64, path: &Path) -> Result<BTreeMap<String, En
     let length = header_length(first, n_bytes).map_err(problem)?;
     let mut json = vec![0; length];
     file.read_exact_at(&mut json, first.len() as u64).map_err(ModelError::io(path))?;
-    parse(&json, n_bytes).map_err(problem)
+    let tensors = parse(&json, n_bytes).map_err(problem)?;
+    Ok(Headers { tensors, ..Headers::default() })
 }
 
 /// Checks the length that a file starts with, before anything of that size is allocated.

@@ -8,6 +8,7 @@ use std::fmt::Debug;
 use std::path::Path;
 
 use super::ModelError;
+use super::view::LogicalTensor;
 use crate::identity::Identity;
 use crate::tensor::TensorSpec;
 
@@ -19,6 +20,17 @@ pub struct Entry {
     pub offset: u64,
 }
 
+/// What a file says of itself.
+#[derive(Debug, Default)]
+pub struct Headers {
+    /// Every run of bytes that is a tensor, or that one is made of, by the tensor's name.
+    pub tensors: BTreeMap<String, Entry>,
+    /// The tensors that are not stored in their own order: what makes them of those that are.
+    pub views: BTreeMap<String, LogicalTensor>,
+    /// What is in the file beside tensors, by name; it is not read.
+    pub others: Vec<String>,
+}
+
 /// An open file of a checkpoint.
 pub trait SourceFile: Send + Sync + Debug {
     fn path(&self) -> &Path;
@@ -28,6 +40,12 @@ pub trait SourceFile: Send + Sync + Debug {
 
     /// Every tensor that is stored in it, by name.
     fn tensors(&self) -> &BTreeMap<String, Entry>;
+
+    /// Those of them that are not stored in their own order, as they are meant.
+    fn views(&self) -> &BTreeMap<String, LogicalTensor>;
+
+    /// What is in it beside tensors, by name.
+    fn others(&self) -> &[String];
 
     /// Reads bytes at an offset from the start of the file.
     ///

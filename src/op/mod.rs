@@ -9,6 +9,7 @@ mod convert;
 mod identical;
 mod merge;
 pub mod statistics;
+mod strided;
 
 pub use concat::Concat;
 pub use contract::{Access, Op, Role, RowRun, Streaming, Tensor, Whole};
@@ -16,3 +17,4 @@ pub use convert::Convert;
 pub use identical::Identical;
 pub use merge::Merge;
 pub use statistics::Statistics;
+pub use strided::Strided;

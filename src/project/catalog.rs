@@ -11,10 +11,11 @@ use crate::model::checkpoint::Checkpoint;
 use crate::model::experts;
 use crate::model::layout::Layout;
 use crate::model::locate::commit_of;
+use crate::model::source_file::SourceFile;
 use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::plan::{Inventory, Model, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
-use crate::recipe::{Finding, Recipe, Stage, StageId};
+use crate::recipe::{Finding, Recipe, Span, Stage, StageId};
 use crate::reference::ModelRef;
 
 /// The models that a recipe refers to, opened, with what is known of each.
@@ -61,6 +62,9 @@ impl Project {
         }
         let checkpoints: Vec<Arc<Checkpoint>> =
             dirs.par_iter().map(|dir| Checkpoint::open(dir).map(Arc::new)).collect::<Result<_, _>>()?;
+        for ((_, span), checkpoint) in needed.iter().zip(&checkpoints) {
+            findings.extend(checkpoint.shards.iter().filter_map(|shard| beside_tensors(&**shard, *span)));
+        }
         let dirs: Vec<&Path> = checkpoints.iter().map(|checkpoint| checkpoint.dir.as_path()).collect();
         let with_tokenizer = recipe.stages.iter().any(|stage| stage.tokenizer.is_some());
         let vocabularies = if with_tokenizer { vocabularies(&dirs)? } else { vec![None; dirs.len()] };
@@ -89,6 +93,20 @@ impl Project {
     }
 }
 
+/// Tells of what a file holds beside tensors.
+fn beside_tensors(shard: &dyn SourceFile, span: Span) -> Option<Finding> {
+    const SHOWN: usize = 3;
+    let others = shard.others();
+    let names: Vec<String> = others.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
+    let more = if others.len() > SHOWN { ", ..." } else { "" };
+    let message = format!(
+        "{} holds {} beside the model's tensors, which is left out",
+        shard.path().display(),
+        names.join(", ") + more
+    );
+    (!others.is_empty()).then(|| Finding::note("beside-tensors", span, message))
+}
+
 fn how_to_get(model: &ModelRef) -> String {
     let folder = "name the folder that holds it with --models";
     if model.is_hub_id() && model.path.contains('/') {
@@ -105,7 +123,9 @@ fn inventory(
 ) -> Inventory {
     let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
     let mut tensors = checkpoint.names().map(spec).collect();
-    let views = experts::join(&mut tensors);
+    let view = |name: &str| Some((name.to_owned(), checkpoint.view(name)?.clone()));
+    let mut views = checkpoint.names().filter_map(view).collect();
+    experts::join(&mut tensors, &mut views);
     let layout = Layout::infer(tensors.keys().map(String::as_str), &checkpoint.config);
     let config = checkpoint.config.clone();
     Inventory { tensors, views, layout, config, vocabulary, chat_template }

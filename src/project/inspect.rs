@@ -10,6 +10,8 @@ use crate::build::Bytes;
 use crate::digest::Digest;
 use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
+use crate::model::view::{LogicalTensor, View};
+use crate::op::{Access, Tensor};
 use crate::reference::ModelRef;
 
 impl Project {
@@ -32,9 +34,35 @@ impl Project {
 /// If one cannot be read.
 pub fn digests(checkpoint: &Checkpoint) -> Result<Vec<Digest>, ProjectError> {
     let names: Vec<&str> = checkpoint.names().collect();
-    let digest = |name: &&str| -> Result<Digest, ModelError> {
+    let stored = |name: &str| {
         let shard = checkpoint.shard_of(name).expect("the name is listed");
-        Bytes::source(Arc::clone(shard), name).digest()
+        Bytes::source(Arc::clone(shard), name)
+    };
+    let digest = |name: &&str| -> Result<Digest, ModelError> {
+        match checkpoint.view(name) {
+            None => stored(name).digest(),
+            Some(view) => {
+                let spec = checkpoint.spec(name).expect("the name is listed").clone();
+                Ok(Digest::of(&made(&LogicalTensor { spec, view: view.clone() }, &stored)?))
+            }
+        }
     };
     Ok(names.par_iter().map(digest).collect::<Result<_, _>>()?)
+}
+
+/// A tensor's bytes as they are meant.
+fn made(tensor: &LogicalTensor, stored: &dyn Fn(&str) -> Bytes) -> Result<Vec<u8>, ModelError> {
+    let (op, inputs) = match &tensor.view {
+        View::Stored(name) => return Ok(stored(name).in_full()?.into_owned()),
+        View::Made { op, inputs } => (op, inputs),
+    };
+    let Access::Whole(whole) = op.access() else {
+        unreachable!("files' own views are made of whole tensors")
+    };
+    let read: Vec<Vec<u8>> = inputs.iter().map(|(_, input)| made(input, stored)).collect::<Result<_, _>>()?;
+    let inputs: Vec<Tensor<'_>> =
+        inputs.iter().zip(&read).map(|((_, input), bytes)| Tensor { spec: &input.spec, bytes }).collect();
+    let mut bytes = vec![0; tensor.spec.n_bytes()];
+    whole.run(&inputs, &mut bytes).expect("the file's headers were checked");
+    Ok(bytes)
 }

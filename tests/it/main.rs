@@ -21,6 +21,7 @@ mod layers;
 mod machine;
 mod naming;
 mod outputs;
+mod pickled;
 mod proof;
 mod recipes;
 mod soak;
