@@ -1,22 +1,20 @@
-//! How models outside a recipe are named: `path[@revision][+lora[@revision]]`.
+//! How models and adapters outside a recipe are named: `path[@revision]`, and `model+adapter` for the two together.
 
 use std::fmt;
 
-/// A checkpoint outside the recipe.
+/// A checkpoint or an adapter outside the recipe.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ModelRef {
-    /// `org/name` or a path, without prefix, revision and LoRA.
+    /// `org/name` or a path, without prefix and revision.
     pub path: String,
     /// A branch, tag or commit on the hub.
     pub revision: Option<String>,
-    /// The adapter of `model+lora[@revision]`, as written.
-    pub lora: Option<String>,
     /// Set by the `hub:` prefix: never a local path.
     pub hub_only: bool,
 }
 
 impl ModelRef {
-    /// Reads a reference, with or without `hub:` before it.
+    /// Reads a reference to one folder, with or without `hub:` before it.
     ///
     /// # Errors
     /// Says what is wrong with the text.
@@ -25,19 +23,31 @@ impl ModelRef {
             Some(rest) => (true, rest),
             None => (false, text),
         };
-        let mut parts = rest.split('+');
-        let (model, lora, more) = (parts.next().unwrap_or(""), parts.next(), parts.next());
+        let mut halves = rest.split('@');
+        let (path, revision, more) = (halves.next().unwrap_or(""), halves.next(), halves.next());
         if more.is_some() {
-            return Err("a model can have one `+lora` only");
+            return Err("there can be one `@revision` only");
         }
-        let (path, revision) = revised(model)?;
-        if let Some(lora) = lora {
-            revised(lora)?;
+        if path.is_empty() || revision == Some("") {
+            return Err("a part of the reference is empty");
         }
         if path.chars().any(char::is_control) {
             return Err("a reference cannot hold control characters");
         }
-        Ok(Self { path, revision, lora: lora.map(str::to_owned), hub_only })
+        Ok(Self { path: path.to_owned(), revision: revision.map(str::to_owned), hub_only })
+    }
+
+    /// Reads `model` or `model+adapter`.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn parse_pair(text: &str) -> Result<(Self, Option<Self>), &'static str> {
+        let mut parts = text.split('+');
+        let (model, adapter, more) = (parts.next().unwrap_or(""), parts.next(), parts.next());
+        if more.is_some() {
+            return Err("a model can have one `+adapter` only");
+        }
+        Ok((Self::parse(model)?, adapter.map(Self::parse).transpose()?))
     }
 
     /// Whether it can name a model on the hub: `name` or `org/name` of plain characters.
@@ -51,27 +61,12 @@ impl ModelRef {
     }
 }
 
-fn revised(part: &str) -> Result<(String, Option<String>), &'static str> {
-    let mut halves = part.split('@');
-    let (path, revision, more) = (halves.next().unwrap_or(""), halves.next(), halves.next());
-    if more.is_some() {
-        return Err("there can be one `@revision` only");
-    }
-    if path.is_empty() || revision == Some("") {
-        return Err("a part of the reference is empty");
-    }
-    Ok((path.to_owned(), revision.map(str::to_owned)))
-}
-
 impl fmt::Display for ModelRef {
     /// As recipes write it, without a prefix.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.path)?;
         if let Some(revision) = &self.revision {
             write!(f, "@{revision}")?;
-        }
-        if let Some(lora) = &self.lora {
-            write!(f, "+{lora}")?;
         }
         Ok(())
     }
@@ -83,8 +78,14 @@ mod tests {
 
     #[test]
     fn what_is_read_is_shown_as_it_was_written() {
-        for text in ["name", "org/name@v2", "./a/b+org/lora@main", "a@x+y"] {
+        for text in ["name", "org/name@v2", "./a/b"] {
             assert_eq!(ModelRef::parse(text).unwrap().to_string(), text);
+        }
+        for (text, parts) in
+            [("a@x+hub:org/lora@main", ("a@x", "org/lora@main")), ("./a+../b", ("./a", "../b"))]
+        {
+            let (model, adapter) = ModelRef::parse_pair(text).unwrap();
+            assert_eq!((model.to_string().as_str(), adapter.unwrap().to_string().as_str()), parts);
         }
         let hub = ModelRef::parse("hub:org/name").unwrap();
         assert_eq!((hub.to_string().as_str(), hub.hub_only), ("org/name", true));

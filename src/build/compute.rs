@@ -11,6 +11,7 @@ use super::geometry::{Geometry, LeafSpan};
 use super::sink::FileSlice;
 use crate::kernels::convert;
 use crate::methods::{Kernel, Leaf, Operation, Pass, Scratch};
+use crate::model::ModelError;
 use crate::op::{Tensor, Whole};
 use crate::store::Store;
 use crate::store::blob::Content;
@@ -367,16 +368,24 @@ pub fn run_whole(
     inputs: &[(Bytes, &TensorSpec)],
     output: &TensorSpec,
 ) -> Result<Computed, Failure> {
-    let held: Vec<Cow<'_, [u8]>> =
-        inputs.iter().map(|(bytes, _)| bytes.in_full()).collect::<Result<_, _>>()?;
-    let tensors: Vec<Tensor<'_>> =
-        held.iter().zip(inputs).map(|(bytes, (_, spec))| Tensor { spec, bytes }).collect();
     let mut out = vec![0; output.n_bytes()];
-    whole.run(&tensors, &mut out).map_err(Failure::Undefined)?;
+    with_tensors(inputs, |tensors| whole.run(tensors, &mut out))?.map_err(Failure::Undefined)?;
     if output.dtype.is_float() && !convert::is_finite(output.dtype, &out) {
         return Err(Failure::Undefined(not_finite(output.dtype)));
     }
     Ok(in_memory(out))
+}
+
+/// Lends inputs in full, reading those that are not at hand.
+pub fn with_tensors<T>(
+    inputs: &[(Bytes, &TensorSpec)],
+    work: impl FnOnce(&[Tensor<'_>]) -> T,
+) -> Result<T, ModelError> {
+    let held: Vec<Cow<'_, [u8]>> =
+        inputs.iter().map(|(bytes, _)| bytes.in_full()).collect::<Result<_, _>>()?;
+    let tensors: Vec<Tensor<'_>> =
+        held.iter().zip(inputs).map(|(bytes, (_, spec))| Tensor { spec, bytes }).collect();
+    Ok(work(&tensors))
 }
 
 fn not_finite(dtype: Dtype) -> String {

@@ -49,6 +49,11 @@ impl Geometry {
         match cut {
             Cut::Elements => Self::Contiguous { n_elements, row_len: None, leaf: LEAF },
             Cut::LastAxis => rows_of(dims.last().copied().unwrap_or(1)),
+            Cut::FirstAxis => match dims.as_slice() {
+                [] => rows_of(1),
+                [len] => rows_of(*len),
+                [len, inner @ ..] => Self::Strided { outer: 1, len: *len, inner: inner.iter().product() },
+            },
             Cut::SecondAxis => match dims.as_slice() {
                 [] => rows_of(1),
                 [len] | [_, len] => rows_of(*len),
@@ -170,7 +175,7 @@ mod tests {
             &[2, 5, 3, 70],
             &[0, 4],
         ] {
-            for cut in [Cut::Elements, Cut::LastAxis, Cut::SecondAxis] {
+            for cut in [Cut::Elements, Cut::LastAxis, Cut::SecondAxis, Cut::FirstAxis] {
                 covers_once(dims, cut);
             }
         }

@@ -11,7 +11,8 @@ use super::outside::Outside;
 use super::schedule::Cost;
 use super::warm::Warm;
 use crate::digest::Digest;
-use crate::plan::{NodeId, Source};
+use crate::op::Access;
+use crate::plan::{Input, Node, NodeId, Source};
 use crate::store::StoreError;
 use crate::store::range::{FileRange, RangeContent};
 use crate::store::snapshot::Snapshot;
@@ -65,7 +66,18 @@ impl Shared<'_> {
         // What a wide node reads is not read into memory for it.
         let readers = self.context.plan.readers(node).map(n_bytes);
         let largest = readers.chain([n_bytes(node)]).max().unwrap_or(0);
-        Cost { n_bytes: n_bytes(node), wide: largest > self.context.narrow() }
+        Cost { n_bytes: n_bytes(node) + self.beside(node), wide: largest > self.context.narrow() }
+    }
+
+    /// What arithmetic that is made from inputs holds of them.
+    fn beside(&self, node: NodeId) -> u64 {
+        let plan = self.context.plan;
+        let Node::Action(action) = &plan[node] else { return 0 };
+        if !matches!(action.op.access(), Access::Beside(_)) {
+            return 0;
+        }
+        let n_elements = |input: &Input| plan[input.node].spec().shape.elements() as u64;
+        action.inputs.iter().skip(1).map(|input| n_elements(input) * size_of::<f32>() as u64).sum()
     }
 
     pub fn source_bytes(&self, source: &Source) -> Bytes {

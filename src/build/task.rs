@@ -7,22 +7,24 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::bytes::{Bytes, FilePart, Run};
 use super::committer::Delivered;
-use super::compute::{Computation, Computed, Failure, Target, run_whole};
+use super::compute::{Computation, Computed, Failure, Target, run_whole, with_tensors};
 use super::context::{Context, Outcome, Resolved};
 use super::error::BuildError;
 use super::examine::{Examination, Examined};
 use super::outside::source_range;
 use super::shared::Shared;
+use super::sink::FileSlice;
 use crate::digest::{ActionKey, Digest};
 use crate::event::{Event, Span, spanned};
+use crate::methods::Operation;
 use crate::model::ModelError;
-use crate::op::{Access, RowRun, Streaming};
+use crate::op::{Access, Beside, RowRun, Streaming};
 use crate::plan::{Action, Node, NodeId, Source};
 use crate::store::Cas;
 use crate::store::blob::{Content, Lookup};
 use crate::store::range::{FileRange, RangeContent};
 use crate::store::tier::ActionRow;
-use crate::tensor::{Dtype, TensorSpec};
+use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// Results up to this size are made in memory; larger ones in the file that is to hold them, and read
 /// from there.
@@ -245,25 +247,20 @@ impl<'t, 'a> Task<'t, 'a> {
             }
             Access::Streaming(Streaming { operation, compute }) => {
                 let inputs = self.all_inputs(action)?;
-                let proceed = || context.check_interrupted();
-                let computation = Computation {
-                    operation,
-                    shape: inputs.first().map_or(&action.output.shape, |(_, spec)| &spec.shape),
-                    inputs: inputs.into_iter().map(|(bytes, spec)| (bytes, spec.dtype)).collect(),
-                    compute,
-                    output: &action.output,
-                    parallel: self.wide,
-                    proceed: &proceed,
+                let shape = inputs.first().map_or(&action.output.shape, |(_, spec)| &spec.shape);
+                (slice, held) = self.place(node, cached)?;
+                let run = || self.stream(action, (slice.as_ref(), held), operation, compute, shape, &inputs);
+                let computed = spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
+                self.hashed(action, computed)?
+            }
+            Access::Beside(Beside { prepare, shape }) => {
+                let inputs = self.all_inputs(action)?;
+                (slice, held) = self.place(node, cached)?;
+                let run = || {
+                    let (streamed, beside) = inputs.split_at(1);
+                    let operation = with_tensors(beside, |beside| prepare.prepare(beside))?;
+                    self.stream(action, (slice.as_ref(), held), &*operation, None, &shape, streamed)
                 };
-                let large = action.output.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
-                slice = context.sink.slice(node)?;
-                held = !cached && slice.is_none() && self.shared.is_output(node);
-                let target = match &slice {
-                    Some(slice) if large => Target::Slice(slice),
-                    None if large || held => Target::File(context.store),
-                    _ => Target::Memory,
-                };
-                let run = || computation.run(target);
                 let computed = spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
                 self.hashed(action, computed)?
             }
@@ -285,6 +282,42 @@ impl<'t, 'a> Task<'t, 'a> {
             _ => committer.keep(row, content.filter(|_| cached), external)?,
         }
         Ok(digest)
+    }
+
+    /// Where a result is made: the slice that will hold it, or whether it is held in a file until it is written out.
+    fn place(&self, node: NodeId, cached: bool) -> Result<(Option<FileSlice>, bool), BuildError> {
+        let slice = self.shared.context.sink.slice(node)?;
+        let held = !cached && slice.is_none() && self.shared.is_output(node);
+        Ok((slice, held))
+    }
+
+    /// Carries out arithmetic on leaves of inputs.
+    fn stream(
+        &self,
+        action: &Action,
+        (slice, held): (Option<&FileSlice>, bool),
+        operation: &dyn Operation,
+        compute: Option<Dtype>,
+        shape: &Shape,
+        inputs: &[(Bytes, &TensorSpec)],
+    ) -> Result<Computed, Failure> {
+        let context = &self.shared.context;
+        let proceed = || context.check_interrupted();
+        let computation = Computation {
+            operation,
+            shape,
+            inputs: inputs.iter().map(|(bytes, spec)| (bytes.clone(), spec.dtype)).collect(),
+            compute,
+            output: &action.output,
+            parallel: self.wide,
+            proceed: &proceed,
+        };
+        let large = action.output.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
+        computation.run(match slice {
+            Some(slice) if large => Target::Slice(slice),
+            None if large || held => Target::File(context.store),
+            _ => Target::Memory,
+        })
     }
 
     fn all_inputs(&mut self, action: &Action) -> Result<Vec<(Bytes, &'a TensorSpec)>, BuildError> {

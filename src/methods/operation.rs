@@ -27,6 +27,8 @@ pub enum Cut {
     LastAxis,
     /// Into whole vectors along axis 1; a 1-D tensor is one vector.
     SecondAxis,
+    /// Into whole vectors along axis 0; a 1-D tensor is one vector.
+    FirstAxis,
 }
 
 /// What a pass over all inputs collects before the next step.

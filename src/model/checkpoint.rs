@@ -88,6 +88,12 @@ impl Checkpoint {
         Ok(Self { dir: dir.to_owned(), config, shards, tensors })
     }
 
+    /// One file with its configuration.
+    pub fn of_file(dir: &Path, config: Value, file: Arc<dyn SourceFile>) -> Self {
+        let tensors = file.tensors().keys().map(|name| (name.clone(), 0)).collect();
+        Self { dir: dir.to_owned(), config, shards: vec![file], tensors }
+    }
+
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
         self.tensors.keys().map(String::as_str)
     }
@@ -181,7 +187,7 @@ fn open_indexed(
     Ok((shards, tensors))
 }
 
-fn read_json(path: &Path) -> Result<Value, ModelError> {
+pub fn read_json(path: &Path) -> Result<Value, ModelError> {
     let text = std::fs::read(path).map_err(ModelError::io(path))?;
     serde_json::from_slice(&text).map_err(|error| ModelError::Layout {
         path: path.to_owned(),

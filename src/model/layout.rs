@@ -145,6 +145,12 @@ pub fn unwrapped(name: &str) -> &str {
     }
 }
 
+/// The name without any of those words, wherever they stand: `language_model.model.layers.0.x` and
+/// `model.language_model.layers.0.x` are one.
+pub fn bare(name: &str) -> String {
+    name.split('.').filter(|word| !WRAPPERS.contains(word)).collect::<Vec<_>>().join(".")
+}
+
 /// The keys of a config (as JSON pointers) that say how many layers there are, with their values.
 pub fn layer_count_keys(config: &Value) -> Vec<(String, usize)> {
     let mut found = Vec::new();

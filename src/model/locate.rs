@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::adapter::is_adapter;
 use super::checkpoint::is_checkpoint;
 use crate::reference::ModelRef;
 
@@ -29,9 +30,21 @@ impl Places {
     /// # Errors
     /// Lists every place that was tried.
     pub fn find(&self, model: &ModelRef) -> Result<PathBuf, NotFound> {
+        self.find_such(model, &is_checkpoint)
+    }
+
+    /// Finds an adapter's directory.
+    ///
+    /// # Errors
+    /// Lists every place that was tried.
+    pub fn find_adapter(&self, adapter: &ModelRef) -> Result<PathBuf, NotFound> {
+        self.find_such(adapter, &is_adapter)
+    }
+
+    fn find_such(&self, model: &ModelRef, is_such: &dyn Fn(&Path) -> bool) -> Result<PathBuf, NotFound> {
         let mut tried = Vec::new();
         let mut try_dir = |dir: PathBuf| {
-            let found = is_checkpoint(&dir);
+            let found = is_such(&dir);
             tried.push(dir.clone());
             found.then_some(dir)
         };
@@ -72,7 +85,7 @@ mod tests {
     use super::*;
 
     fn model(path: &str, revision: Option<&str>) -> ModelRef {
-        ModelRef { path: path.into(), revision: revision.map(Into::into), lora: None, hub_only: false }
+        ModelRef { path: path.into(), revision: revision.map(Into::into), hub_only: false }
     }
 
     fn checkpoint(dir: &Path) {

@@ -1,5 +1,6 @@
 //! The read side of checkpoints: finding them, their headers, their layers, their bytes.
 
+pub mod adapter;
 pub mod checkpoint;
 pub mod experts;
 pub mod layout;

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::manifest::Sink;
 use crate::methods::Operation;
-use crate::tensor::{Dtype, TensorSpec};
+use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// A kind of work with all its parameters: tensors in, one result out.
 pub trait Op: Send + Sync + Debug {
@@ -34,6 +34,8 @@ pub trait Op: Send + Sync + Debug {
 pub enum Access<'a> {
     /// Leaf by leaf, all inputs side by side, which have one number of elements.
     Streaming(Streaming<'a>),
+    /// Leaf by leaf over the first input, with the others in full beside it, from which the arithmetic is made.
+    Beside(Beside<'a>),
     /// The result is rows of inputs, one run behind the other. No bytes are made: whoever reads the result
     /// reads its inputs.
     Rows(Vec<RowRun>),
@@ -49,6 +51,21 @@ pub struct Streaming<'a> {
     pub operation: &'a dyn Operation,
     /// What inputs are rounded to before the arithmetic; `None` leaves them as stored.
     pub compute: Option<Dtype>,
+}
+
+/// Arithmetic on the leaves of one input that others, small ones, are needed for in full.
+#[derive(Clone, Debug)]
+pub struct Beside<'a> {
+    pub prepare: &'a dyn Prepare,
+    /// The shape in which the first input is cut into leaves; it has as many elements.
+    pub shape: Shape,
+}
+
+/// Makes arithmetic from inputs.
+pub trait Prepare: Sync + Debug {
+    /// The arithmetic on the first input, given the others in their order. It holds no more than each of their
+    /// elements as f32.
+    fn prepare(&self, beside: &[Tensor<'_>]) -> Box<dyn Operation>;
 }
 
 /// Some neighbouring rows of an input, along its first axis.

@@ -12,10 +12,11 @@ use super::fp8;
 use super::graph::{Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
 use super::stage_shape::{Part, Shapes, StageShape, inventory_of, keeps_bytes};
 use crate::methods::Simplified;
+use crate::model::adapter::{BaseTensor, Change};
 use crate::model::view::View;
-use crate::op::{Convert, Identical, Merge, Op, Role};
-use crate::recipe::{Finding, Recipe, Reference, StageId};
-use crate::tensor::TensorSpec;
+use crate::op::{Convert, Identical, LowRank, Merge, Op, Role};
+use crate::recipe::{Adapted, Finding, Recipe, Reference, StageId};
+use crate::tensor::{Dtype, TensorSpec};
 
 /// Lowers everything the targets need. Errors are added to the findings; the plan is then incomplete.
 pub fn lower(
@@ -26,13 +27,14 @@ pub fn lower(
     shapes: &Shapes<'_>,
     findings: &mut Vec<Finding>,
 ) -> Plan {
-    let stages = shapes.iter().map(|shape| shape.as_ref().map(stage_plan)).collect();
+    let stages = shapes.stages.iter().map(|shape| shape.as_ref().map(stage_plan)).collect();
     let mut lowering = Lowering {
         recipe,
         models,
         shapes,
         plan: Plan::new(stages, targets, order),
         sources: HashMap::new(),
+        adapted: HashMap::new(),
         outputs: HashMap::new(),
         findings,
     };
@@ -66,6 +68,8 @@ struct Lowering<'a> {
     plan: Plan,
     /// Tensors of checkpoints, by the names that recipes know them by or, if `true`, that they are stored by.
     sources: HashMap<(ModelId, String, bool), NodeId>,
+    /// Tensors that an adapter changes, by what they are rounded to.
+    adapted: HashMap<(&'a Reference, String, Dtype), NodeId>,
     outputs: HashMap<(StageId, String), NodeId>,
     findings: &'a mut Vec<Finding>,
 }
@@ -198,16 +202,117 @@ impl<'a> Lowering<'a> {
 
     /// The node of an input's tensor.
     fn part(&mut self, site: &Site<'a>, part: &Part) -> NodeId {
-        match site.segment.sources[part.source].reference {
-            Reference::Stage(stage) => self.output(*stage, &part.tensor),
-            Reference::Model(reference) => {
-                let model = model_id(self.models, reference);
-                match self.models[model.0].inventory.views.get(&part.tensor) {
-                    None => self.source(model, &part.tensor, &part.spec),
-                    Some(view) => self.view(site.id, model, &part.tensor, &part.spec, view),
+        self.tensor(site, site.segment.sources[part.source].reference, &part.tensor, &part.spec)
+    }
+
+    /// The node of a tensor of a model or stage; `spec` is what it reads as.
+    fn tensor(
+        &mut self,
+        site: &Site<'a>,
+        reference: &'a Reference,
+        tensor: &str,
+        spec: &TensorSpec,
+    ) -> NodeId {
+        match reference {
+            Reference::Stage(stage) => self.output(*stage, tensor),
+            Reference::Model(name) => self.of_model(site.id, model_id(self.models, name), tensor, spec),
+            Reference::Adapted(adapted) => {
+                let shapes = self.shapes;
+                match shapes.adapted[reference].changes.get(tensor) {
+                    None => self.tensor(site, &adapted.of, tensor, spec),
+                    Some(changed) => {
+                        self.changed(site, (reference, adapted), (tensor, &changed.change), spec)
+                    }
                 }
             }
         }
+    }
+
+    /// The node of a tensor of a model or an adapter.
+    fn of_model(&mut self, stage: StageId, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {
+        match self.models[model.0].inventory.views.get(tensor) {
+            None => self.source(model, tensor, spec),
+            Some(view) => self.view(stage, model, tensor, spec, view),
+        }
+    }
+
+    /// A tensor that an adapter changes, told as work of the first stage that reads it.
+    fn changed(
+        &mut self,
+        site: &Site<'a>,
+        (reference, adapted): (&'a Reference, &'a Adapted),
+        (tensor, change): (&str, &'a Change),
+        spec: &TensorSpec,
+    ) -> NodeId {
+        let key = (reference, tensor.to_owned(), spec.dtype);
+        if let Some(node) = self.adapted.get(&key) {
+            return *node;
+        }
+        let owner = Owner { stage: site.id, tensor: format!("{tensor} of {}", adapted.name) };
+        let node = match change {
+            Change::Whole { key, .. } => {
+                let input = self.of_adapter(site.id, adapted, Role::MODEL, key);
+                self.as_dtype(owner, input, spec.dtype).node
+            }
+            Change::Updated { base, update, beside } => {
+                let base = match base {
+                    BaseTensor::OfModel(name) => self.beneath(site, adapted, name),
+                    BaseTensor::OfAdapter(key) => self.of_adapter(site.id, adapted, Role::BASE, key),
+                };
+                let beside = beside.iter().map(|(role, key)| self.of_adapter(site.id, adapted, *role, key));
+                let inputs = [base].into_iter().chain(beside.collect::<Vec<_>>()).collect();
+                let op = LowRank { update: update.clone(), dtype: spec.dtype };
+                self.act(owner, Arc::new(op), inputs)
+            }
+            Change::Rows { base, rows, from } => {
+                let part =
+                    |number: usize| Owner { tensor: format!("{}[{number}]", owner.tensor), ..owner.clone() };
+                let base = self.beneath(site, adapted, base);
+                let base = self.as_dtype(part(0), base, spec.dtype);
+                let new = self.of_adapter(site.id, adapted, Role::MODEL, from);
+                let new = self.as_dtype(part(1), new, spec.dtype);
+                self.act(owner, Arc::new(rows.clone()), vec![base, new])
+            }
+        };
+        self.adapted.insert(key, node);
+        node
+    }
+
+    /// A tensor of an adapter as an input.
+    fn of_adapter(&mut self, stage: StageId, adapted: &Adapted, role: Role, key: &str) -> Input {
+        let model = model_id(self.models, &adapted.adapter);
+        let spec = self.models[model.0].inventory.tensors[key].clone();
+        Input { node: self.of_model(stage, model, key, &spec), label: adapted.adapter.path.clone(), role }
+    }
+
+    /// A tensor of what is beneath an adapter as an input.
+    fn beneath(&mut self, site: &Site<'a>, adapted: &'a Adapted, tensor: &str) -> Input {
+        let label = self.recipe.name_of(&adapted.of).to_owned();
+        let inventory = inventory_of(self.models, self.shapes, &adapted.of);
+        let spec = inventory.tensors[tensor].clone();
+        if spec.dtype.is_eight_bits() {
+            let span = site.stage().span;
+            let what = format!("stage `{}`: tensor `{tensor}` of {label}", site.stage().name);
+            if let Some(error) = fp8::unreadable(inventory, tensor, &what, span) {
+                self.report(error);
+            }
+        }
+        Input { node: self.tensor(site, &adapted.of, tensor, &spec), label, role: Role::BASE }
+    }
+
+    /// An input rounded to a dtype, if it is of another.
+    fn as_dtype(&mut self, owner: Owner, input: Input, dtype: Dtype) -> Input {
+        if self.plan[input.node].spec().dtype == dtype {
+            return input;
+        }
+        let node = self.act(owner, Arc::new(Convert { compute: None, dtype }), vec![input.clone()]);
+        Input { node, ..input }
+    }
+
+    /// Adds an action on inputs that were checked when an adapter was applied.
+    fn act(&mut self, owner: Owner, op: Arc<dyn Op>, inputs: Vec<Input>) -> NodeId {
+        let what = owner.tensor.clone();
+        self.plan.act(owner, op, inputs, Vec::new()).unwrap_or_else(|problem| panic!("`{what}` {problem}"))
     }
 
     fn source(&mut self, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {

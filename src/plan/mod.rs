@@ -7,6 +7,7 @@
 //! | step | makes |
 //! | --- | --- |
 //! | `catalog` | models, and what is known of each without reading a tensor |
+//! | `adapted` | what adapters change in them, and in stages |
 //! | `order` | the stages that the targets need |
 //! | `segments`, `slots` | runs of layers, and the names of a stage's tensors |
 //! | `shapes` | `stage_shape`: parts, dtype and shape of every tensor, with `vocabulary` and `config` |
@@ -19,6 +20,7 @@
 use crate::recipe::{Finding, Recipe, Reference, Span, StageId};
 use crate::reference::ModelRef;
 
+mod adapted;
 mod arguments;
 mod catalog;
 mod config;
@@ -46,22 +48,37 @@ pub fn stages_in_order(recipe: &Recipe) -> Vec<StageId> {
     needed(recipe, &order::final_stages(recipe))
 }
 
-/// The models that the targets (or, without any, all final stages) need, in the order of the recipe, each
-/// with a place that names it.
-pub fn models_needed(recipe: &Recipe, targets: &[StageId]) -> Vec<(ModelRef, Span)> {
+/// A folder that is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Needed {
+    pub reference: ModelRef,
+    /// Whether it must hold an adapter, not a model.
+    pub is_adapter: bool,
+    /// A place that names it.
+    pub span: Span,
+}
+
+/// The models and adapters that the targets (or, without any, all final stages) need, in the order of the recipe.
+pub fn models_needed(recipe: &Recipe, targets: &[StageId]) -> Vec<Needed> {
     let targets = if targets.is_empty() { order::final_stages(recipe) } else { targets.to_vec() };
     let mut stages = order::needed(recipe, &targets);
     stages.sort_unstable();
-    let mut models: Vec<(ModelRef, Span)> = Vec::new();
+    let mut models: Vec<Needed> = Vec::new();
+    let mut need = |reference: &ModelRef, is_adapter, span| {
+        if models.iter().all(|known| known.reference != *reference || known.is_adapter != is_adapter) {
+            models.push(Needed { reference: reference.clone(), is_adapter, span });
+        }
+    };
     for stage in stages.into_iter().map(|id| recipe.stage(id)) {
         let tokenizer = stage.tokenizer.as_ref().map_or(stage.span, |tokenizer| tokenizer.span);
         let named = stage.references().into_iter().map(|spanned| (&spanned.value, spanned.span));
-        for (reference, span) in named.chain(stage.tokenizer_model().map(|reference| (reference, tokenizer)))
-        {
-            if let Reference::Model(model) = reference
-                && models.iter().all(|(known, _)| known != model)
-            {
-                models.push((model.clone(), span));
+        let tokenizer = stage.tokenizer_model().map(|reference| (reference.plain(), tokenizer));
+        for (reference, span) in named.chain(tokenizer) {
+            if let Reference::Model(model) = reference.plain() {
+                need(model, false, span);
+            }
+            if let Reference::Adapted(adapted) = reference {
+                need(&adapted.adapter, true, span);
             }
         }
     }

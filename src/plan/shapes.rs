@@ -2,9 +2,10 @@
 //!
 //! Nothing is decided here about values: what a tensor comes down to is `lower`'s.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::catalog::{Inventory, Model};
+use super::adapted::AdaptedInventory;
+use super::catalog::{Inventory, Model, model_id};
 use super::segments::{Segment, segments};
 use super::slots::{Inputs, Slot};
 use super::stage_shape::{OutputTensor, Part, Shapes, StageShape, inventory_of};
@@ -12,7 +13,7 @@ use super::vocabulary::Choice;
 use super::{config, vocabulary};
 use crate::methods::MissingRule;
 use crate::model::layout::{Layout, is_head, is_optional, is_token_embedding};
-use crate::recipe::{Finding, Recipe, Reference, Stage, StageId};
+use crate::recipe::{Finding, Recipe, Reference, Spanned, Stage, StageId};
 use crate::tensor::TensorSpec;
 
 /// Shapes all stages of `order`, each behind those it reads. `None` if any has an error.
@@ -22,12 +23,41 @@ pub fn shape_all<'r>(
     order: &[StageId],
     findings: &mut Vec<Finding>,
 ) -> Option<Shapes<'r>> {
-    let mut shapes: Shapes<'r> = recipe.stages.iter().map(|_| None).collect();
+    let stages = recipe.stages.iter().map(|_| None).collect();
+    let mut shapes = Shapes { stages, adapted: HashMap::new() };
     for id in order {
+        adapt(recipe.stage(*id), models, &mut shapes, findings)?;
         let shaped = Shaper { recipe, models, shapes: &shapes, stage: recipe.stage(*id) }.shape(findings);
-        shapes[id.0] = Some(shaped.map_err(|errors| findings.extend(errors)).ok()?);
+        shapes.stages[id.0] = Some(shaped.map_err(|errors| findings.extend(errors)).ok()?);
     }
     Some(shapes)
+}
+
+/// Applies the adapters that a stage asks for and none before it did. `None` if one cannot be.
+fn adapt<'r>(
+    stage: &'r Stage,
+    models: &[Model],
+    shapes: &mut Shapes<'r>,
+    findings: &mut Vec<Finding>,
+) -> Option<()> {
+    let mut is_right = true;
+    for Spanned { value: reference, span } in stage.references() {
+        let Reference::Adapted(adapted) = reference else { continue };
+        if shapes.adapted.contains_key(reference) {
+            continue;
+        }
+        let adapter = &models[model_id(models, &adapted.adapter).0].inventory;
+        match AdaptedInventory::new(inventory_of(models, shapes, &adapted.of), adapter) {
+            Ok(found) => drop(shapes.adapted.insert(reference, found)),
+            Err(problems) => {
+                let path = &adapted.adapter.path;
+                let message = format!("the adapter {path} cannot be applied: {}", problems.join("; "));
+                findings.push(Finding::error("adapter", *span, message));
+                is_right = false;
+            }
+        }
+    }
+    is_right.then_some(())
 }
 
 struct Shaper<'r, 'a> {
@@ -115,8 +145,13 @@ impl<'r> Shaper<'r, '_> {
             .names
             .into_iter()
             .map(|(source, tensor)| {
-                let inventory = inventory_of(self.models, self.shapes, segment.sources[source].reference);
-                let spec = inventory.tensors[&tensor].clone();
+                let reference = segment.sources[source].reference;
+                let spec = match self.shapes.adapted.get(reference) {
+                    Some(adapted) => {
+                        adapted.spec(&tensor, self.stage.dtype.as_ref().map(|dtype| dtype.value))
+                    }
+                    None => inventory_of(self.models, self.shapes, reference).tensors[&tensor].clone(),
+                };
                 Part { source, tensor, spec }
             })
             .collect();

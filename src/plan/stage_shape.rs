@@ -1,8 +1,10 @@
 //! What shaping gives: for each stage its tensors, of which dtype and shape, made of which tensors of its
 //! inputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Index;
 
+use super::adapted::AdaptedInventory;
 use super::catalog::{Inventory, Model, ModelId, model_id};
 use super::segments::Segment;
 use crate::recipe::Reference;
@@ -44,7 +46,20 @@ pub struct Part {
 }
 
 /// Shapes by stage number; stages that are not needed have none.
-pub type Shapes<'r> = Vec<Option<StageShape<'r>>>;
+#[derive(Debug)]
+pub struct Shapes<'r> {
+    pub stages: Vec<Option<StageShape<'r>>>,
+    /// Every reference to a model or stage with an adapter.
+    pub adapted: HashMap<&'r Reference, AdaptedInventory>,
+}
+
+impl<'r> Index<usize> for Shapes<'r> {
+    type Output = Option<StageShape<'r>>;
+
+    fn index(&self, stage: usize) -> &Self::Output {
+        &self.stages[stage]
+    }
+}
 
 /// What is known of a reference's tensors.
 pub fn inventory_of<'a>(models: &'a [Model], shapes: &'a Shapes<'_>, reference: &Reference) -> &'a Inventory {
@@ -53,6 +68,7 @@ pub fn inventory_of<'a>(models: &'a [Model], shapes: &'a Shapes<'_>, reference: 
         Reference::Stage(stage) => {
             &shapes[stage.0].as_ref().expect("stages are shaped behind those they read").inventory
         }
+        Reference::Adapted(_) => &shapes.adapted[reference].inventory,
     }
 }
 

@@ -4,7 +4,7 @@ use super::catalog::{Model, ModelId, model_id};
 use super::segments::Segment;
 use super::stage_shape::{Shapes, inventory_of};
 use crate::recipe::chat_template::ChatTemplate;
-use crate::recipe::{Finding, Recipe, Reference, Stage, TokenizerSource};
+use crate::recipe::{Finding, Recipe, Reference, Stage, StageId, TokenizerSource};
 
 /// Where the files beside a stage's weights come from.
 pub struct Choice {
@@ -30,13 +30,16 @@ pub fn choose(
     findings: &mut Vec<Finding>,
 ) -> Result<Choice, Finding> {
     // A stage hands on the checkpoints that it took these files from itself.
-    let donor_model = |reference: &Reference| match reference {
+    let shaped = |stage: &StageId| shapes[stage.0].as_ref().expect("stages are shaped in order");
+    let donor_model = |reference: &Reference| match reference.plain() {
+        Reference::Stage(stage) => shaped(stage).donor,
         Reference::Model(model) => model_id(models, model),
-        Reference::Stage(stage) => shapes[stage.0].as_ref().expect("stages are shaped in order").donor,
+        Reference::Adapted(_) => unreachable!("what is plain has no adapter"),
     };
-    let tokenizer_model = |reference: &Reference| match reference {
+    let tokenizer_model = |reference: &Reference| match reference.plain() {
+        Reference::Stage(stage) => shaped(stage).tokenizer,
         Reference::Model(model) => model_id(models, model),
-        Reference::Stage(stage) => shapes[stage.0].as_ref().expect("stages are shaped in order").tokenizer,
+        Reference::Adapted(_) => unreachable!("what is plain has no adapter"),
     };
     let vocabulary = |reference: &Reference| inventory_of(models, shapes, reference).vocabulary.as_ref();
     let template = |source: &Reference| chat_template(stage, source, models, shapes);
@@ -109,11 +112,11 @@ fn chat_template(
     models: &[Model],
     shapes: &Shapes<'_>,
 ) -> Option<String> {
-    let inherited = match tokenizer {
-        Reference::Model(_) => None,
+    let inherited = match tokenizer.plain() {
         Reference::Stage(stage) => {
             shapes[stage.0].as_ref().expect("stages are shaped in order").chat_template.clone()
         }
+        Reference::Model(_) | Reference::Adapted(_) => None,
     };
     match stage.chat_template.as_ref().map(|template| &template.value) {
         None => inherited,

@@ -8,12 +8,12 @@ use rayon::prelude::*;
 use super::error::ProjectError;
 use super::settings::Project;
 use crate::model::checkpoint::Checkpoint;
-use crate::model::experts;
 use crate::model::layout::Layout;
 use crate::model::locate::commit_of;
 use crate::model::source_file::SourceFile;
 use crate::model::tokenizer::{chat_template, vocabularies};
-use crate::plan::{Inventory, Model, models_needed};
+use crate::model::{ModelError, adapter, experts};
+use crate::plan::{Inventory, Model, Needed, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::{Finding, Recipe, Span, Stage, StageId};
 use crate::reference::ModelRef;
@@ -41,13 +41,16 @@ impl Project {
         let mut findings = Vec::new();
         let mut dirs = Vec::new();
         let needed = models_needed(recipe, targets);
-        for (reference, span) in &needed {
-            match self.places.find(reference) {
+        for Needed { reference, is_adapter, span } in &needed {
+            let found =
+                if *is_adapter { self.places.find_adapter(reference) } else { self.places.find(reference) };
+            match found {
                 Ok(dir) => dirs.push(dir),
                 Err(missing) => {
                     let tried: Vec<String> =
                         missing.tried.iter().map(|dir| format!("\n  {}", dir.display())).collect();
-                    let message = format!("model `{}` was not found", reference.path);
+                    let what = if *is_adapter { "adapter" } else { "model" };
+                    let message = format!("{what} `{}` was not found", reference.path);
                     let help = if tried.is_empty() {
                         "no place to look in fits the name".to_owned()
                     } else {
@@ -60,19 +63,25 @@ impl Project {
         if !findings.is_empty() {
             return Ok((None, findings));
         }
-        let checkpoints: Vec<Arc<Checkpoint>> =
-            dirs.par_iter().map(|dir| Checkpoint::open(dir).map(Arc::new)).collect::<Result<_, _>>()?;
-        for ((_, span), checkpoint) in needed.iter().zip(&checkpoints) {
+        let checkpoints: Vec<Arc<Checkpoint>> = dirs
+            .par_iter()
+            .zip(&needed)
+            .map(|(dir, needed)| open(dir, needed.is_adapter))
+            .collect::<Result<_, _>>()?;
+        for (Needed { span, .. }, checkpoint) in needed.iter().zip(&checkpoints) {
             findings.extend(checkpoint.shards.iter().filter_map(|shard| beside_tensors(&**shard, *span)));
         }
-        let dirs: Vec<&Path> = checkpoints.iter().map(|checkpoint| checkpoint.dir.as_path()).collect();
         let with_tokenizer = recipe.stages.iter().any(|stage| stage.tokenizer.is_some());
-        let vocabularies = if with_tokenizer { vocabularies(&dirs)? } else { vec![None; dirs.len()] };
+        let vocabularies = if with_tokenizer {
+            vocabularies_of_models(&needed, &checkpoints)?
+        } else {
+            vec![None; needed.len()]
+        };
         let is_auto = |stage: &Stage| matches!(&stage.chat_template, Some(template) if template.value == ChatTemplate::Auto);
         let templates = if recipe.stages.iter().any(is_auto) {
-            dirs.iter().map(|dir| chat_template(dir)).collect::<Result<_, _>>()?
+            checkpoints.iter().map(|checkpoint| chat_template(&checkpoint.dir)).collect::<Result<_, _>>()?
         } else {
-            vec![None; dirs.len()]
+            vec![None; needed.len()]
         };
         let inventories: Vec<Inventory> = checkpoints
             .par_iter()
@@ -83,7 +92,7 @@ impl Project {
             .into_iter()
             .zip(&checkpoints)
             .zip(inventories)
-            .map(|(((reference, _), checkpoint), inventory)| Model {
+            .map(|((Needed { reference, .. }, checkpoint), inventory)| Model {
                 reference,
                 commit: commit_of(&checkpoint.dir),
                 inventory,
@@ -105,6 +114,22 @@ fn beside_tensors(shard: &dyn SourceFile, span: Span) -> Option<Finding> {
         names.join(", ") + more
     );
     (!others.is_empty()).then(|| Finding::note("beside-tensors", span, message))
+}
+
+/// The vocabularies of all models. A tokenizer beside an adapter counts for nothing.
+fn vocabularies_of_models(
+    needed: &[Needed],
+    checkpoints: &[Arc<Checkpoint>],
+) -> Result<Vec<Option<String>>, ModelError> {
+    let models = needed.iter().zip(checkpoints).filter(|(needed, _)| !needed.is_adapter);
+    let dirs: Vec<&Path> = models.map(|(_, checkpoint)| checkpoint.dir.as_path()).collect();
+    let mut found = vocabularies(&dirs)?.into_iter();
+    Ok(needed.iter().map(|needed| if needed.is_adapter { None } else { found.next().flatten() }).collect())
+}
+
+fn open(dir: &Path, is_adapter: bool) -> Result<Arc<Checkpoint>, ModelError> {
+    let opened = if is_adapter { adapter::open(dir) } else { Checkpoint::open(dir) };
+    opened.map(Arc::new)
 }
 
 fn how_to_get(model: &ModelRef) -> String {

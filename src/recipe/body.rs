@@ -188,5 +188,6 @@ fn label(reference: &Reference) -> String {
     match reference {
         Reference::Stage(_) => "a stage".to_owned(),
         Reference::Model(ModelRef { path, .. }) => format!("`{path}`"),
+        Reference::Adapted(adapted) => format!("`{}`", adapted.name),
     }
 }

@@ -133,6 +133,29 @@ pub enum Reference {
     Stage(StageId),
     /// A checkpoint outside the recipe.
     Model(ModelRef),
+    /// Either of them with a low-rank adapter applied.
+    Adapted(Arc<Adapted>),
+}
+
+/// What `model+adapter` means.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Adapted {
+    /// The model or stage, which has no adapter of its own.
+    pub of: Reference,
+    /// The adapter's folder.
+    pub adapter: ModelRef,
+    /// How a person would name the two together.
+    pub name: String,
+}
+
+impl Reference {
+    /// The model or stage beneath an adapter; without one, the reference itself.
+    pub fn plain(&self) -> &Self {
+        match self {
+            Self::Adapted(adapted) => &adapted.of,
+            Self::Stage(_) | Self::Model(_) => self,
+        }
+    }
 }
 
 /// What the output's tokenizer is.
@@ -237,9 +260,9 @@ impl Stage {
     /// Every stage that this one reads, its tokenizer's included; a stage may be named twice.
     pub fn stages_read(&self) -> impl Iterator<Item = StageId> {
         let references = self.references().into_iter().map(|spanned| &spanned.value);
-        references.chain(self.tokenizer_model()).filter_map(|reference| match reference {
+        references.chain(self.tokenizer_model()).filter_map(|reference| match reference.plain() {
             Reference::Stage(stage) => Some(*stage),
-            Reference::Model(_) => None,
+            Reference::Model(_) | Reference::Adapted(_) => None,
         })
     }
 }
@@ -255,6 +278,7 @@ impl Recipe {
         match reference {
             Reference::Stage(stage) => &self.stage(*stage).name,
             Reference::Model(model) => &model.path,
+            Reference::Adapted(adapted) => &adapted.name,
         }
     }
 }

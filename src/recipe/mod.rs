@@ -25,7 +25,7 @@ pub use fields::did_you_mean;
 pub use finding::{Finding, Severity};
 pub use load::{LoadOptions, Loaded, load};
 pub use meant::{
-    Body, Clause, Gradient, Input, Module, ModuleBody, Parameters, Recipe, Reference, Section, Setting,
-    Slice, Stage, StageId, Tokenizer, TokenizerSource,
+    Adapted, Body, Clause, Gradient, Input, Module, ModuleBody, Parameters, Recipe, Reference, Section,
+    Setting, Slice, Stage, StageId, Tokenizer, TokenizerSource,
 };
 pub use span::{Span, Spanned};

@@ -1,10 +1,11 @@
 //! Model references as recipes write them, and which of them mean a stage.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::fields::Fields;
 use super::finding::Finding;
-use super::meant::{Reference, StageId};
+use super::meant::{Adapted, Reference, StageId};
 use super::span::{Span, Spanned};
 use super::yaml::{Node, Value};
 use crate::reference::ModelRef;
@@ -20,34 +21,61 @@ impl Resolver<'_> {
     pub fn read(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Spanned<Reference>> {
         let value = match &node.value {
             Value::Scalar { text, .. } => self.parse(text, node.span, findings)?,
-            Value::Map(_) => Reference::Model(from_map(node, findings)?),
+            Value::Map(_) => self.map(node, findings)?,
             Value::Null | Value::List(_) => {
                 let message = "a model must be a name, a path or a stage";
                 findings.push(Finding::error("wrong-type", node.span, message));
                 return None;
             }
         };
-        if let Reference::Model(ModelRef { path, lora: Some(lora), .. }) = &value {
-            let message = format!("loading a LoRA adapter (`{path}+{lora}`) is not supported yet");
-            findings.push(
-                Finding::error("lora-not-yet", node.span, message)
-                    .help("merge the adapter into its model first, and name the result"),
-            );
-            return None;
-        }
         Some(Spanned { value, span: node.span })
     }
 
     fn parse(&self, text: &str, span: Span, findings: &mut Vec<Finding>) -> Option<Reference> {
         let text = text.trim();
-        let model = match ModelRef::parse(text) {
-            Ok(model) => model,
+        let (model, adapter) = match ModelRef::parse_pair(text) {
+            Ok(pair) => pair,
             Err(problem) => {
                 findings.push(Finding::error("model-reference", span, format!("`{text}`: {problem}")));
                 return None;
             }
         };
-        if model.hub_only || model.lora.is_some() || model.path.starts_with("./") {
+        if let Some(adapter) = &adapter
+            && !adapter.hub_only
+            && self.stages.contains_key(adapter.path.trim_start_matches("merges/"))
+        {
+            let message = format!("`{}` is a stage of this recipe, which is no adapter", adapter.path);
+            let help =
+                format!("write `+./{path}` or `+hub:{path}` if it means a folder", path = adapter.path);
+            findings.push(Finding::error("stage-as-adapter", span, message).help(help));
+            return None;
+        }
+        let of = self.unadapted(model, span, findings)?;
+        Some(self.adapted(of, adapter))
+    }
+
+    /// Reads `{model: {path, revision}, lora: {path, revision}, override_architecture}`.
+    fn map(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Reference> {
+        let fields = Fields::read(node, "a model", &["model", "lora", "override_architecture"], findings)?;
+        if let Some(entry) = fields.entry("override_architecture") {
+            let message = "`override_architecture` has no effect: layers are inferred from tensor names";
+            findings.push(Finding::warning("no-effect", entry.key_span, message));
+        }
+        let Some(model) = fields.get("model") else {
+            findings.push(Finding::error("missing-key", fields.span, "a model needs `model: {path: ...}`"));
+            return None;
+        };
+        let model = part(model, "model", findings)?;
+        let adapter = match fields.get("lora") {
+            Some(lora) => Some(part(lora, "lora", findings)?),
+            None => None,
+        };
+        Some(self.adapted(Reference::Model(model), adapter))
+    }
+
+    /// What a reference without an adapter means.
+    fn unadapted(&self, model: ModelRef, span: Span, findings: &mut Vec<Finding>) -> Option<Reference> {
+        if model.hub_only || model.path.starts_with("./") {
             return Some(Reference::Model(model));
         }
         let (owner, name) = match model.path.split_once('/') {
@@ -68,26 +96,34 @@ impl Resolver<'_> {
         }
         Some(Reference::Stage(*stage))
     }
+
+    fn adapted(&self, of: Reference, adapter: Option<ModelRef>) -> Reference {
+        let Some(adapter) = adapter else { return of };
+        let name = match &of {
+            Reference::Model(model) => &model.path,
+            Reference::Stage(id) => {
+                self.stages.iter().find(|(_, stage)| *stage == id).expect("it was found there").0
+            }
+            Reference::Adapted(_) => unreachable!("a reference has one adapter"),
+        };
+        let name = format!("{name}+{}", adapter.path);
+        Reference::Adapted(Arc::new(Adapted { of, adapter, name }))
+    }
 }
 
-/// Reads `{model: {path, revision}, lora: {path, revision}, override_architecture}`.
-fn from_map(node: &Node, findings: &mut Vec<Finding>) -> Option<ModelRef> {
-    let fields = Fields::read(node, "a model", &["model", "lora", "override_architecture"], findings)?;
-    if let Some(entry) = fields.entry("override_architecture") {
-        let message = "`override_architecture` has no effect: layers are inferred from tensor names";
-        findings.push(Finding::warning("no-effect", entry.key_span, message));
+/// Reads one folder of a reference in map form, itself a text or a map.
+fn part(node: &Node, key: &str, findings: &mut Vec<Finding>) -> Option<ModelRef> {
+    if let Value::Scalar { text, .. } = &node.value {
+        let problem = |problem| Finding::error("model-reference", node.span, format!("`{text}`: {problem}"));
+        return ModelRef::parse(text).map_err(|error| findings.push(problem(error))).ok();
     }
-    let mut part = |key: &str| -> Option<(String, Option<String>)> {
-        let inner = Fields::read(fields.get(key)?, &format!("`{key}`"), &["path", "revision"], findings)?;
-        let path = inner.text("path", findings)?.0.to_owned();
-        Some((path, inner.text("revision", findings).map(|(text, _)| text.to_owned())))
-    };
-    let Some((path, revision)) = part("model") else {
-        findings.push(Finding::error("missing-key", fields.span, "a model needs `model: {path: ...}`"));
+    let inner = Fields::read(node, &format!("`{key}`"), &["path", "revision"], findings)?;
+    let Some((path, _)) = inner.text("path", findings) else {
+        findings.push(Finding::error("missing-key", inner.span, format!("`{key}` names no `path`")));
         return None;
     };
-    let lora = part("lora").map(|(path, _)| path);
-    Some(ModelRef { path, revision, lora, hub_only: false })
+    let revision = inner.text("revision", findings).map(|(text, _)| text.to_owned());
+    Some(ModelRef { path: path.to_owned(), revision, hub_only: false })
 }
 
 #[cfg(test)]
@@ -102,7 +138,7 @@ mod tests {
     }
 
     fn model(path: &str) -> ModelRef {
-        ModelRef { path: path.to_owned(), revision: None, lora: None, hub_only: false }
+        ModelRef { path: path.to_owned(), revision: None, hub_only: false }
     }
 
     #[test]
@@ -126,8 +162,17 @@ mod tests {
     fn revisions_and_adapters_are_parsed() {
         let revised = ModelRef { revision: Some("v2".to_owned()), ..model("org/name") };
         assert_eq!(read("org/name@v2").0, Some(Reference::Model(revised)));
-        let adapted = ModelRef { lora: Some("org/lora@main".to_owned()), ..model("org/name") };
-        assert_eq!(read("org/name+org/lora@main").0, Some(Reference::Model(adapted)));
+        let adapted = |of: Reference, name: &str| {
+            let adapter = ModelRef { revision: Some("main".to_owned()), ..model("org/lora") };
+            Some(Reference::Adapted(Arc::new(Adapted { of, adapter, name: name.to_owned() })))
+        };
+        let of = Reference::Model(model("org/name"));
+        assert_eq!(read("org/name+org/lora@main").0, adapted(of, "org/name+org/lora"));
+        assert_eq!(
+            read("merges/blend+org/lora@main").0,
+            adapted(Reference::Stage(StageId(3)), "blend+org/lora")
+        );
+        assert_eq!(read("org/name+blend"), (None, vec!["stage-as-adapter"]));
         for wrong in ["a+b+c", "a@b@c", "", "a@", "+x"] {
             assert_eq!(read(wrong), (None, vec!["model-reference"]), "{wrong}");
         }

@@ -24,7 +24,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         Some((path, revision)) if !Path::new(&args.model).exists() => (path, Some(revision.to_owned())),
         _ => (args.model.as_str(), None),
     };
-    let reference = ModelRef { path: path.to_owned(), revision, lora: None, hub_only: false };
+    let reference = ModelRef { path: path.to_owned(), revision, hub_only: false };
     let checkpoint = project.model(&reference)?;
     let dir = &checkpoint.dir;
     let names: Vec<&str> = checkpoint.names().collect();

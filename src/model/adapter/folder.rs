@@ -1,0 +1,30 @@
+//! The folder of an adapter, opened as one of a checkpoint is.
+
+use std::path::Path;
+
+use crate::model::ModelError;
+use crate::model::checkpoint::{Checkpoint, open_file, read_json};
+
+/// Says what kind of adapter it is.
+pub const CONFIG: &str = "adapter_config.json";
+
+/// What may hold its tensors; the first that is there does.
+const TENSORS: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+
+/// Whether a folder looks like an adapter at all.
+pub fn is_adapter(dir: &Path) -> bool {
+    dir.join(CONFIG).is_file() || TENSORS.iter().any(|name| dir.join(name).is_file())
+}
+
+/// Opens an adapter: its configuration and the names of its tensors. No tensor is read.
+///
+/// # Errors
+/// If a file is missing or damaged.
+pub fn open(dir: &Path) -> Result<Checkpoint, ModelError> {
+    let config = read_json(&dir.join(CONFIG))?;
+    let Some(path) = TENSORS.iter().map(|name| dir.join(name)).find(|path| path.is_file()) else {
+        let problem = format!("holds {CONFIG}, but neither {}", TENSORS.join(" nor "));
+        return Err(ModelError::Layout { path: dir.to_owned(), problem });
+    };
+    Ok(Checkpoint::of_file(dir, config, open_file(&path)?))
+}
