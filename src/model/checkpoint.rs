@@ -1,4 +1,4 @@
-//! A checkpoint directory: its shards, its tensors and its config.json.
+//! A checkpoint: its shards, its tensors and, but for a bare state dict, its config.json.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -47,9 +47,7 @@ const FORMATS: [StoredFormat; 2] = [
 /// # Errors
 /// Also if the name tells none that is read.
 pub fn open_file(path: &Path) -> Result<Arc<dyn SourceFile>, ModelError> {
-    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    let format = FORMATS.iter().find(|format| format.extensions.contains(&extension));
-    let format = format.ok_or_else(|| {
+    let format = format_of(path).ok_or_else(|| {
         let known: Vec<String> =
             FORMATS.iter().flat_map(|format| format.extensions).map(|ending| format!(".{ending}")).collect();
         let problem = format!("is no file of tensors by its name; those end in {}", known.join(", "));
@@ -58,10 +56,17 @@ pub fn open_file(path: &Path) -> Result<Arc<dyn SourceFile>, ModelError> {
     (format.open)(path)
 }
 
+fn format_of(path: &Path) -> Option<&'static StoredFormat> {
+    let extension = path.extension()?.to_str()?;
+    FORMATS.iter().find(|format| format.extensions.contains(&extension))
+}
+
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
+    /// The folder that it is in.
     pub dir: PathBuf,
+    /// Null for a bare state dict, of which nothing is known but its tensors.
     pub config: Value,
     pub shards: Vec<Arc<dyn SourceFile>>,
     /// Each tensor with the number of its shard.
@@ -74,18 +79,29 @@ struct Index {
 }
 
 impl Checkpoint {
-    /// Opens every shard and reads every header; no tensor is read.
-    pub fn open(dir: &Path) -> Result<Self, ModelError> {
-        let config = read_json(&dir.join("config.json"))?;
-        let (shards, tensors) = match shard_files(dir)? {
-            ShardFiles::Single(format, path) => {
-                let shard = (format.open)(&path)?;
-                let tensors = shard.tensors().keys().map(|name| (name.clone(), 0)).collect();
-                (vec![shard], tensors)
+    /// Opens every shard and reads every header; no tensor is read. A file of tensors, and a folder that holds
+    /// tensors and no config.json, are bare state dicts.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        if path.is_file() {
+            let dir = path.parent().unwrap_or(Path::new("")).to_owned();
+            let (shards, tensors) = single(open_file(path)?);
+            return Ok(Self { dir, config: Value::Null, shards, tensors });
+        }
+        let files = shard_files(path);
+        let config_path = path.join("config.json");
+        let is_bare = files.is_ok() && !config_path.exists();
+        let config = if is_bare { Value::Null } else { read_json(&config_path)? };
+        if !is_bare && !config.is_object() {
+            let problem = "is not a JSON object, as a model's configuration must be".to_owned();
+            return Err(ModelError::Layout { path: config_path, problem });
+        }
+        let (shards, tensors) = match files? {
+            ShardFiles::Single(format, file) => single((format.open)(&file)?),
+            ShardFiles::Indexed { format, path: index, weight_map } => {
+                open_indexed(path, format, &index, weight_map)?
             }
-            ShardFiles::Indexed { format, path, weight_map } => open_indexed(dir, format, &path, weight_map)?,
         };
-        Ok(Self { dir: dir.to_owned(), config, shards, tensors })
+        Ok(Self { dir: path.to_owned(), config, shards, tensors })
     }
 
     /// One file with its configuration.
@@ -115,9 +131,10 @@ impl Checkpoint {
     }
 }
 
-/// Whether a directory looks like a checkpoint at all.
+/// Whether a directory, or a file, looks like a checkpoint at all.
 pub fn is_checkpoint(dir: &Path) -> bool {
-    dir.join("config.json").is_file()
+    (dir.is_file() && format_of(dir).is_some())
+        || dir.join("config.json").is_file()
         || FORMATS
             .iter()
             .flat_map(|format| [format.single, format.index])
@@ -147,6 +164,11 @@ fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
     let names: Vec<&str> = FORMATS.iter().flat_map(|format| [format.single, format.index]).collect();
     let problem = format!("holds none of {}", names.join(", "));
     Err(ModelError::Layout { path: dir.to_owned(), problem })
+}
+
+fn single(shard: Arc<dyn SourceFile>) -> Opened {
+    let tensors = shard.tensors().keys().map(|name| (name.clone(), 0)).collect();
+    (vec![shard], tensors)
 }
 
 type Opened = (Vec<Arc<dyn SourceFile>>, BTreeMap<String, usize>);

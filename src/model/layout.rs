@@ -81,12 +81,7 @@ impl Layout {
             })
             .collect();
         match modules.as_mut_slice() {
-            [] => modules.push(Module {
-                name: "default".to_owned(),
-                prefix: String::new(),
-                layers: 0,
-                digits: 1,
-            }),
+            [] => return Self::bare(),
             [only] => only.name = "default".to_owned(),
             several => {
                 for module in several {
@@ -95,6 +90,12 @@ impl Layout {
             }
         }
         Self { modules }
+    }
+
+    /// A layout of tensors of which nothing is known: one module without layers.
+    pub fn bare() -> Self {
+        let (name, prefix) = ("default".to_owned(), String::new());
+        Self { modules: vec![Module { name, prefix, layers: 0, digits: 1 }] }
     }
 
     /// The module a tensor belongs to and its position there.

@@ -26,6 +26,8 @@ pub struct Card<'a> {
     pub models: &'a [Model],
     /// The licence that all those checkpoints declare, if they agree.
     pub license: Option<&'a str>,
+    /// Whether it is a model that loads, and not a bare state dict.
+    pub is_model: bool,
 }
 
 impl Card<'_> {
@@ -45,14 +47,17 @@ impl Card<'_> {
                 writeln!(text, "- {path}").expect("writing to a string");
             }
         }
-        text.push_str("library_name: transformers\n");
+        if self.is_model {
+            text.push_str("library_name: transformers\n");
+        }
         if let Some(license) = self.license {
             writeln!(text, "license: {license}").expect("writing to a string");
         }
         text.push_str("tags:\n- merge\n- mergekit\n- lamarck\n");
         writeln!(text, "{}\n---\n{}", FRONT[1], TEXT[0]).expect("writing to a string");
         writeln!(text, "# {}\n", stage.name).expect("writing to a string");
-        text.push_str("A merge of language models, built with lamarck.\n\n## Stages\n\n");
+        let what = if self.is_model { "language models" } else { "state dicts" };
+        write!(text, "A merge of {what}, built with lamarck.\n\n## Stages\n\n").expect("writing to a string");
         for id in self.stages {
             self.stage(*id, &mut text);
         }

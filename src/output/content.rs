@@ -34,10 +34,13 @@ pub struct Output<'a> {
 impl Output<'_> {
     /// Every file but the shards, with its bytes.
     pub(super) fn files(&self) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
-        let mut files = extras::files(self.tokenizer, self.donor, self.stage.chat_template.as_deref())?;
-        files.extend(self.layout.beside.iter().cloned());
-        let config = serde_json::to_string_pretty(&self.stage.config).expect("JSON values serialise");
-        files.push((CONFIG_FILE.to_owned(), (config + "\n").into_bytes()));
+        let mut files = self.layout.beside.to_vec();
+        // A bare state dict has nothing beside its tensors.
+        if !self.stage.config.is_null() {
+            files.extend(extras::files(self.tokenizer, self.donor, self.stage.chat_template.as_deref())?);
+            let config = serde_json::to_string_pretty(&self.stage.config).expect("JSON values serialise");
+            files.push((CONFIG_FILE.to_owned(), (config + "\n").into_bytes()));
+        }
         files.push((RECIPE_FILE.to_owned(), self.recipe.clone().into_bytes()));
         files.push((CARD_FILE.to_owned(), self.card.clone().into_bytes()));
         let mut listed: BTreeMap<String, String> = files

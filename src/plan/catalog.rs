@@ -30,11 +30,19 @@ pub struct Inventory {
     /// Where tensors come from that are not stored under that name.
     pub views: BTreeMap<String, View>,
     pub layout: Layout,
+    /// Null for a bare state dict.
     pub config: Value,
     /// Equal for models whose tokenizers have the same tokens at the same places.
     pub vocabulary: Option<String>,
     /// The model's chat template, if any stage asks for the most common one.
     pub chat_template: Option<String>,
+}
+
+impl Inventory {
+    /// Whether it is a bare state dict: tensors of any names, which only meet tensors of the same names.
+    pub fn is_bare(&self) -> bool {
+        self.config.is_null()
+    }
 }
 
 /// The number of a model in the list that the plan is made from.

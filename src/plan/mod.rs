@@ -9,6 +9,7 @@
 //! | `catalog` | models, and what is known of each without reading a tensor |
 //! | `adapted` | what adapters change in them, and in stages |
 //! | `order` | the stages that the targets need |
+//! | `bare` | whether a stage merges models, or bare state dicts |
 //! | `segments`, `slots` | runs of layers, and the names of a stage's tensors |
 //! | `shapes` | `stage_shape`: parts, dtype and shape of every tensor, with `vocabulary` and `config` |
 //! | `lint` | findings about settings without effect |
@@ -22,6 +23,7 @@ use crate::reference::ModelRef;
 
 mod adapted;
 mod arguments;
+mod bare;
 mod catalog;
 mod config;
 mod fp8;

@@ -10,7 +10,7 @@ use super::segments::{Segment, segments};
 use super::slots::{Inputs, Slot};
 use super::stage_shape::{OutputTensor, Part, Shapes, StageShape, inventory_of};
 use super::vocabulary::Choice;
-use super::{config, vocabulary};
+use super::{bare, config, vocabulary};
 use crate::methods::MissingRule;
 use crate::model::layout::{Layout, is_head, is_optional, is_token_embedding};
 use crate::recipe::{Finding, Recipe, Reference, Spanned, Stage, StageId};
@@ -73,6 +73,7 @@ impl<'r> Shaper<'r, '_> {
         let donor_inventory = inventory_of(self.models, self.shapes, donor_reference);
         // Segments borrow from the recipe alone; inventories are looked up again where needed.
         let lookup = |reference: &Reference| inventory_of(self.models, self.shapes, reference);
+        bare::check(self.recipe, self.stage, &lookup, findings).map_err(|error| vec![error])?;
         let segments = segments(self.stage, donor_inventory, &lookup)?;
         let Choice { donor, tokenizer, vocabulary, chat_template } = vocabulary::choose(
             self.recipe,
@@ -102,7 +103,11 @@ impl<'r> Shaper<'r, '_> {
         let config = config::output_config(self.stage, donor_inventory, &segments, &outputs, &lookup);
         let tensors: BTreeMap<String, TensorSpec> =
             outputs.iter().map(|(name, output)| (name.clone(), output.spec.clone())).collect();
-        let layout = Layout::infer(tensors.keys().map(String::as_str), &config);
+        let layout = if donor_inventory.is_bare() {
+            Layout::bare()
+        } else {
+            Layout::infer(tensors.keys().map(String::as_str), &config)
+        };
         let inventory = Inventory {
             tensors,
             views: BTreeMap::new(),
@@ -287,7 +292,8 @@ impl<'r> Shaper<'r, '_> {
             Err(Finding::error("tensor-missing", segment.sources[missing[0]].span, message)
                 .help("all models of a stage must have the same tensors"))
         };
-        if !is_optional(name) {
+        let is_bare = inventory_of(self.models, self.shapes, self.donor()).is_bare();
+        if is_bare || !is_optional(name) {
             return error("");
         }
         let base = segment.base.filter(|_| spec.base.is_relative());

@@ -43,7 +43,7 @@ impl Inputs<'_> {
                 }
                 layer_slots(number, &segments[number], layout, &layers, &mut slots);
             }
-            self.other_slots(module, first, last, segments, &mut slots);
+            self.other_slots(module, (first, last), reference.is_bare(), segments, &mut slots);
         }
         slots
     }
@@ -62,12 +62,13 @@ impl Inputs<'_> {
         layers
     }
 
-    /// Tensors outside the layers: those before them follow the first segment, those behind the last.
+    /// Tensors outside the layers: those before them follow the first segment, those behind the last. Of bare state
+    /// dicts, those of one name meet, and none stands for another.
     fn other_slots(
         &self,
         module: usize,
-        first: usize,
-        last: usize,
+        (first, last): (usize, usize),
+        is_bare: bool,
         segments: &[Segment<'_>],
         slots: &mut BTreeMap<String, Slot>,
     ) {
@@ -85,7 +86,8 @@ impl Inputs<'_> {
                         (_, Position::Layer(_)) => false,
                     };
                     if governed {
-                        let output = *known.entry(unwrapped(name)).or_insert(name);
+                        let own = if is_bare { name } else { unwrapped(name) };
+                        let output = *known.entry(own).or_insert(name);
                         let slot = slots.entry(output.to_owned()).or_insert_with(|| Slot {
                             segment: number,
                             t: 0.0,
@@ -99,7 +101,7 @@ impl Inputs<'_> {
             // A head that some source stores is made from the embedding of those that tie theirs.
             let heads: Vec<String> = slots
                 .iter()
-                .filter(|(name, slot)| slot.segment == number && is_head(name))
+                .filter(|(name, slot)| !is_bare && slot.segment == number && is_head(name))
                 .map(|(name, _)| name.clone())
                 .collect();
             for head in heads {

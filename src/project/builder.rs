@@ -269,7 +269,14 @@ impl<'a> Builder<'a> {
             checkpoints.iter().map(|checkpoint| license_of(&checkpoint.dir)).collect();
         let license = licenses.first().and_then(Option::as_deref);
         let agreed = license.filter(|license| licenses.iter().all(|other| other.as_deref() == Some(license)));
-        let card = Card { recipe, target, stages: &stages, models, license: agreed };
+        let card = Card {
+            recipe,
+            target,
+            stages: &stages,
+            models,
+            license: agreed,
+            is_model: !stage.config.is_null(),
+        };
         let output = Output {
             dir,
             stage,

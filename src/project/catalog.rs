@@ -150,8 +150,12 @@ fn inventory(
     let mut tensors = checkpoint.names().map(spec).collect();
     let view = |name: &str| Some((name.to_owned(), checkpoint.view(name)?.clone()));
     let mut views = checkpoint.names().filter_map(view).collect();
-    experts::join(&mut tensors, &mut views);
-    let layout = Layout::infer(tensors.keys().map(String::as_str), &checkpoint.config);
     let config = checkpoint.config.clone();
+    let layout = if config.is_null() {
+        Layout::bare()
+    } else {
+        experts::join(&mut tensors, &mut views);
+        Layout::infer(tensors.keys().map(String::as_str), &config)
+    };
     Inventory { tensors, views, layout, config, vocabulary, chat_template }
 }

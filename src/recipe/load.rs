@@ -131,7 +131,7 @@ fn number_stages(
             findings.push(Finding::error("unnamed-stage", name.span, message).help("give it a `name:`"));
             continue;
         }
-        if let Some(problem) = unusable_name(&name.value) {
+        if let Some(problem) = unusable_name(&name.value, is_named) {
             let message = format!("a stage cannot be called `{}`: {problem}", name.value);
             let help = if is_named {
                 "choose another name"
@@ -139,6 +139,14 @@ fn number_stages(
                 "give the stage a `name:`; without one it takes the file's"
             };
             findings.push(Finding::error("stage-name", name.span, message).help(help));
+        }
+        let folder =
+            |one: &str, other: &str| other.strip_prefix(one).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(other) =
+            seen.keys().find(|other| folder(other, &name.value) || folder(&name.value, other))
+        {
+            let message = format!("stages `{other}` and `{}` would be written into one another", name.value);
+            findings.push(Finding::error("stage-name", name.span, message).help("rename one of them"));
         }
         if seen.insert(&name.value, name.span).is_some() {
             let message = format!("two stages are called `{}`", name.value);
@@ -152,15 +160,21 @@ fn number_stages(
     names
 }
 
-fn unusable_name(name: &str) -> Option<&'static str> {
-    if name.is_empty() || name.starts_with('.') {
+/// What keeps a name from being a stage's: `NAME` or, as models are published, `ORG/NAME`. A file's name may be any
+/// word, since nothing can refer to it.
+fn unusable_name(name: &str, is_named: bool) -> Option<&'static str> {
+    let means_other = || {
+        KEYWORDS.contains(&name) || methods::find(name).is_some() || Dtype::from_recipe_name(name).is_some()
+    };
+    if name.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
         Some("it must name a folder")
-    } else if name.chars().any(|c| c.is_control() || "/\\:@+".contains(c)) {
+    } else if name.chars().any(|c| c.is_control() || "\\:@+".contains(c)) {
         Some("it holds a character that means something in paths or references")
-    } else if KEYWORDS.contains(&name)
-        || methods::find(name).is_some()
-        || Dtype::from_recipe_name(name).is_some()
-    {
+    } else if name.matches('/').count() > 1 {
+        Some("a name is NAME or ORG/NAME")
+    } else if name.starts_with("merges/") {
+        Some("`merges/NAME` means the stage NAME")
+    } else if is_named && means_other() {
         Some("the word means something else in recipes")
     } else {
         None

@@ -78,23 +78,31 @@ impl Resolver<'_> {
         if model.hub_only || model.path.starts_with("./") {
             return Some(Reference::Model(model));
         }
-        let (owner, name) = match model.path.split_once('/') {
-            None => (None, model.path.as_str()),
-            Some((owner, name)) => (Some(owner), name),
+        let Some((name, stage, by_owner)) = self.stage(&model.path) else {
+            return Some(Reference::Model(model));
         };
-        let Some(stage) = self.stages.get(name) else { return Some(Reference::Model(model)) };
         if let Some(revision) = &model.revision {
             let message = format!("`{name}` is a stage of this recipe, which has no revision `{revision}`");
             let help = format!("write `hub:{}` for a model of that name", model.path);
             findings.push(Finding::error("stage-revision", span, message).help(help));
             return None;
         }
-        if owner.is_some_and(|owner| owner != "merges") {
+        if by_owner {
             let message = format!("`{}` is taken to mean this recipe's stage `{name}`", model.path);
             let help = format!("write `hub:{}` if it means a model of that name", model.path);
             findings.push(Finding::note("stage-by-name", span, message).help(help));
         }
-        Some(Reference::Stage(*stage))
+        Some(Reference::Stage(stage))
+    }
+
+    /// The stage that a path names, with its name, and whether somebody's name stands before it.
+    fn stage<'p>(&self, path: &'p str) -> Option<(&'p str, StageId, bool)> {
+        let named = |name: &'p str, by_owner| Some((name, *self.stages.get(name)?, by_owner));
+        named(path, false).or_else(|| match path.split_once('/') {
+            Some(("merges", name)) => named(name, false),
+            Some((_, name)) if !name.contains('/') => named(name, true),
+            _ => None,
+        })
     }
 
     fn adapted(&self, of: Reference, adapter: Option<ModelRef>) -> Reference {
@@ -131,7 +139,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> (Option<Reference>, Vec<&'static str>) {
-        let stages = HashMap::from([("blend".to_owned(), StageId(3))]);
+        let stages = HashMap::from([("blend".to_owned(), StageId(3)), ("org/model".to_owned(), StageId(5))]);
         let mut findings = Vec::new();
         let reference = Resolver { stages: &stages }.parse(text, Span::default(), &mut findings);
         (reference, findings.into_iter().map(|finding| finding.code).collect())
@@ -147,6 +155,12 @@ mod tests {
         assert_eq!(read("blend"), (stage.clone(), vec![]));
         assert_eq!(read("merges/blend"), (stage.clone(), vec![]));
         assert_eq!(read("anyone/blend"), (stage, vec!["stage-by-name"]));
+        let published = Some(Reference::Stage(StageId(5)));
+        assert_eq!(read("org/model"), (published.clone(), vec![]));
+        assert_eq!(read("merges/org/model"), (published, vec![]));
+        for other in ["model", "anyone/org/model", "other/model"] {
+            assert_eq!(read(other).0, Some(Reference::Model(model(other))));
+        }
     }
 
     #[test]

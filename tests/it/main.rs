@@ -26,6 +26,7 @@ mod proof;
 mod recipes;
 mod soak;
 mod sources;
+mod state_dicts;
 mod statistics;
 mod surroundings;
 mod tidy;

@@ -57,3 +57,53 @@ fn a_model_called_as_the_file_is_still_the_model() {
     space.ok(&["build", "-q", "b.yaml"]);
     space.ok(&["verify", "merges/b", "--rebuild"]);
 }
+
+#[test]
+fn a_file_called_like_a_method_gives_its_name_without_complaint() {
+    let space = space();
+    for name in ["ties", "linear", "union", "float32"] {
+        fs::rename(space.path("multi.yaml"), space.path(&format!("{name}.yml"))).unwrap();
+        assert_eq!(space.build(&[&format!("{name}.yml")]).ran.is_empty(), name != "ties");
+        space.ok(&["verify", &format!("merges/{name}"), "--rebuild"]);
+        fs::rename(space.path(&format!("{name}.yml")), space.path("multi.yaml")).unwrap();
+    }
+    space.write("x.yaml", recipe().replace("first", "ties"));
+    assert!(space.fails(1, &["build", "x.yaml"]).contains("cannot be called `ties`"));
+}
+
+#[test]
+fn a_stage_may_be_called_as_it_is_published() {
+    let space = space();
+    let text =
+        recipe().replace("name: first", "name: me/first").replace("model: first", "model: merges/me/first");
+    space.write("multi.yaml", text);
+    space.ok(&["build", "multi.yaml", "--stage", "me/first", "--stage", "multi"]);
+    assert!(space.path("merges/me/first/lamarck.lock.json").is_file());
+    space.ok(&["verify", "merges/me/first", "--rebuild"]);
+    assert_eq!(space.build(&["multi.yaml"]).ran.len(), 0);
+    let names: Vec<_> =
+        fs::read_dir(space.path("merges/me")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["first"]);
+    space.write("multi.yaml", space.read("multi.yaml").replace("weight: 0.6", "weight: 0.7"));
+    assert!(!space.build(&["multi.yaml", "--stage", "me/first"]).ran.is_empty());
+    for graph in ["text", "dot", "mermaid"] {
+        space.ok(&["graph", "multi.yaml", "--format", graph]);
+    }
+    for (name, problem) in [
+        ("../first", "must name a folder"),
+        ("me/..", "must name a folder"),
+        ("me//first", "must name a folder"),
+        ("/first", "must name a folder"),
+        ("a/b/c", "NAME or ORG/NAME"),
+        ("merges/first", "means the stage"),
+    ] {
+        space.write(
+            "x.yaml",
+            recipe().replace("name: first", &format!("name: {name}")).replace("model: first", "model: ./a"),
+        );
+        assert!(space.fails(1, &["check", "x.yaml"]).contains(problem), "{name}");
+    }
+    let other = recipe().replace("# the last", "name: first/second");
+    space.write("x.yaml", other);
+    assert!(space.fails(1, &["check", "x.yaml"]).contains("into one another"));
+}

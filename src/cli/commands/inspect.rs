@@ -70,7 +70,11 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = format!("{}\n", dir.display());
-    text.push_str(&format!("architecture: {}\n", architecture.join(", ")));
+    if checkpoint.config.is_null() {
+        text.push_str("a bare state dict: no config.json\n");
+    } else {
+        text.push_str(&format!("architecture: {}\n", architecture.join(", ")));
+    }
     for module in &layout.modules {
         let name = if module.name == "default" { String::new() } else { format!("{}: ", module.name) };
         text.push_str(&format!("layers: {name}{} ({}.N)\n", module.layers, module.prefix));
