@@ -21,8 +21,24 @@ const ROUNDS: usize = 7;
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
-    let names =
-        ["linear", "slerp", "task_arithmetic", "model_stock", "dare_ties", "della", "ties", "breadcrumbs"];
+    let names = [
+        "linear",
+        "slerp",
+        "nuslerp",
+        "multislerp",
+        "karcher",
+        "task_arithmetic",
+        "model_stock",
+        "sce",
+        "ram",
+        "ramplus_tl",
+        "nearswap",
+        "arcee_fusion",
+        "dare_ties",
+        "della",
+        "ties",
+        "breadcrumbs",
+    ];
     let names = names.iter().filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == *name));
     let n: usize = SHAPE.iter().product();
     let inputs: Vec<Bytes> = (0..4).map(|number| tensor(n, number)).collect();
@@ -53,20 +69,22 @@ fn tensor(n: usize, number: usize) -> Bytes {
 
 fn measure(method: &'static dyn Method, level: Level, inputs: &[Bytes], out: &mut [u8]) {
     let name = method.spec().name;
-    let n_inputs = if name == "slerp" { 2 } else { inputs.len() };
+    let spec = method.spec();
+    let has_base = spec.base.is_relative();
+    let n_inputs = spec.inputs.max.map_or(inputs.len(), |max| max + usize::from(has_base));
     let Simplified::Operation { operation, inputs: order } =
         method.simplify(&arguments(method, n_inputs)).expect("the arguments are sound")
     else {
         unreachable!("there is something to compute")
     };
     let operands: Vec<&Bytes> = order.iter().map(|i| &inputs[*i]).collect();
-    let spec = TensorSpec { dtype: Dtype::Bf16, shape: Shape(SHAPE.to_vec()) };
+    let tensor = TensorSpec { dtype: Dtype::Bf16, shape: Shape(SHAPE.to_vec()) };
     let computation = Computation {
         operation: &*operation,
         inputs: operands.iter().map(|bytes| ((*bytes).clone(), Dtype::Bf16)).collect(),
         compute: None,
-        shape: &spec.shape,
-        output: &spec,
+        shape: &tensor.shape,
+        output: &tensor,
         parallel: true,
         proceed: &|| Ok(()),
     };
@@ -85,15 +103,15 @@ fn measure(method: &'static dyn Method, level: Level, inputs: &[Bytes], out: &mu
         copy.push(started.elapsed());
     }
     let passes = match name {
-        "linear" | "task_arithmetic" | "dare_ties" | "della" => 1,
-        "slerp" | "model_stock" => 2,
+        "linear" | "task_arithmetic" | "dare_ties" | "della" | "ram" | "nearswap" => 1,
+        "slerp" | "nuslerp" | "multislerp" | "karcher" | "model_stock" | "sce" | "ramplus_tl" => 2,
         _ => 4,
     };
     let n_bytes: usize = operands.iter().map(|bytes| bytes.n_bytes()).sum();
     let rate = |bytes: usize, times: &mut Vec<Duration>| bytes as f64 / median(times).as_secs_f64() / 1e9;
     let of_copy = rate(2 * n_bytes, &mut copy);
     let of_kernel = rate(passes * n_bytes + out.len(), &mut kernel);
-    let models = operands.len().saturating_sub(usize::from(name != "linear" && name != "slerp"));
+    let models = operands.len() - usize::from(has_base && name != "slerp");
     let each = median(&mut kernel).as_secs_f64() * 1e9 / (out.len() / 2) as f64 / models as f64;
     let share = 100.0 * of_kernel / of_copy;
     println!("{name:24} {:>10} {of_kernel:8.1} {share:7.0}%  {each:.2}", format!("{level:?}"));

@@ -131,7 +131,7 @@ impl Computation<'_> {
     /// Carries out all passes that gather.
     fn prepare(&self) -> Result<(Geometry, Box<dyn Kernel + '_>), Failure> {
         let geometry = Geometry::new(self.shape, self.operation.cut());
-        let mut kernel = self.operation.kernel(self.shape.elements());
+        let mut kernel = self.operation.kernel(geometry.extent());
         while let Some(pass) = kernel.next_pass() {
             let (sums, counts) = self.gather(&geometry, &*kernel, pass)?;
             kernel.absorb(&sums, &counts).map_err(Failure::Undefined)?;

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::methods::Cut;
+use crate::methods::{Cut, Extent};
 use crate::tensor::Shape;
 
 /// Elements a leaf has, or the next smaller number of whole rows: with a handful of inputs as f32 it
@@ -62,6 +62,15 @@ impl Geometry {
                 }
             },
         }
+    }
+
+    /// What a kernel is told of the tensor and its leaves.
+    pub fn extent(&self) -> Extent {
+        let n_elements = match self {
+            Self::Contiguous { n_elements, .. } => *n_elements,
+            Self::Strided { outer, len, inner } => outer * len * inner,
+        };
+        Extent { n_elements, rows: if self.n_leaves() == 0 { 0 } else { self.leaf(0).rows } }
     }
 
     pub fn n_leaves(&self) -> usize {
@@ -174,6 +183,7 @@ mod tests {
             &[3, 4, 150],
             &[2, 5, 3, 70],
             &[0, 4],
+            &[300, 200],
         ] {
             for cut in [Cut::Elements, Cut::LastAxis, Cut::SecondAxis, Cut::FirstAxis] {
                 covers_once(dims, cut);
@@ -205,7 +215,7 @@ mod tests {
     #[test]
     fn rows_are_whole() {
         let geometry = Geometry::new(&Shape(vec![100, 500]), Cut::SecondAxis);
-        assert_eq!(geometry.leaf(0).rows, 32);
+        assert_eq!(geometry.extent(), Extent { n_elements: 50_000, rows: 32 });
         assert_eq!(geometry.leaf(3).rows, 4);
     }
 }

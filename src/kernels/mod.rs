@@ -5,6 +5,7 @@
 
 pub mod convert;
 pub mod philox;
+pub mod quantile;
 pub mod reduce;
 pub mod sample;
 pub mod schedule;

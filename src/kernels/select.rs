@@ -16,8 +16,8 @@ use super::simd::vectorized;
 /// Bins of either histogram.
 pub const BINS: usize = 1 << 16;
 
-const LOW_BITS: u32 = 15;
-const LOW_BINS: usize = 1 << LOW_BITS;
+pub(super) const LOW_BITS: u32 = 15;
+pub(super) const LOW_BINS: usize = 1 << LOW_BITS;
 
 /// Whole numbers that each leaf counts in the last pass: elements equal to either bound.
 pub const LEAF_COUNTS: usize = 2;
@@ -209,7 +209,7 @@ impl Selection {
 
 /// Counts upper bits. Runs of equal ones, zeros above all, count at once, since counting in one place twice
 /// in a row waits.
-fn count_upper_bits(values: &[f32], counts: &mut [u64]) {
+pub(super) fn count_upper_bits(values: &[f32], counts: &mut [u64]) {
     let counts = &mut counts[..BINS];
     let (mut last, mut run) = (0, 0);
     for value in values {
@@ -296,7 +296,7 @@ impl Side {
 }
 
 /// The bin in which the `wanted`-th largest falls, and how many are wanted of that bin.
-fn bin_of(counts: &[u64], wanted: u64) -> (u32, u64) {
+pub(super) fn bin_of(counts: &[u64], wanted: u64) -> (u32, u64) {
     let mut left = wanted;
     for (bin, count) in counts.iter().enumerate().rev() {
         if *count >= left {

@@ -3,7 +3,7 @@
 use super::arguments::{ArgumentError, Arguments};
 use super::interval::Interval;
 use super::method::{Method, Simplified};
-use super::operation::{Cut, Kernel, Leaf, Operation};
+use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 use crate::kernels::simd::{short_runs, vectorized};
@@ -97,7 +97,7 @@ impl Operation for Sum {
         Cut::Elements
     }
 
-    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+    fn kernel(&self, _extent: Extent) -> Box<dyn Kernel + '_> {
         Box::new(self.clone())
     }
 }

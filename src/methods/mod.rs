@@ -9,15 +9,26 @@
 //! and a line. Recipes, keys, the command line and the tests that hold for every method follow from what it
 //! declares.
 
+mod active;
+mod arcee_fusion;
 mod arguments;
+mod gram;
 mod interval;
+mod karcher;
 mod linear;
 mod method;
 mod model_stock;
+mod multislerp;
+mod nearswap;
+mod nuslerp;
 mod operation;
 mod passthrough;
+mod ram;
+mod ramplus_tl;
+mod sce;
 mod scratch;
 mod slerp;
+mod span;
 mod spec;
 mod task_vector;
 #[cfg(test)]
@@ -26,7 +37,7 @@ mod testing;
 pub use arguments::{ArgumentError, Arguments, InputArguments, Values};
 pub use interval::Interval;
 pub use method::{Method, Simplified};
-pub use operation::{Cut, Kernel, Leaf, Operation, Pass};
+pub use operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 pub use scratch::Scratch;
 pub use spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 
@@ -37,6 +48,9 @@ static METHODS: &[&dyn Method] = &[
     &passthrough::Passthrough,
     &linear::Linear,
     &slerp::Slerp,
+    &nuslerp::Nuslerp,
+    &multislerp::Multislerp,
+    &karcher::Karcher,
     &members::TASK_ARITHMETIC,
     &members::TIES,
     &members::DARE_LINEAR,
@@ -46,6 +60,11 @@ static METHODS: &[&dyn Method] = &[
     &members::BREADCRUMBS,
     &members::BREADCRUMBS_TIES,
     &model_stock::ModelStock,
+    &sce::Sce,
+    &ram::Ram,
+    &ramplus_tl::RamplusTl,
+    &nearswap::Nearswap,
+    &arcee_fusion::ArceeFusion,
 ];
 
 /// Every method, in the order in which lists show them.

@@ -1,11 +1,12 @@
 //! `model_stock`: as far from the base as the angles between fine-tunes suggest.
 
 use super::arguments::{ArgumentError, Arguments};
+use super::gram::Gram;
 use super::method::{Method, Simplified};
-use super::operation::{Cut, Kernel, Leaf, Operation, Pass};
+use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
-use crate::kernels::reduce::{LANES, over_lanes, products_from};
+use crate::kernels::reduce::{LANES, products_from};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
 
@@ -74,23 +75,19 @@ impl Operation for Stock {
         if self.filter_wise { Cut::LastAxis } else { Cut::Elements }
     }
 
-    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+    fn kernel(&self, _extent: Extent) -> Box<dyn Kernel + '_> {
         if self.filter_wise { Box::new(EachRow) } else { Box::new(Whole { ratio: None, n: self.n }) }
     }
 }
 
-fn n_sums(n: usize) -> usize {
-    n * (n + 1) / 2
-}
-
-/// The interpolation ratio t from the upper triangle of inner products.
-fn ratio(gram: &[f64], n: usize) -> f64 {
-    let at = |i: usize, j: usize| gram[i * n - i * (i + 1) / 2 + j];
+/// The interpolation ratio t.
+fn ratio(gram: &Gram) -> f64 {
+    let n = gram.n();
     let mut total = 0.0;
     for i in 0..n {
         for j in i + 1..n {
-            let norms = (at(i, i).sqrt() * at(j, j).sqrt()).max(LEAST_NORMS);
-            total += (at(i, j) / norms).clamp(-1.0, 1.0);
+            let norms = (gram.norm(i) * gram.norm(j)).max(LEAST_NORMS);
+            total += (gram.product(i, j) / norms).clamp(-1.0, 1.0);
         }
     }
     let n_pairs = (n * (n - 1) / 2) as f64;
@@ -125,7 +122,7 @@ struct Whole {
 
 impl Kernel for Whole {
     fn next_pass(&self) -> Option<Pass> {
-        self.ratio.is_none().then_some(Pass { sums: n_sums(self.n) * LANES, counts: 0 })
+        self.ratio.is_none().then_some(Pass { sums: Gram::n_products(self.n) * LANES, counts: 0 })
     }
 
     fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], _counts: &mut [u64], _scratch: &mut Scratch) {
@@ -133,9 +130,7 @@ impl Kernel for Whole {
     }
 
     fn absorb(&mut self, sums: &[f64], _counts: &[u64]) -> Result<(), String> {
-        let width = n_sums(self.n);
-        let totals: Vec<f64> = (0..width).map(|which| over_lanes(sums, width, which)).collect();
-        self.ratio = Some(ratio(&totals, self.n));
+        self.ratio = Some(ratio(&Gram::new(self.n, sums)));
         Ok(())
     }
 
@@ -158,14 +153,13 @@ impl Kernel for EachRow {
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let n = leaf.inputs.len() - 1;
-        let mut lanes = vec![0.0; n_sums(n) * LANES];
+        let mut lanes = vec![0.0; Gram::n_products(n) * LANES];
         for (row, out) in out.chunks_mut(leaf.row_len).enumerate() {
             let range = row * leaf.row_len..(row + 1) * leaf.row_len;
             let rows: Vec<&[f32]> = leaf.inputs.iter().map(|input| &input[range.clone()]).collect();
             lanes.fill(0.0);
             products_from(rows[0], &rows[1..], &mut lanes);
-            let sums: Vec<f64> = (0..n_sums(n)).map(|which| over_lanes(&lanes, n_sums(n), which)).collect();
-            blend(rows[0], &rows[1..], ratio(&sums, n), out);
+            blend(rows[0], &rows[1..], ratio(&Gram::new(n, &lanes)), out);
         }
     }
 }

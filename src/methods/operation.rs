@@ -14,8 +14,16 @@ pub trait Operation: Send + Sync + Debug {
     /// How a tensor must be cut so that each leaf can be worked on alone.
     fn cut(&self) -> Cut;
 
-    /// Starts work on one tensor of `n_elements` elements.
-    fn kernel(&self, n_elements: usize) -> Box<dyn Kernel + '_>;
+    /// Starts work on one tensor.
+    fn kernel(&self, extent: Extent) -> Box<dyn Kernel + '_>;
+}
+
+/// The size of a tensor and of its leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    pub n_elements: usize,
+    /// The rows of every leaf but the last, which may have fewer.
+    pub rows: usize,
 }
 
 /// How a tensor is cut into leaves. The cut depends on the shape alone, never on memory or threads.

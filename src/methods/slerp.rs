@@ -3,7 +3,7 @@
 use super::arguments::{ArgumentError, Arguments};
 use super::interval::Interval;
 use super::method::{Method, Simplified};
-use super::operation::{Cut, Kernel, Leaf, Operation, Pass};
+use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 use crate::kernels::reduce::{LANES, over_lanes, products};
@@ -78,7 +78,7 @@ impl Operation for Arc {
         Cut::Elements
     }
 
-    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+    fn kernel(&self, _extent: Extent) -> Box<dyn Kernel + '_> {
         Box::new(Blend { t: self.t, factors: None })
     }
 }

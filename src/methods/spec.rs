@@ -101,6 +101,8 @@ impl ParamSpec {
 pub enum BaseRule {
     /// A base is needed; where it is listed among the models too, it is not an input of its own.
     Required,
+    /// As if required where one is given; there may be none.
+    Optional,
     /// A base, if given, is an ordinary input.
     Ordinary,
 }
@@ -114,7 +116,7 @@ impl BaseRule {
     /// Whether a base that is given stands apart from the models: what they are measured from, with no
     /// settings of its own.
     pub fn is_relative(self) -> bool {
-        matches!(self, Self::Required)
+        matches!(self, Self::Required | Self::Optional)
     }
 }
 

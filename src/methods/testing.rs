@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::arguments::{ArgumentError, Arguments, InputArguments, Values};
 use super::method::{Method, Simplified};
-use super::operation::{Cut, Kernel, Leaf, Operation};
+use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
 use super::scratch::Scratch;
 use super::spec::{self, Scope, Value};
 use crate::kernels::philox::Stream;
@@ -58,6 +58,11 @@ impl Case {
         self
     }
 
+    pub fn integer(mut self, name: &'static str, value: i64) -> Self {
+        self.shared.insert(name, Value::Integer(value));
+        self
+    }
+
     /// Sets a parameter for each input but the base, in order.
     pub fn each(mut self, name: &'static str, values: &[f64]) -> Self {
         self.each.insert(name, values.to_vec());
@@ -95,8 +100,16 @@ impl Case {
     pub fn run(&self, method: &'static dyn Method) -> Vec<f32> {
         match self.simplify(method).unwrap() {
             Simplified::Input(i) => self.inputs[i].1.clone(),
-            Simplified::Operation { operation, inputs } => self.compute(&*operation, &inputs),
+            Simplified::Operation { operation, inputs } => self.compute(&*operation, &inputs).unwrap(),
         }
+    }
+
+    /// Why the method's result is undefined.
+    pub fn undefined(&self, method: &'static dyn Method) -> String {
+        let Ok(Simplified::Operation { operation, inputs }) = self.simplify(method) else {
+            panic!("there is nothing to compute")
+        };
+        self.compute(&*operation, &inputs).unwrap_err()
     }
 
     pub fn simplify(&self, method: &'static dyn Method) -> Result<Simplified, ArgumentError> {
@@ -124,12 +137,17 @@ impl Case {
         arguments
     }
 
-    fn compute(&self, operation: &dyn Operation, inputs: &[usize]) -> Vec<f32> {
+    fn compute(&self, operation: &dyn Operation, inputs: &[usize]) -> Result<Vec<f32>, String> {
+        if operation.cut() == Cut::FirstAxis {
+            return self.compute_along_first_axis(operation, inputs);
+        }
         let n: usize = self.shape.iter().product();
-        let row_len = if operation.cut() == Cut::Elements { 1 } else { *self.shape.last().unwrap() };
+        let row_len =
+            if operation.cut() == Cut::Elements { 1 } else { self.shape.last().copied().unwrap_or(1).max(1) };
         let step = self.leaf.min(n / row_len).max(1) * row_len;
         let inputs: Vec<&[f32]> = inputs.iter().map(|i| &self.inputs[*i].1[..]).collect();
-        let mut kernel = operation.kernel(n);
+        let rows = if operation.cut() == Cut::Elements { 1 } else { step / row_len };
+        let mut kernel = operation.kernel(Extent { n_elements: n, rows });
         let leaves: Vec<std::ops::Range<usize>> =
             (0..n).step_by(step).map(|start| start..(start + step).min(n)).collect();
         let slices = |range: &std::ops::Range<usize>| {
@@ -164,7 +182,7 @@ impl Case {
                     kernel.gather(&leaf, own, &mut counts, &mut scratch);
                 }
             }
-            kernel.absorb(&sums, &counts).unwrap();
+            kernel.absorb(&sums, &counts)?;
         }
         let mut out = vec![f32::NAN; n];
         for (index, range) in leaves.iter().enumerate() {
@@ -174,7 +192,34 @@ impl Case {
                 kernel.emit(&leaf, &mut out[piece.clone()], &mut scratch);
             }
         }
-        out
+        Ok(out)
+    }
+
+    /// The same with vectors along the first axis, one after the other.
+    fn compute_along_first_axis(
+        &self,
+        operation: &dyn Operation,
+        inputs: &[usize],
+    ) -> Result<Vec<f32>, String> {
+        let n: usize = self.shape.iter().product();
+        let row_len = self.shape.first().copied().unwrap_or(1);
+        let rows = n / row_len;
+        let of_row = |i: &usize, row: usize| -> Vec<f32> {
+            (0..row_len).map(|at| self.inputs[*i].1[at * rows + row]).collect()
+        };
+        let kernel = operation.kernel(Extent { n_elements: n, rows: 1 });
+        assert!(kernel.next_pass().is_none(), "such vectors are worked on one by one");
+        let mut out = vec![f32::NAN; n];
+        for row in 0..rows {
+            let values: Vec<Vec<f32>> = inputs.iter().map(|i| of_row(i, row)).collect();
+            let inputs: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
+            let (start, col_step) = (row as u64, rows as u64);
+            let leaf = Leaf { index: row, inputs: &inputs, rows: 1, row_len, start, row_step: 1, col_step };
+            let mut result = vec![f32::NAN; row_len];
+            kernel.emit(&leaf, &mut result, &mut Scratch::default());
+            result.iter().enumerate().for_each(|(at, r)| out[at * rows + row] = *r);
+        }
+        Ok(out)
     }
 }
 

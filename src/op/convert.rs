@@ -4,7 +4,7 @@
 use super::contract::{Access, Op, Streaming};
 use super::merge::{float_of_one_shape, write_compute};
 use crate::manifest::Sink;
-use crate::methods::{Cut, Kernel, Leaf, Operation, Scratch};
+use crate::methods::{Cut, Extent, Kernel, Leaf, Operation, Scratch};
 use crate::tensor::{Dtype, TensorSpec};
 
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Operation for Unchanged {
         Cut::Elements
     }
 
-    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+    fn kernel(&self, _extent: Extent) -> Box<dyn Kernel + '_> {
         Box::new(Self)
     }
 }

@@ -13,7 +13,7 @@ use crate::kernels::convert;
 use crate::kernels::reduce::{LANES, over_lanes, products};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
-use crate::methods::{Cut, Kernel, Leaf, Operation, Scratch};
+use crate::methods::{Cut, Extent, Kernel, Leaf, Operation, Scratch};
 use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// An update that is rounded to a dtype.
@@ -218,7 +218,7 @@ impl Operation for Updating {
         }
     }
 
-    fn kernel(&self, _n_elements: usize) -> Box<dyn Kernel + '_> {
+    fn kernel(&self, _extent: Extent) -> Box<dyn Kernel + '_> {
         Box::new(InRows(self))
     }
 }
@@ -339,7 +339,11 @@ mod tests {
             col_step: if is_rows { 1 } else { count as u64 },
         };
         let mut out = vec![0.0; seen.len()];
-        operation.kernel(seen.len()).emit(&leaf, &mut out, &mut Scratch::default());
+        operation.kernel(Extent { n_elements: seen.len(), rows: 1 }).emit(
+            &leaf,
+            &mut out,
+            &mut Scratch::default(),
+        );
         if is_rows { out } else { (0..count * len).map(|i| out[i % count * len + i / count]).collect() }
     }
 

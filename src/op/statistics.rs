@@ -9,7 +9,7 @@ use super::contract::{Access, Op, Role, Streaming};
 use crate::kernels::reduce::{LANES, over_lanes, products, products_from};
 use crate::kernels::simd::vectorized;
 use crate::manifest::Sink;
-use crate::methods::{Cut, Kernel, Leaf, Operation, Pass, Scratch};
+use crate::methods::{Cut, Extent, Kernel, Leaf, Operation, Pass, Scratch};
 use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// What the merged tensor is to this operation; it comes first, the base second.
@@ -65,8 +65,8 @@ impl Operation for Statistics {
         Cut::Elements
     }
 
-    fn kernel(&self, n_elements: usize) -> Box<dyn Kernel + '_> {
-        Box::new(Gathering { n_elements, vectors: self.models + 1, table: None })
+    fn kernel(&self, extent: Extent) -> Box<dyn Kernel + '_> {
+        Box::new(Gathering { n_elements: extent.n_elements, vectors: self.models + 1, table: None })
     }
 }
 
@@ -232,7 +232,7 @@ mod tests {
     fn gathered(inputs: &[Vec<f32>], leaf: usize) -> Change {
         let op = Statistics { models: inputs.len() - 2 };
         let n = inputs[0].len();
-        let mut kernel = op.kernel(n);
+        let mut kernel = op.kernel(Extent { n_elements: n, rows: 1 });
         let pass = kernel.next_pass().unwrap();
         let leaves: Vec<usize> = (0..n).step_by(leaf).collect();
         let (mut sums, mut counts) = (vec![0.0; leaves.len() * pass.sums], vec![0]);

@@ -270,6 +270,9 @@ fn methods_are_described() {
         "passthrough",
         "linear",
         "slerp",
+        "nuslerp",
+        "multislerp",
+        "karcher",
         "task_arithmetic",
         "ties",
         "dare_linear",
@@ -279,6 +282,11 @@ fn methods_are_described() {
         "breadcrumbs",
         "breadcrumbs_ties",
         "model_stock",
+        "sce",
+        "ram",
+        "ramplus_tl",
+        "nearswap",
+        "arcee_fusion",
     ];
     let list = json(&space, &["methods"]);
     let listed: Vec<&str> =

@@ -24,7 +24,7 @@ fn every_case_agrees() {
             wrong.push(format!("{case}: {why}"));
         }
     }
-    assert_eq!(n_cases, 30);
+    assert_eq!(n_cases, 41);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 

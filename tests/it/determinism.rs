@@ -56,6 +56,17 @@ fn threads_and_memory_do_not_show_in_large_tensors() {
         "name: arc\nmerge_method: slerp\nbase_model: ./base\nmodels: [{model: ./a}]\nparameters: {t: 0.3}\n"
             .to_owned(),
         stage("mean", "linear", "weight: 0.4").replace("base_model: ./base\n", ""),
+        stage("arcs", "nuslerp", "weight: 0.4"),
+        stage("rows", "nuslerp", "weight: 0.4, nuslerp_flatten: false"),
+        stage("columns", "nuslerp", "weight: 0.4, nuslerp_flatten: false, nuslerp_row_wise: true"),
+        stage("directions", "multislerp", "weight: 0.4"),
+        stage("sphere", "karcher", ""),
+        stage("varying", "sce", "select_topk: 0.37"),
+        stage("all-varying", "sce", ""),
+        stage("active", "ram", "epsilon: 0.5"),
+        stage("strengthened", "ramplus_tl", "epsilon: 0.5, alpha: 3"),
+        stage("near", "nearswap", "t: 0.2").replace(", {model: ./b}", ""),
+        stage("fused", "arcee_fusion", "").replace(", {model: ./b}", ""),
     ];
     space.write("recipe.yaml", stages.join("---\n"));
     let cold = |name: &str, args: &[&str]| {

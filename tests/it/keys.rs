@@ -53,7 +53,7 @@ fn a_parameter_that_moves_by_its_smallest_step_is_noticed() {
         Checkpoint::decoder(1, i as u64).write(&space.path(name));
     }
     let methods: Vec<Value> = serde_json::from_str(&space.ok(&["methods", "--json"]).stdout).unwrap();
-    assert!(methods.len() >= 12);
+    assert!(methods.len() >= 20);
     let ran = |text: String| {
         space.write("recipe.yaml", text);
         space.build(&["recipe.yaml"]).ran.len()

@@ -19,6 +19,7 @@ mod increment;
 mod keys;
 mod layers;
 mod machine;
+mod methods;
 mod naming;
 mod outputs;
 mod pickled;

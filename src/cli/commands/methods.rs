@@ -58,6 +58,7 @@ fn describe(spec: &MethodSpec) -> String {
 fn base(spec: &MethodSpec) -> &'static str {
     match spec.base {
         BaseRule::Required => "needed",
+        BaseRule::Optional => "if given, what models are measured from",
         BaseRule::Ordinary => "an ordinary model, if given",
     }
 }
@@ -103,6 +104,11 @@ fn as_json(spec: &MethodSpec) -> serde_json::Value {
         "summary": spec.summary,
         "formula": spec.formula,
         "reference": spec.reference,
+        "base": match spec.base {
+            BaseRule::Required => "required",
+            BaseRule::Optional => "optional",
+            BaseRule::Ordinary => "ordinary",
+        },
         "base_required": spec.base.is_required(),
         "models_min": spec.inputs.min,
         "models_max": spec.inputs.max,

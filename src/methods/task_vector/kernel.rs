@@ -7,7 +7,7 @@ use crate::kernels::reduce::{l1, over_leaves};
 use crate::kernels::sample::Sampler;
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
 use crate::manifest::{Sink, SinkExt};
-use crate::methods::operation::{Cut, Kernel, Leaf, Operation, Pass};
+use crate::methods::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 use crate::methods::scratch::Scratch;
 
 /// Sums below this leave a difference as it is instead of scaling it back.
@@ -43,8 +43,8 @@ impl Operation for TaskVectors {
         if self.vectors.iter().any(ranked) { Cut::SecondAxis } else { Cut::Elements }
     }
 
-    fn kernel(&self, n_elements: usize) -> Box<dyn Kernel + '_> {
-        Box::new(TaskKernel::new(self, n_elements))
+    fn kernel(&self, extent: Extent) -> Box<dyn Kernel + '_> {
+        Box::new(TaskKernel::new(self, extent.n_elements))
     }
 }
 
