@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::mergekit::MergeOptions;
+
 /// Build model merges from mergekit recipes, again and again, computing only what changed.
 ///
 /// A recipe names merge stages that feed one another. lamarck keeps every tensor that a stage makes in a
@@ -24,7 +26,7 @@ pub struct Args {
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Print more: notes on the recipe, and every action of a build
-    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    #[arg(short, long, global = true, conflicts_with = "quiet", overrides_with = "verbose")]
     pub verbose: bool,
 }
 
@@ -50,10 +52,53 @@ pub enum Command {
     Cache(CacheArgs),
     /// List the merge methods, or describe one
     Methods(MethodsArgs),
+    /// Build a recipe with the command line of `mergekit-yaml`
+    MergekitYaml(MergekitYamlArgs),
+    /// Build a recipe of several stages with the command line of `mergekit-multi`
+    MergekitMulti(MergekitMultiArgs),
+    /// Merge state dicts with the command line of `mergekit-pytorch`
+    MergekitPytorch(MergekitYamlArgs),
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct MergekitYamlArgs {
+    /// The recipe
+    pub config_file: PathBuf,
+    /// Write the result here
+    pub out_path: PathBuf,
+    #[command(flatten)]
+    pub options: MergeOptions,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct MergekitMultiArgs {
+    /// The recipe
+    pub config_file: PathBuf,
+    /// Write the stage without a name here
+    #[arg(long, value_name = "PATH")]
+    pub out_path: Option<PathBuf>,
+    /// Write every stage with a name here, into a folder of its own
+    #[arg(short = 'I', long, value_name = "PATH")]
+    pub intermediate_dir: PathBuf,
+    #[command(flatten)]
+    pub lazy: Lazy,
+    #[command(flatten)]
+    pub options: MergeOptions,
+}
+
+/// Stages are looked at in any case.
+#[derive(Clone, Copy, Debug, ClapArgs)]
+pub struct Lazy {
+    /// Reuse what is up to date, as is always done
+    #[arg(long, hide = true, overrides_with = "no_lazy")]
+    pub lazy: bool,
+    /// The same, for what is out of date is never reused
+    #[arg(long, hide = true, overrides_with = "lazy")]
+    pub no_lazy: bool,
 }
 
 /// Where a recipe is and what it is read with.
-#[derive(Clone, Debug, ClapArgs)]
+#[derive(Clone, Debug, Default, ClapArgs)]
 pub struct RecipeArgs {
     /// The recipe [default: the only one in recipes/, or lamarck.yaml]
     pub recipe: Option<PathBuf>,
@@ -77,7 +122,7 @@ pub struct RecipeArgs {
     pub deny_warnings: bool,
 }
 
-#[derive(Debug, ClapArgs)]
+#[derive(Debug, Default, ClapArgs)]
 pub struct BuildArgs {
     #[command(flatten)]
     pub recipe: RecipeArgs,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::args::{RecipeArgs, size};
+use super::args::{BuildArgs, RecipeArgs, size};
 use super::error::CliError;
 use crate::kernels::simd::{self, Level};
 use crate::model::locate::Places;
@@ -36,11 +36,22 @@ pub struct Flags<'a> {
     pub memory: Option<u64>,
     pub shard_size: Option<u64>,
     pub no_wait: bool,
+    /// Where outputs go.
+    pub merges: Option<&'a Path>,
+    /// Where downloaded models are.
+    pub hub: Option<&'a Path>,
 }
 
 impl<'a> From<&'a RecipeArgs> for Flags<'a> {
     fn from(args: &'a RecipeArgs) -> Self {
         Self { models: &args.models, cache: args.cache.as_deref(), ..Self::default() }
+    }
+}
+
+impl<'a> From<&'a BuildArgs> for Flags<'a> {
+    fn from(args: &'a BuildArgs) -> Self {
+        let BuildArgs { jobs, memory, shard_size, no_wait, .. } = *args;
+        Self { jobs, memory, shard_size, no_wait, ..Self::from(&args.recipe) }
     }
 }
 
@@ -65,13 +76,17 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
         .or(from_environment)
         .unwrap_or_else(|| in_root(file.cache.as_deref().unwrap_or(Path::new("cache"))));
     let models = flags.models.iter().cloned().chain(file.models.iter().map(|dir| in_root(dir))).collect();
-    let places = Places { roots: vec![PathBuf::new(), near.to_owned()], models, hub: hub_cache() };
+    let hub = flags.hub.map(Path::to_owned).or_else(hub_cache);
+    let places = Places { roots: vec![PathBuf::new(), near.to_owned()], models, hub };
     let memory = flags.memory.or(bytes(&file.memory, "memory")?).unwrap_or(Project::DEFAULT_MEMORY);
     let shard_bytes =
         flags.shard_size.or(bytes(&file.shard_size, "shard-size")?).unwrap_or(Project::DEFAULT_SHARD_BYTES);
     Ok(Project {
         cache,
-        merges: in_root(file.merges.as_deref().unwrap_or(Path::new("merges"))),
+        merges: flags
+            .merges
+            .map(Path::to_owned)
+            .unwrap_or_else(|| in_root(file.merges.as_deref().unwrap_or(Path::new("merges")))),
         places,
         jobs: flags.jobs.or(file.jobs).unwrap_or(0).into(),
         patient: !flags.no_wait,

@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod config;
 mod error;
+mod mergekit;
 mod progress;
 mod trace;
 mod ui;
@@ -70,5 +71,9 @@ fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
         Command::Verify(command) => commands::verify::run(command, ui),
         Command::Cache(command) => commands::cache::run(command, ui),
         Command::Methods(command) => commands::methods::run(command, ui),
+        Command::MergekitYaml(command) | Command::MergekitPytorch(command) => {
+            commands::mergekit::yaml(command, ui)
+        }
+        Command::MergekitMulti(command) => commands::mergekit::multi(command, ui),
     }
 }

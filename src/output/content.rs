@@ -13,6 +13,15 @@ use super::{card, extras, ownership};
 use crate::digest::Digest;
 use crate::plan::StagePlan;
 
+/// What is not written beside the weights.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LeftOut {
+    /// The tokenizer's files and generation_config.json, where they would only be copied.
+    pub tokenizer: bool,
+    /// README.md.
+    pub card: bool,
+}
+
 /// A directory to be written.
 pub struct Output<'a> {
     /// A path without links.
@@ -27,6 +36,7 @@ pub struct Output<'a> {
     pub card: String,
     pub recipe: String,
     pub lockfile: NewLockfile<'a>,
+    pub left_out: LeftOut,
     /// Whether nothing that the store remembers of the directory is trusted.
     pub rehash: bool,
 }
@@ -37,12 +47,16 @@ impl Output<'_> {
         let mut files = self.layout.beside.to_vec();
         // A bare state dict has nothing beside its tensors.
         if !self.stage.config.is_null() {
-            files.extend(extras::files(self.tokenizer, self.donor, self.stage.chat_template.as_deref())?);
+            if !self.left_out.tokenizer {
+                files.extend(extras::files(self.tokenizer, self.donor, self.stage.chat_template.as_deref())?);
+            }
             let config = serde_json::to_string_pretty(&self.stage.config).expect("JSON values serialise");
             files.push((CONFIG_FILE.to_owned(), (config + "\n").into_bytes()));
         }
         files.push((RECIPE_FILE.to_owned(), self.recipe.clone().into_bytes()));
-        files.push((CARD_FILE.to_owned(), self.card.clone().into_bytes()));
+        if !self.left_out.card {
+            files.push((CARD_FILE.to_owned(), self.card.clone().into_bytes()));
+        }
         let mut listed: BTreeMap<String, String> = files
             .iter()
             .map(|(name, bytes)| (name.clone(), ownership::digest_of(name, bytes).to_string()))

@@ -17,7 +17,7 @@ use crate::event::{Event, Events, spanned};
 use crate::gc::{Limits, Removed, trim};
 use crate::history::{self, Draft, Origin, OutputRecord, Past, Record, Recorder};
 use crate::output::card::{Card, license_of};
-use crate::output::content::Output;
+use crate::output::content::{LeftOut, Output};
 use crate::output::destination;
 use crate::output::direct::DirectOutput;
 use crate::output::format::layout::OutputLayout;
@@ -37,7 +37,8 @@ pub struct Builder<'a> {
     project: &'a Project,
     recipe: &'a Recipe,
     planned: &'a Planned,
-    out: Option<&'a Path>,
+    outs: &'a [(String, PathBuf)],
+    left_out: LeftOut,
     locked: bool,
     repeats: Option<&'a (u64, Record)>,
     rehash: bool,
@@ -95,7 +96,8 @@ impl<'a> Builder<'a> {
             project,
             recipe,
             planned,
-            out: None,
+            outs: &[],
+            left_out: LeftOut::default(),
             locked: false,
             repeats: None,
             rehash: false,
@@ -104,9 +106,20 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Replaces the place of the only target.
-    pub fn out(self, dir: Option<&'a Path>) -> Self {
-        Self { out: dir, ..self }
+    /// Replaces the places of targets, by name.
+    pub fn outs(self, outs: &'a [(String, PathBuf)]) -> Self {
+        Self { outs, ..self }
+    }
+
+    /// What is not written beside the weights.
+    pub fn leave_out(self, left_out: LeftOut) -> Self {
+        Self { left_out, ..self }
+    }
+
+    fn output_dir(&self, target: StageId) -> PathBuf {
+        let name = &self.recipe.stage(target).name;
+        let out = self.outs.iter().find(|(stage, _)| stage == name).map(|(_, dir)| dir.as_path());
+        self.project.output_dir(self.recipe, target, out)
     }
 
     /// Whether each output must come out as the lockfile in its place says.
@@ -148,12 +161,12 @@ impl<'a> Builder<'a> {
     }
 
     fn try_build(&self) -> Result<Report, ProjectError> {
-        let Self { project, recipe, planned, out, locked, repeats, rehash, events, interrupted } = *self;
+        let Self { project, recipe, planned, locked, repeats, rehash, events, interrupted, .. } = *self;
         let started = Instant::now();
         let Planned { plan, catalog: Catalog { models, checkpoints } } = planned;
         // From here on only these are used, so that what is checked is what is written.
         let dirs: Vec<PathBuf> = (plan.targets.iter())
-            .map(|target| destination::resolve(&project.output_dir(recipe, *target, out)))
+            .map(|target| destination::resolve(&self.output_dir(*target)))
             .collect::<Result<_, _>>()?;
         destination::check_apart(&dirs)?;
         let proceed = || match interrupted.load(Ordering::Relaxed) {
@@ -260,7 +273,7 @@ impl<'a> Builder<'a> {
         build: &Build<'_>,
         store: &Store,
     ) -> Result<OutputReport, ProjectError> {
-        let Self { project, recipe, planned, rehash, .. } = *self;
+        let Self { recipe, planned, rehash, .. } = *self;
         let Planned { plan, catalog: Catalog { models, checkpoints } } = planned;
         let target = plan.targets[number];
         let stage = plan.stage(target);
@@ -286,6 +299,13 @@ impl<'a> Builder<'a> {
             card: card.text(),
             recipe: recipe.named_text.clone(),
             lockfile: lockfile::of(recipe, models, plan, target, build),
+            left_out: LeftOut {
+                // What the recipe asks for is written in any case.
+                tokenizer: self.left_out.tokenizer
+                    && recipe.stage(target).tokenizer.is_none()
+                    && stage.chat_template.is_none(),
+                ..self.left_out
+            },
             rehash,
         };
         let written = output.write(number, direct, build, store)?;
@@ -293,7 +313,7 @@ impl<'a> Builder<'a> {
         Ok(OutputReport {
             stage: recipe.stage(target).name.clone(),
             // As the user wrote it.
-            dir: project.output_dir(recipe, target, self.out),
+            dir: self.output_dir(target),
             tensors: stage.nodes.len(),
             reused: of(Outcome::Reused),
             cut_off: of(Outcome::CutOff),

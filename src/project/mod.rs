@@ -23,6 +23,7 @@ mod statistics;
 mod status;
 mod store;
 
+pub use crate::output::content::LeftOut;
 pub use builder::{Builder, OutputReport, Report};
 pub use catalog::Catalog;
 pub use error::ProjectError;

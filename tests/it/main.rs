@@ -19,6 +19,7 @@ mod increment;
 mod keys;
 mod layers;
 mod machine;
+mod mergekit;
 mod methods;
 mod naming;
 mod outputs;

@@ -1,11 +1,12 @@
 //! `lamarck build`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Ready, Signals, read, read_again, ready};
+use super::{Read, Ready, Signals, read, read_again, ready};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
@@ -13,20 +14,34 @@ use crate::cli::progress::Progress;
 use crate::cli::trace::Trace;
 use crate::cli::ui::{Ui, bytes, plural};
 use crate::event::{Events, Span};
-use crate::project::{Builder, OutputReport, Report};
+use crate::history::Record;
+use crate::project::{Builder, LeftOut, OutputReport, Report};
 
 /// Changes named in the last line.
 const REASONS_SHOWN: usize = 3;
 
+/// A build that was asked for.
+pub(super) struct Work<'a> {
+    pub args: &'a BuildArgs,
+    pub started: Instant,
+    pub read: Read,
+    /// An earlier build that it repeats, with its number.
+    pub repeats: Option<(u64, Record)>,
+    /// Stages that go elsewhere than into the folder of all outputs.
+    pub outs: Vec<(String, PathBuf)>,
+    pub left_out: LeftOut,
+}
+
+impl<'a> Work<'a> {
+    pub fn new(read: Read, args: &'a BuildArgs) -> Self {
+        let (outs, left_out) = (Vec::new(), LeftOut::default());
+        Self { args, started: Instant::now(), read, repeats: None, outs, left_out }
+    }
+}
+
 pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let started = Instant::now();
-    let flags = Flags {
-        jobs: args.jobs,
-        memory: args.memory,
-        shard_size: args.shard_size,
-        no_wait: args.no_wait,
-        ..Flags::from(&args.recipe)
-    };
+    let flags = Flags::from(args);
     let (read, repeats) = match args.from {
         Some(number) => {
             let (read, record) = read_again(number, flags)?;
@@ -34,6 +49,12 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         }
         None => (read(&args.recipe, flags)?, None),
     };
+    carry_out(Work { started, repeats, ..Work::new(read, args) }, ui)
+}
+
+/// Builds, and says how it went.
+pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
+    let Work { args, started, read, repeats, mut outs, left_out } = work;
     let mut recipe_args = args.recipe.clone();
     if let Some((_, record)) = repeats.as_ref().filter(|_| args.recipe.stages.is_empty()) {
         recipe_args.stages = record.outputs.iter().map(|output| output.stage.clone()).collect();
@@ -45,6 +66,7 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             format!("--out takes one stage, but {} are to be built; choose with --stage", targets.len());
         return Err(CliError::Usage(message));
     }
+    outs.extend(args.out.iter().map(|dir| (recipe.stage(targets[0]).name.clone(), dir.clone())));
     let signals = Signals::listen();
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
     let trace = match &args.trace {
@@ -56,7 +78,8 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     let events = trace.as_ref().map_or(&progress as &dyn Events, |(_, trace)| trace);
     let result = Builder::new(&project, &recipe, &planned)
-        .out(args.out.as_deref())
+        .outs(&outs)
+        .leave_out(left_out)
         .locked(args.locked)
         .repeats(repeats.as_ref())
         .rehash(args.rehash)

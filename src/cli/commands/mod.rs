@@ -7,6 +7,7 @@ pub mod explain;
 pub mod graph;
 pub mod inspect;
 pub mod log;
+pub mod mergekit;
 pub mod methods;
 pub mod plan;
 mod statistics;

@@ -80,7 +80,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let report = Builder::new(&project, &recipe, &planned)
-        .out(Some(&out))
+        .outs(&[(locked.stage.clone(), out.clone())])
         .rehash(true)
         .follow(events, &signals.interrupted)
         .build();
