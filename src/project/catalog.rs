@@ -1,15 +1,15 @@
 //! Opens the models that a recipe refers to, without reading a tensor.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::error::ProjectError;
 use super::settings::Project;
-use crate::model::checkpoint::Checkpoint;
+use crate::model::checkpoint::{Checkpoint, is_checkpoint};
 use crate::model::layout::Layout;
-use crate::model::locate::commit_of;
+use crate::model::locate::{NotFound, commit_of};
 use crate::model::source_file::SourceFile;
 use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::model::{ModelError, adapter, experts};
@@ -41,12 +41,17 @@ impl Project {
         let mut findings = Vec::new();
         let mut dirs = Vec::new();
         let needed = models_needed(recipe, targets);
-        for Needed { reference, is_adapter, span } in &needed {
+        for needed in &needed {
+            let Needed { reference, is_adapter, span } = needed;
             let found =
                 if *is_adapter { self.places.find_adapter(reference) } else { self.places.find(reference) };
             match found {
                 Ok(dir) => dirs.push(dir),
                 Err(missing) => {
+                    if let Some(finding) = of_other_kind(needed, &missing) {
+                        findings.push(finding);
+                        continue;
+                    }
                     let tried: Vec<String> =
                         missing.tried.iter().map(|dir| format!("\n  {}", dir.display())).collect();
                     let what = if *is_adapter { "adapter" } else { "model" };
@@ -100,6 +105,21 @@ impl Project {
             .collect();
         Ok((Some(Catalog { models, checkpoints }), findings))
     }
+}
+
+/// Tells of a model where an adapter is meant, and the reverse.
+fn of_other_kind(needed: &Needed, missing: &NotFound) -> Option<Finding> {
+    let Needed { reference: ModelRef { path, .. }, is_adapter, span } = needed;
+    let is_other = |dir: &PathBuf| if *is_adapter { is_checkpoint(dir) } else { adapter::is_adapter(dir) };
+    missing.tried.iter().find(|dir| is_other(dir))?;
+    Some(if *is_adapter {
+        let message = format!("`{path}` is a model, not an adapter");
+        Finding::error("not-an-adapter", *span, message).help("an adapter's folder holds adapter_config.json")
+    } else {
+        let message = format!("`{path}` is an adapter, not a model");
+        let help = format!("write `MODEL+{path}`, with the model that it was made for");
+        Finding::error("not-a-model", *span, message).help(help)
+    })
 }
 
 /// Tells of what a file holds beside tensors.

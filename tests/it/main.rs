@@ -18,6 +18,7 @@ mod hostile;
 mod increment;
 mod keys;
 mod layers;
+mod lora;
 mod machine;
 mod mergekit;
 mod methods;
