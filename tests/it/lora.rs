@@ -109,8 +109,8 @@ fn only_what_an_adapter_changes_is_made() {
 fn an_edit_of_an_adapter_rebuilds_what_it_reaches() {
     let space = space();
     assert_eq!(ran(&space), adapted());
-    settle();
     write_adapter(&space.path("ad"), config(4.0), &queries());
+    settle();
     assert_eq!(ran(&space), BTreeSet::new(), "it was touched, and is the same");
     let more = json!({ "lora_dropout": 0.1, "peft_version": "1.0", "base_model_name_or_path": "x/y" });
     let mut as_before = config(4.0);
@@ -211,7 +211,7 @@ fn refused(space: &Space, words: &[&str]) {
     for word in words {
         assert!(said.contains(word), "`{word}` is not in\n{said}");
     }
-    assert_eq!(said.matches("error").count(), 1, "{said}");
+    assert!(said.matches("error[").count() <= 1, "{said}");
     assert!(!space.path("merges/baked").exists());
 }
 
