@@ -97,6 +97,16 @@ pub struct Lazy {
     pub no_lazy: bool,
 }
 
+impl Command {
+    /// Whether it builds, and so tells with `--json` what happens line by line.
+    pub fn is_build(&self) -> bool {
+        matches!(
+            self,
+            Self::Build(_) | Self::MergekitYaml(_) | Self::MergekitMulti(_) | Self::MergekitPytorch(_)
+        )
+    }
+}
+
 /// Where a recipe is and what it is read with.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct RecipeArgs {

@@ -4,28 +4,15 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-
-use super::args::{BuildArgs, RecipeArgs, size};
+use super::args::{BuildArgs, RecipeArgs};
 use super::error::CliError;
+use super::findings::Source;
+use super::settings::{self, Settings};
 use crate::kernels::simd::{self, Level};
 use crate::model::locate::Places;
 use crate::project::Project;
 
 const FILE: &str = "lamarck.toml";
-
-/// A project's settings. Paths are relative to the file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-struct File {
-    models: Vec<PathBuf>,
-    cache: Option<PathBuf>,
-    merges: Option<PathBuf>,
-    jobs: Option<u16>,
-    memory: Option<String>,
-    shard_size: Option<String>,
-    cache_limit: Option<String>,
-}
 
 /// Flags that say where things are.
 #[derive(Clone, Copy, Debug, Default)]
@@ -61,14 +48,14 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
         recipe.and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (root, file) = nearest_file(near)?;
     let in_root = |path: &Path| root.join(path);
-    let bytes = |text: &Option<String>, key: &str| {
-        let read = |text: &String| {
-            size(text).map_err(|problem| {
-                CliError::Wrong(format!("{}: {key}: {problem}", in_root(Path::new(FILE)).display()))
-            })
-        };
-        text.as_ref().map(read).transpose()
-    };
+    if let Some(dir) = flags.models.iter().find(|dir| !dir.is_dir()) {
+        let what = if dir.exists() { "is a file" } else { "does not exist" };
+        let message = format!(
+            "--models {dir} names a folder that holds org/name, and {dir} {what}",
+            dir = dir.display()
+        );
+        return Err(CliError::Usage(message));
+    }
     let from_environment = env::var_os("LAMARCK_CACHE").filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = flags
         .cache
@@ -77,10 +64,11 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
         .unwrap_or_else(|| in_root(file.cache.as_deref().unwrap_or(Path::new("cache"))));
     let models = flags.models.iter().cloned().chain(file.models.iter().map(|dir| in_root(dir))).collect();
     let hub = flags.hub.map(Path::to_owned).or_else(hub_cache);
-    let places = Places { roots: vec![PathBuf::new(), near.to_owned()], models, hub };
-    let memory = flags.memory.or(bytes(&file.memory, "memory")?).unwrap_or(Project::DEFAULT_MEMORY);
-    let shard_bytes =
-        flags.shard_size.or(bytes(&file.shard_size, "shard-size")?).unwrap_or(Project::DEFAULT_SHARD_BYTES);
+    let mut roots = vec![PathBuf::new()];
+    roots.extend((near != Path::new(".")).then(|| near.to_owned()));
+    let places = Places { roots, models, hub };
+    let memory = flags.memory.or(file.memory).unwrap_or(Project::DEFAULT_MEMORY);
+    let shard_bytes = flags.shard_size.or(file.shard_size).unwrap_or(Project::DEFAULT_SHARD_BYTES);
     Ok(Project {
         cache,
         merges: flags
@@ -90,28 +78,33 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
         places,
         jobs: flags.jobs.or(file.jobs).unwrap_or(0).into(),
         patient: !flags.no_wait,
-        cache_limit: bytes(&file.cache_limit, "cache-limit")?,
+        cache_limit: file.cache_limit,
         memory,
         shard_bytes,
+        allow: file.allow,
     })
 }
 
 /// The nearest folder with a `lamarck.toml`, from `near` upwards; else the working directory.
-fn nearest_file(near: &Path) -> Result<(PathBuf, File), CliError> {
+fn nearest_file(near: &Path) -> Result<(PathBuf, Settings), CliError> {
     let full = fs::canonicalize(near).unwrap_or_else(|_| near.to_owned());
     for (levels, dir) in full.ancestors().enumerate() {
         let path = dir.join(FILE);
         match fs::read_to_string(&path) {
             Ok(text) => {
-                let file = toml::from_str(&text)
-                    .map_err(|error| CliError::Wrong(format!("{}: {error}", path.display())))?;
-                return Ok((relative(near, dir, levels), file));
+                let (settings, findings) = settings::read(&text);
+                let root = relative(near, dir, levels);
+                if findings.is_empty() {
+                    return Ok((root, settings));
+                }
+                let name = root.join(FILE).display().to_string();
+                return Err(CliError::Settings { file: Source { name, text }, findings });
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(source) => return Err(CliError::Config { path: path.display().to_string(), source }),
         }
     }
-    Ok((PathBuf::new(), File::default()))
+    Ok((PathBuf::new(), Settings::default()))
 }
 
 /// Names a project's folder as briefly as it can be, for messages.

@@ -4,10 +4,13 @@ use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::findings::Source;
+use super::words::plural;
 use crate::build::BuildError;
 use crate::error::ErrorClass;
 use crate::output::OutputError;
 use crate::project::ProjectError;
+use crate::recipe::Finding;
 use crate::store::StoreError;
 
 /// The recipe or the data is wrong.
@@ -32,8 +35,9 @@ pub enum CliError {
     Findings(String),
     #[error("{0}")]
     Usage(String),
-    #[error("{0}")]
-    Wrong(String),
+    /// The findings are yet to be told.
+    #[error("{} has {} error{}", file.name, findings.len(), plural(findings.len()))]
+    Settings { file: Source, findings: Vec<Finding> },
     #[error(transparent)]
     Project(#[from] ProjectError),
     /// A signal stopped the work.
@@ -62,10 +66,35 @@ impl CliError {
         move |source| Self::Trace { path: path.to_owned(), source }
     }
 
+    /// In one word, for programs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Usage(_) => "usage",
+            Self::Findings(_) => "recipe",
+            Self::Settings { .. } => "settings",
+            Self::Config { .. } | Self::Trace { .. } | Self::Print(_) | Self::Pipe => "system",
+            Self::Interrupted { .. } => "interrupt",
+            Self::Project(error) => match error.class() {
+                ErrorClass::Recipe => "recipe",
+                ErrorClass::Data => "data",
+                ErrorClass::Damage => "damage",
+                ErrorClass::System => "system",
+                ErrorClass::Lock => "lock",
+                ErrorClass::Interrupt => "interrupt",
+                ErrorClass::Internal => "internal",
+            },
+        }
+    }
+
+    /// Whether it is about standard output, where nothing more can be said then.
+    pub fn is_of_stdout(&self) -> bool {
+        matches!(self, Self::Print(_) | Self::Pipe)
+    }
+
     pub fn code(&self) -> u8 {
         match self {
             Self::Usage(_) => USAGE,
-            Self::Findings(_) | Self::Wrong(_) => WRONG,
+            Self::Findings(_) | Self::Settings { .. } => WRONG,
             Self::Config { .. } | Self::Trace { .. } | Self::Print(_) => IO,
             Self::Pipe => 0,
             Self::Interrupted { code, .. } => *code,

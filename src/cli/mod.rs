@@ -4,10 +4,13 @@ mod args;
 mod commands;
 mod config;
 mod error;
+mod findings;
 mod mergekit;
 mod progress;
+mod settings;
 mod trace;
 mod ui;
+mod words;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -36,24 +39,29 @@ pub fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
             let _ = error.print();
+            // What was typed could not be read, but that it asks for JSON can be seen.
+            if std::env::args_os().any(|arg| arg == "--json") {
+                let message = error.render().to_string();
+                let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
+                let _ = ui::print(&ui::usage_json(message));
+            }
             return ExitCode::from(error::USAGE);
         }
         // Help and version are results.
         Err(help) => {
             let printed = help.print().and_then(|()| io::stdout().flush());
-            return end(printed.map(|()| ExitCode::SUCCESS).map_err(CliError::from));
+            return match printed.map_err(CliError::from) {
+                Ok(()) | Err(CliError::Pipe) => ExitCode::SUCCESS,
+                Err(error) => ExitCode::from(error.code()),
+            };
         }
     };
-    end(config::limit_vectors().and_then(|()| run(&args, &Ui::new(&args))))
-}
-
-/// Tells of an error, and says how the process ends.
-fn end(result: Result<ExitCode, CliError>) -> ExitCode {
-    match result {
+    let ui = Ui::new(&args);
+    match config::limit_vectors().and_then(|()| run(&args, &ui)) {
         Ok(code) => code,
         Err(CliError::Pipe) => ExitCode::SUCCESS,
         Err(error) => {
-            ui::error(&error);
+            ui.error(&error);
             ExitCode::from(error.code())
         }
     }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
-use super::ui::{Ui, bytes, print};
+use super::ui::{Ui, print_event};
+use super::words::bytes;
 use crate::event::{Event, Events};
 
 /// How often a plain line is printed.
@@ -101,8 +102,8 @@ impl<'a> Progress<'a> {
         }
     }
 
-    fn json(&self, value: &serde_json::Value) {
-        if let Err(error) = print(&format!("{value}\n")) {
+    fn json(&self, event: serde_json::Value) {
+        if let Err(error) = print_event(event) {
             self.unprinted.lock().expect("no thread panics with it").get_or_insert(error);
         }
     }
@@ -113,14 +114,14 @@ impl Events for Progress<'_> {
         match event {
             Event::Hashed { model, tensor, bytes: n } => {
                 if self.ui.json {
-                    self.json(&json!({ "event": "hashed", "model": model, "tensor": tensor, "bytes": n }));
+                    self.json(json!({ "event": "hashed", "model": model, "tensor": tensor, "bytes": n }));
                 } else if self.ui.verbose {
                     self.line(&format!("read {model}: {tensor}"));
                 }
             }
             Event::Ran { stage, tensor, bytes: n } => {
                 if self.ui.json {
-                    self.json(&json!({ "event": "ran", "stage": stage, "tensor": tensor, "bytes": n }));
+                    self.json(json!({ "event": "ran", "stage": stage, "tensor": tensor, "bytes": n }));
                 } else if self.ui.verbose {
                     self.line(&format!("ran {stage}: {tensor}"));
                 }
@@ -128,26 +129,26 @@ impl Events for Progress<'_> {
             }
             Event::Reused { stage, tensor } => {
                 if self.ui.json {
-                    self.json(&json!({ "event": "reused", "stage": stage, "tensor": tensor }));
+                    self.json(json!({ "event": "reused", "stage": stage, "tensor": tensor }));
                 }
                 self.step(stage, 0);
             }
             Event::Waiting => {
                 if self.ui.json {
-                    self.json(&json!({ "event": "waiting" }));
+                    self.json(json!({ "event": "waiting" }));
                 } else {
                     self.line("waiting for another process that is removing results from the cache");
                 }
             }
             Event::KeptAside { path } if self.ui.json => {
-                self.json(&json!({ "event": "kept_aside", "path": path.to_string_lossy() }));
+                self.json(json!({ "event": "kept_aside", "path": path.to_string_lossy() }));
             }
             Event::KeptAside { path } => {
                 let was = path.display();
                 self.line(&format!("note: a file was not as lamarck wrote it; yours is kept as {was}"));
             }
             Event::NotRemoved { path } if self.ui.json => {
-                self.json(&json!({ "event": "not_removed", "path": path.to_string_lossy() }));
+                self.json(json!({ "event": "not_removed", "path": path.to_string_lossy() }));
             }
             Event::NotRemoved { path } => {
                 let left = path.display();
@@ -157,7 +158,7 @@ impl Events for Progress<'_> {
             }
             Event::IndexDamaged { problem } => {
                 if self.ui.json {
-                    self.json(&json!({ "event": "index_damaged", "problem": problem }));
+                    self.json(json!({ "event": "index_damaged", "problem": problem }));
                 } else {
                     self.line(&format!(
                         "warning: the cache's index was damaged ({problem}); it is put aside, and what it knew is made again"
@@ -168,7 +169,7 @@ impl Events for Progress<'_> {
             Event::Started { .. } | Event::Finished { .. } => {}
             Event::Damaged { digest } => {
                 if self.ui.json {
-                    self.json(&json!({ "event": "damaged", "digest": digest.to_string() }));
+                    self.json(json!({ "event": "damaged", "digest": digest.to_string() }));
                 } else {
                     self.line(&format!(
                         "warning: a cached result was damaged and is made again ({})",

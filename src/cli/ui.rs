@@ -1,20 +1,44 @@
 //! What goes to the terminal: results to standard output, everything else to standard error.
+//!
+//! With `--json`, standard output holds one document, or, of a build, one line an event. What was found in a
+//! recipe is part of it, and so is the error that a command ended with.
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
+use serde_json::{Map, Value, json};
 
 use super::args::Args;
 use super::error::CliError;
+use super::findings::{self, Source};
 use crate::recipe::{Finding, Recipe, Severity, Span};
+
+/// Raised whenever a key of a document for programs goes or comes to mean something else.
+const VERSION: u32 = 1;
 
 /// How much is printed, and how.
 pub struct Ui {
     pub json: bool,
     pub quiet: bool,
     pub verbose: bool,
-    colour: bool,
+    /// Whether JSON comes line by line, as things happen.
+    by_line: bool,
+    is_coloured: bool,
+    /// What was found, for the document.
+    found: Mutex<Vec<Value>>,
+}
+
+/// Which findings a command shows in full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Show {
+    All,
+    /// All but notes, which are counted.
+    Warnings,
+    /// Errors; all else is counted.
+    Errors,
+    /// Errors, and nothing of all else.
+    ErrorsAlone,
 }
 
 impl Ui {
@@ -24,7 +48,9 @@ impl Ui {
             json: args.json,
             quiet: args.quiet,
             verbose: args.verbose,
-            colour: io::stderr().is_terminal() && !plain,
+            by_line: args.command.is_build(),
+            is_coloured: io::stderr().is_terminal() && !plain,
+            found: Mutex::default(),
         }
     }
 
@@ -33,9 +59,12 @@ impl Ui {
         Ok(print(text)?)
     }
 
-    /// Prints one JSON document.
-    pub fn print_json(&self, value: &serde_json::Value) -> Result<(), CliError> {
-        self.print(&format!("{}\n", serde_json::to_string_pretty(value).expect("JSON values serialise")))
+    /// Prints the one JSON document of a command, with what was found.
+    pub fn print_json(&self, document: Value) -> Result<(), CliError> {
+        let found = std::mem::take(&mut *self.found.lock().expect("no thread panics with it"));
+        let mut document = versioned(document);
+        document.insert("findings".to_owned(), found.into());
+        self.print(&format!("{}\n", serde_json::to_string_pretty(&document).expect("JSON values serialise")))
     }
 
     /// Prints progress or a note.
@@ -45,50 +74,97 @@ impl Ui {
         }
     }
 
-    /// Prints findings on a recipe, with excerpts.
-    pub fn findings(&self, name: &str, text: &str, findings: &[Finding]) {
-        for finding in findings {
-            let wanted = match finding.severity {
-                Severity::Error => true,
-                Severity::Warning => !self.quiet,
-                Severity::Note => self.verbose,
-            };
-            if wanted {
-                tell(&self.render(name, text, finding));
+    /// Tells of what was found in a file.
+    pub fn findings(&self, source: &Source, findings: &[Finding], show: Show) -> Result<(), CliError> {
+        if self.json {
+            for mut finding in findings::as_json(source, findings) {
+                if self.by_line {
+                    finding["event"] = "finding".into();
+                    print_event(finding)?;
+                } else {
+                    self.found.lock().expect("no thread panics with it").push(finding);
+                }
             }
+            return Ok(());
         }
-        let hidden = findings.iter().filter(|finding| finding.severity == Severity::Note).count();
-        if hidden > 0 && !self.verbose && !self.quiet {
-            tell(&format!(
-                "{hidden} note{} on {name}; -v shows {}\n",
-                plural(hidden),
-                if hidden == 1 { "it" } else { "them" }
-            ));
+        let least = match show {
+            _ if self.quiet => Severity::Error,
+            Show::All => Severity::Note,
+            Show::Warnings => Severity::Warning,
+            Show::Errors | Show::ErrorsAlone => Severity::Error,
+        };
+        let (least, groups) = if self.verbose {
+            (Severity::Note, findings::single(findings))
+        } else {
+            (least, findings::grouped(findings))
+        };
+        let (shown, hidden): (Vec<_>, Vec<_>) =
+            groups.into_iter().partition(|group| group.severity() <= least);
+        for group in shown {
+            tell(&group.render(source, self.is_coloured));
         }
+        if let Some(count) = findings::count(&hidden).filter(|_| !self.quiet && show != Show::ErrorsAlone) {
+            let name = &source.name;
+            tell(&format!("{count} on {name}; `lamarck check {name}` shows all"));
+        }
+        Ok(())
     }
 
-    fn render(&self, name: &str, text: &str, finding: &Finding) -> String {
-        let level = match finding.severity {
-            Severity::Error => Level::ERROR,
-            Severity::Warning => Level::WARNING,
-            Severity::Note => Level::NOTE,
-        };
-        let title = level.primary_title(finding.message.as_str()).id(finding.code);
-        let mut group = match finding.span {
-            Some(Span { start, end }) => {
-                let end = end.max(start).min(text.len());
-                let snippet =
-                    Snippet::source(text).path(name).annotation(AnnotationKind::Primary.span(start..end));
-                Group::with_title(title).element(snippet)
-            }
-            None => Group::with_title(title),
-        };
-        if let Some(help) = &finding.help {
-            group = group.element(Level::HELP.message(help.as_str()));
+    /// Tells of the error that a command ends with.
+    pub fn error(&self, error: &CliError) {
+        if let CliError::Settings { file, findings } = error {
+            // If standard output is closed, nobody is there to be told.
+            let _ = self.findings(file, findings, Show::ErrorsAlone);
         }
-        let renderer = if self.colour { Renderer::styled() } else { Renderer::plain() };
-        renderer.render(&[group]).to_string() + "\n"
+        error_text(error);
+        if !self.json || error.is_of_stdout() {
+            return;
+        }
+        let mut document = error_json(error);
+        // Nobody is left to be told if this fails.
+        let _ = if self.by_line {
+            document["event"] = "error".into();
+            print_event(document).map_err(CliError::from)
+        } else {
+            self.print_json(document)
+        };
     }
+}
+
+/// Prints a line of JSON that tells of one event.
+pub fn print_event(event: Value) -> io::Result<()> {
+    let mut line = versioned(event);
+    // What happened comes first.
+    if let Some(name) = line.shift_remove("event") {
+        line.shift_insert(0, "event".to_owned(), name);
+    }
+    print(&format!("{}\n", Value::Object(line)))
+}
+
+fn versioned(document: Value) -> Map<String, Value> {
+    let Value::Object(fields) = document else { panic!("documents for programs are maps") };
+    let mut document = Map::from_iter([("version".to_owned(), VERSION.into())]);
+    document.extend(fields);
+    document
+}
+
+/// The document of an error in what was typed, where there is no command yet.
+pub fn usage_json(message: &str) -> String {
+    let error = error_json(&CliError::Usage(message.to_owned()));
+    let mut document = versioned(error);
+    document.insert("findings".to_owned(), json!([]));
+    format!("{:#}\n", Value::Object(document))
+}
+
+fn error_json(error: &CliError) -> Value {
+    json!({
+        "error": {
+            "kind": error.kind(),
+            "message": with_causes(error),
+            "help": error.help(),
+            "exit_code": error.code(),
+        }
+    })
 }
 
 /// The only way to standard output.
@@ -99,7 +175,14 @@ pub fn print(text: &str) -> io::Result<()> {
 }
 
 /// Prints an error with its causes.
-pub fn error(error: &CliError) {
+fn error_text(error: &CliError) {
+    tell(&format!("error: {}", with_causes(error)));
+    if let Some(help) = error.help() {
+        tell(&format!("  help: {help}"));
+    }
+}
+
+fn with_causes(error: &CliError) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(source) = cause {
@@ -110,10 +193,7 @@ pub fn error(error: &CliError) {
         }
         cause = source.source();
     }
-    tell(&format!("error: {text}"));
-    if let Some(help) = error.help() {
-        tell(&format!("  help: {help}"));
-    }
+    text
 }
 
 /// Prints a line to standard error; if that is closed, nobody is there to be told.
@@ -121,46 +201,7 @@ pub fn tell(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
-/// Findings as JSON.
-pub fn findings_json(recipe_text: &str, findings: &[Finding]) -> serde_json::Value {
-    findings
-        .iter()
-        .map(|finding| {
-            let severity = match finding.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-                Severity::Note => "note",
-            };
-            let place = finding.span.map(|span| span.line_column(recipe_text));
-            serde_json::json!({
-                "severity": severity,
-                "code": finding.code,
-                "message": finding.message,
-                "help": finding.help,
-                "line": place.map(|(line, _)| line),
-                "column": place.map(|(_, column)| column),
-            })
-        })
-        .collect()
-}
-
 /// `recipe.yaml:6`.
 pub fn place(recipe: &Recipe, span: Span) -> String {
     format!("{}:{}", recipe.name, span.line_column(&recipe.text).0)
-}
-
-pub fn plural(n: usize) -> &'static str {
-    if n == 1 { "" } else { "s" }
-}
-
-/// `1.3 MB`.
-pub fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = n as f64;
-    let mut unit = 0;
-    while value >= 999.5 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }

@@ -12,6 +12,7 @@
 mod active;
 mod arcee_fusion;
 mod arguments;
+pub mod elsewhere;
 mod gram;
 mod interval;
 mod karcher;

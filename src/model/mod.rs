@@ -6,6 +6,7 @@ pub mod experts;
 pub mod layout;
 pub mod local_file;
 pub mod locate;
+pub mod nearby;
 pub mod pickled;
 pub mod safetensors;
 pub mod source_file;

@@ -1,13 +1,16 @@
 //! Opens the models that a recipe refers to, without reading a tensor.
 
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::error::ProjectError;
+use super::missing::{self, Missing};
 use super::settings::Project;
-use crate::model::checkpoint::{Checkpoint, is_checkpoint};
+use crate::error::ErrorClass;
+use crate::model::checkpoint::Checkpoint;
 use crate::model::layout::Layout;
 use crate::model::locate::{NotFound, commit_of};
 use crate::model::source_file::SourceFile;
@@ -16,7 +19,6 @@ use crate::model::{ModelError, adapter, experts};
 use crate::plan::{Inventory, Model, Needed, models_needed};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::{Finding, Recipe, Span, Stage, StageId};
-use crate::reference::ModelRef;
 
 /// The models that a recipe refers to, opened, with what is known of each.
 #[derive(Debug)]
@@ -29,50 +31,44 @@ pub struct Catalog {
 
 impl Project {
     /// Opens what the targets need; without targets, what every final stage needs. `None`, with findings, if a
-    /// model is nowhere.
+    /// model is nowhere or cannot be used.
     ///
     /// # Errors
-    /// [`ProjectError::Model`] if a checkpoint cannot be used.
+    /// [`ProjectError::Model`] if the system does not read one.
     pub fn catalog(
         &self,
         recipe: &Recipe,
         targets: &[StageId],
     ) -> Result<(Option<Catalog>, Vec<Finding>), ProjectError> {
         let mut findings = Vec::new();
-        let mut dirs = Vec::new();
+        let (mut dirs, mut absent) = (Vec::new(), Vec::new());
         let needed = models_needed(recipe, targets);
-        for needed in &needed {
-            let Needed { reference, is_adapter, span } = needed;
+        for Needed { reference, is_adapter, span } in &needed {
             let found =
                 if *is_adapter { self.places.find_adapter(reference) } else { self.places.find(reference) };
             match found {
                 Ok(dir) => dirs.push(dir),
-                Err(missing) => {
-                    if let Some(finding) = of_other_kind(needed, &missing) {
-                        findings.push(finding);
-                        continue;
-                    }
-                    let tried: Vec<String> =
-                        missing.tried.iter().map(|dir| format!("\n  {}", dir.display())).collect();
-                    let what = if *is_adapter { "adapter" } else { "model" };
-                    let message = format!("{what} `{}` was not found", reference.path);
-                    let help = if tried.is_empty() {
-                        "no place to look in fits the name".to_owned()
-                    } else {
-                        format!("looked in:{}\n{}", tried.concat(), how_to_get(reference))
-                    };
-                    findings.push(Finding::error("missing-model", *span, message).help(help));
+                Err(NotFound { tried }) => {
+                    absent.push(Missing { reference, is_adapter: *is_adapter, span: *span, tried });
                 }
+            }
+        }
+        if !absent.is_empty() {
+            return Ok((None, missing::findings(&self.places, recipe, &absent)));
+        }
+        let mut checkpoints = Vec::new();
+        let opened: Vec<_> =
+            dirs.par_iter().zip(&needed).map(|(dir, needed)| open(dir, needed.is_adapter)).collect();
+        for (checkpoint, Needed { span, .. }) in opened.into_iter().zip(&needed) {
+            match checkpoint {
+                Ok(checkpoint) => checkpoints.push(checkpoint),
+                Err(error) if error.class() == ErrorClass::Data => findings.push(unusable(&error, *span)),
+                Err(error) => return Err(error.into()),
             }
         }
         if !findings.is_empty() {
             return Ok((None, findings));
         }
-        let checkpoints: Vec<Arc<Checkpoint>> = dirs
-            .par_iter()
-            .zip(&needed)
-            .map(|(dir, needed)| open(dir, needed.is_adapter))
-            .collect::<Result<_, _>>()?;
         for (Needed { span, .. }, checkpoint) in needed.iter().zip(&checkpoints) {
             findings.extend(checkpoint.shards.iter().filter_map(|shard| beside_tensors(&**shard, *span)));
         }
@@ -107,21 +103,6 @@ impl Project {
     }
 }
 
-/// Tells of a model where an adapter is meant, and the reverse.
-fn of_other_kind(needed: &Needed, missing: &NotFound) -> Option<Finding> {
-    let Needed { reference: ModelRef { path, .. }, is_adapter, span } = needed;
-    let is_other = |dir: &PathBuf| if *is_adapter { is_checkpoint(dir) } else { adapter::is_adapter(dir) };
-    missing.tried.iter().find(|dir| is_other(dir))?;
-    Some(if *is_adapter {
-        let message = format!("`{path}` is a model, not an adapter");
-        Finding::error("not-an-adapter", *span, message).help("an adapter's folder holds adapter_config.json")
-    } else {
-        let message = format!("`{path}` is an adapter, not a model");
-        let help = format!("write `MODEL+{path}`, with the model that it was made for");
-        Finding::error("not-a-model", *span, message).help(help)
-    })
-}
-
 /// Tells of what a file holds beside tensors.
 fn beside_tensors(shard: &dyn SourceFile, span: Span) -> Option<Finding> {
     const SHOWN: usize = 3;
@@ -152,13 +133,16 @@ fn open(dir: &Path, is_adapter: bool) -> Result<Arc<Checkpoint>, ModelError> {
     opened.map(Arc::new)
 }
 
-fn how_to_get(model: &ModelRef) -> String {
-    let folder = "name the folder that holds it with --models";
-    if model.is_hub_id() && model.path.contains('/') {
-        format!("{folder}, or fetch it from the hub with `hf download {}`", model.path)
-    } else {
-        folder.to_owned()
-    }
+/// A model that is there and cannot be read as one.
+fn unusable(error: &ModelError, span: Span) -> Finding {
+    let message = match error {
+        ModelError::Io { path, source } if source.kind() == ErrorKind::NotFound => {
+            format!("there is no {}", path.display())
+        }
+        ModelError::Io { source, .. } => format!("{error}: {source}"),
+        _ => error.to_string(),
+    };
+    Finding::error("unusable-model", span, message)
 }
 
 fn inventory(

@@ -15,6 +15,7 @@ mod faults;
 mod guests;
 mod inspect;
 mod kept;
+mod missing;
 mod planned;
 mod proof;
 mod records;

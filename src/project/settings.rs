@@ -26,6 +26,8 @@ pub struct Project {
     pub memory: u64,
     /// The most bytes of a shard, but for a tensor that is larger by itself.
     pub shard_bytes: u64,
+    /// Codes of findings that need not be told of any recipe; for [`allow::apply`](crate::recipe::allow::apply).
+    pub allow: Vec<&'static str>,
 }
 
 impl Project {
@@ -47,6 +49,7 @@ impl Project {
             cache_limit: None,
             memory: Self::DEFAULT_MEMORY,
             shard_bytes: Self::DEFAULT_SHARD_BYTES,
+            allow: Vec::new(),
         }
     }
 

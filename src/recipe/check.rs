@@ -34,7 +34,7 @@ fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<
         if let Some(listed) = listed.filter(|_| spec.inputs.max != Some(1)) {
             let message =
                 format!("stage `{}` lists its base among its models, where it has no effect", stage.name);
-            findings.push(Finding::warning("base-listed", listed.model.span, message));
+            findings.push(Finding::note("base-listed", listed.model.span, message));
         }
         check_count(stage, inputs.len() - usize::from(listed.is_some()), span, findings);
     } else {

@@ -58,7 +58,11 @@ impl<'a> Fields<'a> {
             Value::List(items) if items.is_empty() => None,
             Value::List(items) => Some(items),
             _ => {
-                findings.push(Finding::error("wrong-type", node.span, format!("`{key}` must be a list")));
+                let finding = Finding::error("wrong-type", node.span, format!("`{key}` must be a list"));
+                findings.push(match &node.value {
+                    Value::Map(_) => finding.help("put a `-` before each of its entries"),
+                    _ => finding,
+                });
                 None
             }
         }
@@ -121,8 +125,11 @@ pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
     let allowed = if word.len() >= 8 { 2 } else { 1 };
     known
         .into_iter()
-        .map(|candidate| (strsim::osa_distance(&word.to_lowercase(), candidate), candidate))
-        .filter(|(distance, _)| *distance <= allowed)
+        .map(|candidate| (strsim::osa_distance(&word.to_lowercase(), &candidate.to_lowercase()), candidate))
+        // Of a word of one letter, nothing is left of one slip.
+        .filter(|(distance, candidate)| {
+            *distance <= allowed && 2 * distance <= word.len().max(candidate.len())
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }

@@ -13,19 +13,30 @@ pub enum Severity {
     Note,
 }
 
+impl Severity {
+    /// As it is printed.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Note => "note",
+        }
+    }
+}
+
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// Whether the recipe can be built all the same.
     pub severity: Severity,
-    /// A stable name, such as `unknown-key`, for machines and for documentation.
+    /// A stable name, such as `unknown-key`, one of [`codes`](super::codes).
     pub code: &'static str,
     /// Lower case, no final full stop; says what is wrong.
     pub message: String,
     /// What it is about; absent where that is no one place in the text.
     pub span: Option<Span>,
-    /// What to do about it.
-    pub help: Option<String>,
+    /// What to do about it, one sentence or list each.
+    pub help: Vec<String>,
 }
 
 impl Finding {
@@ -51,7 +62,7 @@ impl Finding {
 
     /// Adds what to do about it.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help.push(help.into());
         self
     }
 
@@ -61,6 +72,6 @@ impl Finding {
         span: impl Into<Option<Span>>,
         message: impl Into<String>,
     ) -> Self {
-        Self { severity, code, message: message.into(), span: span.into(), help: None }
+        Self { severity, code, message: message.into(), span: span.into(), help: Vec::new() }
     }
 }

@@ -3,12 +3,14 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::allow::{self, Allowed};
 use super::cycle;
 use super::fields::Fields;
 use super::finding::Finding;
 use super::meant::{Recipe, Stage, StageId};
 use super::naming;
 use super::reference::Resolver;
+use super::slips;
 use super::span::{Span, Spanned};
 use super::stage::{KEYS, StageReader};
 use super::vars::{self, Vars};
@@ -34,6 +36,8 @@ pub struct Loaded {
     pub recipe: Option<Recipe>,
     /// In the order in which they were found.
     pub findings: Vec<Finding>,
+    /// Kinds of findings that the recipe allows, for [`allow::apply`].
+    pub allowed: Vec<Allowed>,
 }
 
 /// Words that mean something else where a stage can be named.
@@ -42,18 +46,46 @@ const KEYWORDS: [&str; 3] = ["base", "union", "auto"];
 /// Reads a recipe's text. Findings are complete as far as they do not depend on one another.
 pub fn load(text: &str, options: &LoadOptions) -> Loaded {
     let mut findings = Vec::new();
-    let recipe = read(text, options, &mut findings);
+    let mut allowed = Vec::new();
+    let recipe = read(text, options, &mut allowed, &mut findings);
     let has_error = findings.iter().any(Finding::is_error);
-    Loaded { recipe: recipe.filter(|_| !has_error), findings }
+    Loaded { recipe: recipe.filter(|_| !has_error), findings, allowed }
 }
 
-fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Finding>) -> Option<Recipe> {
-    let documents = yaml::parse(text).map_err(|error| findings.push(error)).ok()?;
+fn read(
+    text: &str,
+    options: &LoadOptions,
+    allowed: &mut Vec<Allowed>,
+    findings: &mut Vec<Finding>,
+) -> Option<Recipe> {
+    let slip = |error: Finding| {
+        let at = error.span.map(|span| span.start);
+        let is_syntax = error.code == "yaml";
+        slips::behind_error(text, at).filter(|_| is_syntax).unwrap_or(error)
+    };
+    let documents = yaml::parse(text).map_err(|error| findings.push(slip(error))).ok()?;
+    slips::check(text, &documents, findings);
+    if findings.iter().any(Finding::is_error) {
+        return None;
+    }
+    let starts: Vec<usize> = documents.iter().map(|document| document.span.start).collect();
+    // A document is what lies between its start and that of the next one; the first has all that is before it.
+    let scope = |document: &Node| {
+        let start = document.span.start;
+        let end = starts.iter().copied().filter(|other| *other > start).min();
+        let is_first = starts.iter().all(|other| *other >= start);
+        (if is_first { 0 } else { start })..end.unwrap_or(usize::MAX)
+    };
     let (declaring, mut documents): (Vec<Node>, Vec<Node>) =
         documents.into_iter().partition(vars::is_declaration);
     let mut vars = Vars::default();
     for document in &declaring {
         vars.declare(document, findings);
+    }
+    allowed.append(&mut vars.allowed);
+    // What is not declared because its document is wrong would be missed wherever it is used.
+    if findings.iter().any(Finding::is_error) {
+        return None;
     }
     vars.set(&options.sets, findings);
     for document in &mut documents {
@@ -74,6 +106,7 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Finding>) -> Optio
         .filter_map(|(number, document)| {
             let fields = Fields::read(document, "a stage", &KEYS, findings)?;
             let name = stage_name(&fields, &options.name, findings);
+            allowed.extend(allow::read(&fields, scope(document), findings));
             if fields.get("name").is_none() {
                 named_text = naming::with_name(text, document, number, &name.name.value);
             }
@@ -81,7 +114,7 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Finding>) -> Optio
         })
         .collect();
     let names = number_stages(&stages, findings);
-    let seed = options.seed.or(vars.seed);
+    let seed = options.seed.or(vars.seed.as_ref().map(|seed| seed.value));
     let resolver = Resolver { stages: &names };
     let stages: Vec<Option<Stage>> = stages
         .iter()
@@ -93,6 +126,14 @@ fn read(text: &str, options: &LoadOptions, findings: &mut Vec<Finding>) -> Optio
         })
         .collect();
     let stages: Vec<Stage> = stages.into_iter().collect::<Option<_>>()?;
+    if stages.iter().all(|stage| !stage.method.spec().draws) {
+        let place = vars.seed.as_ref().map(|seed| seed.span);
+        let message = match options.seed {
+            Some(_) => Some("`--seed` has no effect: no stage draws at random"),
+            None => place.map(|_| "the recipe has a seed, and no stage draws at random"),
+        };
+        findings.extend(message.map(|message| Finding::note("unused-seed", place, message)));
+    }
     let LoadOptions { name, sets, seed } = options.clone();
     let recipe = Recipe { name, text: text.into(), named_text, sets, seed, stages };
     cycle::check(&recipe, findings);

@@ -3,10 +3,12 @@
 //! Two forms of a recipe: as typed (`yaml`, nodes with source positions) and as meant ([`Recipe`], made by
 //! [`load`]). Everything after the recipe works on the second. Nothing here reads files.
 
+pub mod allow;
 mod body;
 pub mod changes;
 pub mod chat_template;
 mod check;
+pub mod codes;
 mod cycle;
 pub mod describe;
 mod fields;
@@ -16,6 +18,7 @@ mod meant;
 mod naming;
 mod reference;
 mod settings;
+mod slips;
 mod span;
 mod stage;
 mod vars;

@@ -52,7 +52,7 @@ mod tests {
     use crate::recipe::{LoadOptions, Loaded, Recipe, load};
 
     fn recipe(text: &str, file: &str) -> Recipe {
-        let Loaded { recipe, findings } =
+        let Loaded { recipe, findings, .. } =
             load(text, &LoadOptions { name: file.into(), ..Default::default() });
         recipe.unwrap_or_else(|| panic!("{text}{findings:?}"))
     }

@@ -1,11 +1,14 @@
 //! Checks parameters against their method's declaration.
 
+use std::ops::Bound;
+
 use super::fields::{Fields, did_you_mean, unknown_key};
 use super::finding::Finding;
 use super::meant::{Clause, Gradient, Parameters, Setting};
-use super::span::{Span, Spanned};
+use super::slips;
+use super::span::Spanned;
 use super::yaml::{Entry, Node, Plain, Value as Yaml};
-use crate::methods::{self, Kind, MethodSpec, ParamSpec, Scope, Value};
+use crate::methods::{self, Interval, Kind, MethodSpec, ParamSpec, Scope, Value};
 
 /// Where parameters stand, which decides what can have an effect there.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -192,11 +195,20 @@ fn value(param: &ParamSpec, node: &Node, findings: &mut Vec<Finding>) -> Option<
         _ => None,
     };
     let Some(value) = read else {
-        findings.push(wrong_type(param, node.span));
+        findings.push(wrong_type(param, node));
         return None;
     };
     match param.check(value) {
-        Ok(()) => Some(value),
+        Ok(()) => {
+            if let Some((usual, beyond)) = usual(param.name)
+                && let Value::Number(number) = value
+                && !usual.contains(number)
+            {
+                let message = format!("{} {value} is not {usual}; {beyond}", param.name);
+                findings.push(Finding::warning("density-out-of-range", node.span, message));
+            }
+            Some(value)
+        }
         Err(message) => {
             findings.push(Finding::error("parameter-value", node.span, message));
             None
@@ -204,13 +216,29 @@ fn value(param: &ParamSpec, node: &Node, findings: &mut Vec<Finding>) -> Option<
     }
 }
 
-fn wrong_type(param: &ParamSpec, span: Span) -> Finding {
+/// The values that a parameter usually has, and what others come to, as far as methods take them.
+fn usual(param: &str) -> Option<(Interval, &'static str)> {
+    (param == "density").then_some((
+        Interval { min: Bound::Included(0.0), max: Bound::Included(1.0) },
+        "above 1 everything is kept, and from 0 down nothing",
+    ))
+}
+
+fn wrong_type(param: &ParamSpec, node: &Node) -> Finding {
+    if let Yaml::Scalar { text, .. } = &node.value
+        && let Some((whole, fraction)) = text.split_once(',')
+        && !matches!(param.kind, Kind::Flag)
+        && format!("{whole}.{fraction}").parse::<f64>().is_ok()
+    {
+        return slips::decimal_comma(text, node.span)
+            .help(format!("write `{}: {whole}.{fraction}`", param.name));
+    }
     let wanted = match param.kind {
         Kind::Number(_) => "a finite number, a list of them, or a list of `filter` and `value`",
         Kind::Integer(_) => "a whole number, a list of them, or a list of `filter` and `value`",
         Kind::Flag => "true or false",
     };
-    Finding::error("wrong-type", span, format!("`{}` must be {wanted}", param.name))
+    Finding::error("wrong-type", node.span, format!("`{}` must be {wanted}", param.name))
 }
 
 /// A number without a fraction, and not so large that f64 could have lost one.
@@ -253,10 +281,8 @@ fn flag(text: &str, plain: Plain) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Bound;
-
     use super::*;
-    use crate::methods::{Default, Interval};
+    use crate::methods::Default;
     use crate::recipe::yaml;
 
     fn param(kind: Kind) -> ParamSpec {

@@ -8,12 +8,12 @@ use super::naming;
 use super::reference::Resolver;
 use super::span::Spanned;
 use super::yaml::{Node, Value};
-use super::{body, check};
-use crate::methods::{self, Method};
+use super::{allow, body, check};
+use crate::methods::{self, Method, elsewhere};
 use crate::tensor::Dtype;
 
 /// Keys of a stage.
-pub(super) const KEYS: [&str; 17] = [
+pub(super) const KEYS: [&str; 18] = [
     "name",
     naming::FROM_FILE,
     "merge_method",
@@ -30,6 +30,7 @@ pub(super) const KEYS: [&str; 17] = [
     "seed",
     "random_seed",
     "cache",
+    allow::KEY,
     "vars",
 ];
 
@@ -67,8 +68,18 @@ impl StageReader<'_> {
         let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
         let (body, parameters) =
             body::read((&name.value, fields, &KEYS), self.resolver, method.spec(), base.as_ref(), findings)?;
-        let tokenizer = self.tokenizer(base.is_some(), findings);
+        let tokenizer = self.tokenizer(fields.get("base_model").is_some(), findings);
         let seed = fields.whole("seed", findings).or_else(|| fields.whole("random_seed", findings));
+        if let Some(entry) = fields.entry("seed").or(fields.entry("random_seed"))
+            && !method.spec().draws
+        {
+            let message = format!(
+                "stage `{}` has a seed, and method `{}` does not draw at random",
+                name.value,
+                method.spec().name
+            );
+            findings.push(Finding::note("unused-seed", entry.key_span, message));
+        }
         let stage = Stage {
             name: name.value.clone(),
             name_from_file: self.name_from_file,
@@ -106,11 +117,19 @@ impl StageReader<'_> {
         let found = methods::find(name);
         if found.is_none() {
             let names = || methods::all().iter().map(|method| method.spec().name);
-            let message = format!("stage `{}`: there is no merge method `{name}`", self.name.value);
-            let finding = Finding::error("unknown-method", span, message);
-            findings.push(match did_you_mean(name, names()) {
-                Some(meant) => finding.help(format!("did you mean `{meant}`?")),
-                None => finding.help(format!("there are: {}", names().collect::<Vec<_>>().join(", "))),
+            let stage = &self.name.value;
+            let unknown = format!("stage `{stage}`: there is no merge method `{name}`");
+            findings.push(match (elsewhere::nearest(name), did_you_mean(name, names())) {
+                (Some(nearest), _) => {
+                    let message = format!("stage `{stage}`: the merge method `{name}` is not supported");
+                    Finding::error("unknown-method", span, message)
+                        .help(format!("`{nearest}` comes nearest; `lamarck methods {nearest}` describes it"))
+                }
+                (None, Some(meant)) => {
+                    Finding::error("unknown-method", span, unknown).help(format!("did you mean `{meant}`?"))
+                }
+                (None, None) => Finding::error("unknown-method", span, unknown)
+                    .help(format!("there are: {}", names().collect::<Vec<_>>().join(", "))),
             });
         }
         found

@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use super::allow::{self, Allowed};
 use super::fields::{Fields, did_you_mean, whole};
 use super::finding::Finding;
+use super::span::{Span, Spanned};
 use super::yaml::{self, Entry, Node, Plain, Value};
 
 /// Variables and what else a document of them may hold.
 #[derive(Debug, Default)]
 pub struct Vars {
     values: BTreeMap<String, Variable>,
-    pub seed: Option<u64>,
+    pub seed: Option<Spanned<u64>>,
+    /// Findings that the recipe allows in all stages.
+    pub allowed: Vec<Allowed>,
 }
 
 #[derive(Debug)]
@@ -18,33 +22,32 @@ struct Variable {
     value: Value,
     /// What is pasted into a text, whatever the value is when it stands alone.
     text: String,
-    span: super::span::Span,
+    span: Span,
     used: bool,
 }
 
-/// Whether a document declares variables (or the recipe's seed) and is no stage.
+/// Keys of a document that is no stage.
+const KEYS: [&str; 4] = ["vars", "seed", "random_seed", allow::KEY];
+
+/// Whether a document declares what holds for all stages, and is none.
 pub fn is_declaration(document: &Node) -> bool {
     let Value::Map(entries) = &document.value else { return false };
-    !entries.is_empty()
-        && entries.iter().all(|entry| matches!(entry.key.as_str(), "vars" | "seed" | "random_seed"))
+    !entries.is_empty() && entries.iter().all(|entry| KEYS.contains(&entry.key.as_str()))
 }
 
 impl Vars {
     /// Reads a declaring document.
     pub fn declare(&mut self, document: &Node, findings: &mut Vec<Finding>) {
-        let Some(fields) = Fields::read(document, "the document", &["vars", "seed", "random_seed"], findings)
-        else {
-            return;
-        };
+        let Some(fields) = Fields::read(document, "the document", &KEYS, findings) else { return };
+        self.allowed.extend(allow::read(&fields, 0..usize::MAX, findings));
         if let Some(seed) = fields.get("seed").or(fields.get("random_seed")) {
-            self.seed = whole(seed).or_else(|| {
-                findings.push(Finding::error(
-                    "wrong-type",
-                    seed.span,
-                    "`seed` must be a whole number from 0 on",
-                ));
-                None
-            });
+            match whole(seed) {
+                Some(value) => self.seed = Some(Spanned { value, span: seed.span }),
+                None => {
+                    let message = "`seed` must be a whole number from 0 on";
+                    findings.push(Finding::error("wrong-type", seed.span, message));
+                }
+            }
         }
         let Some(vars) = fields.get("vars").and_then(|node| Fields::read(node, "`vars`", &[], findings))
         else {
@@ -91,7 +94,7 @@ impl Vars {
         }
     }
 
-    fn filled(&mut self, text: &str, span: super::span::Span, findings: &mut Vec<Finding>) -> Option<Value> {
+    fn filled(&mut self, text: &str, span: Span, findings: &mut Vec<Finding>) -> Option<Value> {
         let mut filled = String::new();
         let mut rest = text;
         while let Some(at) = rest.find("${") {

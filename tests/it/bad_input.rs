@@ -148,7 +148,7 @@ fn a_folder_that_is_no_checkpoint_is_refused() {
     space.write("b/config.json", "{\"hidden_size\": 4");
     refuses(&space, 1, &["recipe.yaml"], &["b/config.json"]);
     fs::remove_file(space.path("b/config.json")).unwrap();
-    refuses(&space, 1, &["recipe.yaml"], &["b/config.json"]);
+    refuses(&space, 1, &["recipe.yaml"], &["state-dict-mixed", "`./b`", "config.json"]);
     fs::remove_file(space.path("b/model.safetensors")).unwrap();
     refuses(&space, 1, &["recipe.yaml"], &["missing-model", "./b"]);
 }

@@ -140,7 +140,7 @@ fn every_method_makes_the_bytes_that_its_version_stands_for() {
             write_model(&space, &format!("{model}-{dtype}"), stored, seed);
         }
     }
-    let methods: Vec<Value> = serde_json::from_str(&space.ok(&["methods", "--json"]).stdout).unwrap();
+    let methods = space.methods();
     let stages = methods.iter().flat_map(|method| DTYPES.map(|(dtype, _)| stage(method, dtype)));
     space.write("recipe.yaml", stages.collect::<Vec<_>>().join("---\n"));
     let mut missing = BTreeSet::new();

@@ -36,6 +36,20 @@ pub fn project_text(path: &str) -> String {
     fs::read_to_string(project(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// Every Rust file below a folder.
+pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).expect("the folder can be read") {
+        let path = entry.expect("the folder can be read").path();
+        if path.is_dir() {
+            files.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files
+}
+
 /// An empty folder in which the binary runs, apart from the user's environment.
 pub struct Space {
     dir: TempDir,
@@ -130,6 +144,21 @@ impl Space {
         run
     }
 
+    /// What a command that must succeed prints for programs.
+    #[track_caller]
+    pub fn document<S: AsRef<OsStr>>(&self, args: &[S]) -> Value {
+        let args: Vec<&OsStr> = args.iter().map(AsRef::as_ref).chain([OsStr::new("--json")]).collect();
+        let run = self.ok(&args);
+        let document: Value = serde_json::from_str(&run.stdout).expect("the output is one JSON document");
+        assert_eq!(document["version"], 1);
+        document
+    }
+
+    /// Every method, as `lamarck methods` describes it.
+    pub fn methods(&self) -> Vec<Value> {
+        self.document(&["methods"])["methods"].as_array().expect("there is a list").clone()
+    }
+
     /// Runs the binary, which must fail with an exit code; returns what it said.
     #[track_caller]
     pub fn fails<S: AsRef<OsStr>>(&self, code: i32, args: &[S]) -> String {
@@ -150,12 +179,13 @@ impl Space {
                 let text = |key: &str| event[key].as_str().expect("the key is there").to_owned();
                 (text(key), text("tensor"))
             };
+            assert_eq!(event["version"], 1);
             match event["event"].as_str().expect("every line is an event") {
                 "ran" => assert!(built.ran.insert(pair("stage")), "no action runs twice"),
                 "hashed" => assert!(built.hashed.insert(pair("model")), "no source is hashed twice"),
                 "damaged" => built.damaged += 1,
                 "finished" => built.finished.push(event.clone()),
-                "reused" | "kept_aside" => {}
+                "finding" | "reused" | "kept_aside" => {}
                 other => panic!("unknown event {other}"),
             }
         }

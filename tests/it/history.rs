@@ -31,7 +31,8 @@ fn built() -> (Space, Vec<Vec<u8>>) {
 #[test]
 fn log_shows_how_the_recipe_changed() {
     let (space, _) = built();
-    let list: Value = serde_json::from_str(&space.ok(&["log", "--json"]).stdout).unwrap();
+    let log = space.document(&["log"]);
+    let list = &log["builds"];
     let change = |i: usize| -> Vec<&str> {
         list[i]["change"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect()
     };

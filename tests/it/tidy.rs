@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::DiGraph;
 
-use crate::harness::{project, project_text};
+use crate::harness::{project, project_text, rust_files};
 
 /// The modules of the library, lowest first. One may use those before it, never those behind it.
 const LAYERS: [&str; 22] = [
@@ -44,19 +44,6 @@ const STRANGERS: [(&str, &str); 6] = [
     ("kernels", "manifest"),
 ];
 const MAX_LINES: usize = 800;
-
-fn rust_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).expect("the folder can be read") {
-        let path = entry.expect("the folder can be read").path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            files.push(path);
-        }
-    }
-    files
-}
 
 /// The top-level module that a file belongs to.
 fn module(file: &Path) -> String {

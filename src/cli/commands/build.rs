@@ -12,7 +12,8 @@ use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::progress::Progress;
 use crate::cli::trace::Trace;
-use crate::cli::ui::{Ui, bytes, plural};
+use crate::cli::ui::{Show, Ui, print_event};
+use crate::cli::words::{bytes, plural};
 use crate::event::{Events, Span};
 use crate::history::Record;
 use crate::project::{Builder, LeftOut, OutputReport, Report};
@@ -59,7 +60,7 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
     if let Some((_, record)) = repeats.as_ref().filter(|_| args.recipe.stages.is_empty()) {
         recipe_args.stages = record.outputs.iter().map(|output| output.stage.clone()).collect();
     }
-    let Ready { project, recipe, planned, .. } = ready(read, &recipe_args, ui)?;
+    let Ready { project, recipe, planned, .. } = ready(read, &recipe_args, Show::Warnings, ui)?;
     let targets = &planned.plan.targets;
     if args.out.is_some() && targets.len() != 1 {
         let message =
@@ -107,7 +108,7 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
     progress.printed()?;
     for (i, output) in report.outputs.iter().enumerate() {
         if ui.json {
-            ui.print(&format!("{}\n", finished(&report, output)))?;
+            print_event(finished(&report, output))?;
         } else {
             let is_last = i + 1 == report.outputs.len();
             ui.status(&summary(&report, output, is_last));

@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::cli::args::{CacheArgs, CacheCommand, GcArgs, VerifyArgs};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::{CliError, DAMAGED};
-use crate::cli::ui::{Ui, bytes, plural};
+use crate::cli::ui::Ui;
+use crate::cli::words::{bytes, plural};
 use crate::gc::{Limits, Removed};
 use crate::project::{Project, Watch};
 use crate::store::listing::{Checked, Usage};
@@ -23,9 +24,7 @@ pub fn run(args: &CacheArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let flags = Flags { cache: args.cache.as_deref(), no_wait, ..Flags::default() };
     let project = config::project(None, flags)?;
     match &args.command {
-        CacheCommand::Path if ui.json => {
-            ui.print_json(&json!({ "path": project.cache.to_string_lossy() }))?
-        }
+        CacheCommand::Path if ui.json => ui.print_json(json!({ "path": project.cache.to_string_lossy() }))?,
         CacheCommand::Path => ui.print(&format!("{}\n", project.cache.display()))?,
         CacheCommand::Stat => stat(&project, ui)?,
         CacheCommand::Gc(args) => collect(args, &project, ui)?,
@@ -46,7 +45,7 @@ fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
                 json!({ "stage": stage, "results": of.results, "bytes": of.bytes, "shared_bytes": of.shared_bytes })
             })
             .collect();
-        return ui.print_json(&json!({
+        return ui.print_json(json!({
             "path": project.cache.to_string_lossy(),
             "blobs": blobs,
             "blob_bytes": blob_bytes,
@@ -94,7 +93,7 @@ fn collect(args: &GcArgs, project: &Project, ui: &Ui) -> Result<(), CliError> {
     let Removed { removed, removed_bytes, kept, kept_bytes, removed_builds, kept_builds, index_bytes } =
         project.gc(&limits, dry_run, &watch)?;
     if ui.json {
-        return ui.print_json(&json!({
+        return ui.print_json(json!({
             "dry_run": dry_run,
             "removed": removed,
             "removed_bytes": removed_bytes,
@@ -138,7 +137,7 @@ fn verify(args: &VerifyArgs, project: &Project, ui: &Ui) -> Result<ExitCode, Cli
     let Checked { blobs, bytes: n_bytes, damaged, damaged_rows } = checked?;
     let is_sound = damaged.is_empty() && damaged_rows == 0;
     if ui.json {
-        ui.print_json(&json!({
+        ui.print_json(json!({
             "blobs": blobs,
             "bytes": n_bytes,
             "damaged": damaged,

@@ -4,15 +4,17 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Read, judge, read, targets};
+use super::{Read, read, targets, tell};
 use crate::cli::args::RecipeArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
-use crate::cli::ui::{Ui, findings_json, plural};
-use crate::recipe::StageId;
+use crate::cli::findings::Source;
+use crate::cli::ui::{Show, Ui};
+use crate::cli::words::plural;
+use crate::recipe::{StageId, allow};
 
 pub fn run(args: &RecipeArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Read { project, path, text, recipe, mut findings } = read(args, Flags::from(args))?;
+    let Read { project, path, text, recipe, mut findings, allowed } = read(args, Flags::from(args))?;
     let mut stages = 0;
     let mut tensors = 0;
     if let Some(recipe) = &recipe {
@@ -25,14 +27,14 @@ pub fn run(args: &RecipeArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             tensors = planned.plan.order.iter().map(|id| planned.plan.stage(*id).tensors.len()).sum();
         }
     }
-    let name = path.to_string_lossy();
+    let source = Source { name: path.to_string_lossy().into_owned(), text };
+    let is_complete = stages > 0 && args.stages.is_empty();
+    let findings = allow::apply(findings, &allowed, &project.allow, is_complete);
+    tell(&source, &findings, args.deny_warnings, Show::All, ui)?;
+    let name = source.name;
     if ui.json {
-        ui.print_json(&json!({ "recipe": name, "stages": stages, "tensors": tensors, "findings": findings_json(&text, &findings) }))?;
+        ui.print_json(json!({ "recipe": name, "stages": stages, "tensors": tensors }))?;
     } else {
-        ui.findings(&name, &text, &findings);
-    }
-    judge(&findings, args.deny_warnings, &name)?;
-    if !ui.json {
         ui.print(&format!("{name}: {stages} stage{}, {tensors} tensors, no errors\n", plural(stages)))?;
     }
     Ok(ExitCode::SUCCESS)

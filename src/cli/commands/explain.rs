@@ -11,13 +11,15 @@ use crate::build::status::Verdict;
 use crate::cli::args::ExplainArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
-use crate::cli::ui::{Ui, place, plural};
+use crate::cli::ui::{Show, Ui, place};
+use crate::cli::words::plural;
 use crate::plan::{Action, Input, Node, NodeId, Plan};
 use crate::project::Status;
 use crate::recipe::Recipe;
 
 pub fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Ready { project, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
+    let Ready { project, recipe, planned, .. } =
+        prepare(&args.recipe, Flags::from(&args.recipe), Show::Errors, ui)?;
     let status = project.status(&recipe, &planned)?;
     let explained = Explained { plan: &planned.plan, recipe: &recipe, status: &status, verbose: ui.verbose };
     let wanted =
@@ -38,7 +40,7 @@ pub fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     if ui.json {
         let list: Vec<_> = actions.iter().map(|(node, action)| explained.json(*node, action)).collect();
-        ui.print_json(&list.into())?;
+        ui.print_json(json!({ "actions": list }))?;
     } else if args.tensor.is_some() {
         ui.print(&actions.iter().map(|(node, action)| explained.one(*node, action)).collect::<String>())?;
     } else {

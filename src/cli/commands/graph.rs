@@ -7,13 +7,14 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use petgraph::visit::EdgeRef;
 use serde_json::json;
 
-use super::{Read, judge, read, targets};
+use super::{Read, read, targets, tell};
 use crate::cli::args::{GraphArgs, GraphFormat};
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
-use crate::cli::ui::Ui;
+use crate::cli::findings::Source;
+use crate::cli::ui::{Show, Ui};
 use crate::plan::{needed, stages_in_order};
-use crate::recipe::{Recipe, Reference, StageId};
+use crate::recipe::{Recipe, Reference, StageId, allow};
 
 /// A stage or a model.
 struct Box {
@@ -25,16 +26,17 @@ struct Box {
 type Boxes = DiGraph<Box, &'static str>;
 
 pub fn run(args: &GraphArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Read { path, text, recipe, findings, .. } = read(&args.recipe, Flags::from(&args.recipe))?;
-    let name = path.to_string_lossy();
-    ui.findings(&name, &text, &findings);
-    judge(&findings, args.recipe.deny_warnings, &name)?;
+    let Read { project, path, text, recipe, findings, allowed } =
+        read(&args.recipe, Flags::from(&args.recipe))?;
+    let source = Source { name: path.to_string_lossy().into_owned(), text };
+    let findings = allow::apply(findings, &allowed, &project.allow, false);
+    tell(&source, &findings, args.recipe.deny_warnings, Show::Errors, ui)?;
     let recipe = recipe.expect("without an error there is a recipe");
     let chosen = targets(&recipe, &args.recipe.stages)?;
     let order = if chosen.is_empty() { stages_in_order(&recipe) } else { needed(&recipe, &chosen) };
     let graph = boxes(&recipe, &order);
     if ui.json {
-        ui.print_json(&as_json(&graph))?;
+        ui.print_json(as_json(&graph))?;
     } else {
         ui.print(&match args.format {
             GraphFormat::Text => as_text(&graph),

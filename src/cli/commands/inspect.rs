@@ -10,7 +10,8 @@ use super::statistics;
 use crate::cli::args::InspectArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
-use crate::cli::ui::{Ui, bytes, plural};
+use crate::cli::ui::Ui;
+use crate::cli::words::{bytes, plural};
 use crate::model::layout::{Layout, Position};
 use crate::project::digests;
 use crate::reference::ModelRef;
@@ -57,7 +58,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             .iter()
             .map(|module| json!({ "name": module.name, "prefix": module.prefix, "layers": module.layers }))
             .collect();
-        ui.print_json(&json!({
+        ui.print_json(json!({
             "path": dir.to_string_lossy(),
             "architectures": architecture,
             "modules": modules,

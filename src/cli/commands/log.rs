@@ -29,7 +29,7 @@ pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let entries: Vec<Entry> = builds.into_iter().map(entry).collect();
     if ui.json {
         let list: Vec<_> = entries.iter().map(as_json).collect();
-        ui.print_json(&list.into())?;
+        ui.print_json(json!({ "builds": list, "older": n_older }))?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = String::new();

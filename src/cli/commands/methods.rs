@@ -17,18 +17,25 @@ pub fn run(args: &MethodsArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         Some(name) => {
             let found = methods::find(name).ok_or_else(|| {
                 let names = methods::all().iter().map(|method| method.spec().name);
-                let help = match did_you_mean(name, names) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => "`lamarck methods` lists them".to_owned(),
+                let message = match (methods::elsewhere::nearest(name), did_you_mean(name, names)) {
+                    (Some(nearest), _) => {
+                        format!("the merge method `{name}` is not supported; `{nearest}` comes nearest")
+                    }
+                    (None, Some(meant)) => {
+                        format!("there is no merge method `{name}`; did you mean `{meant}`?")
+                    }
+                    (None, None) => {
+                        format!("there is no merge method `{name}`; `lamarck methods` lists them")
+                    }
                 };
-                CliError::Usage(format!("there is no merge method `{name}`; {help}"))
+                CliError::Usage(message)
             })?;
             vec![found.spec()]
         }
     };
     if ui.json {
         let list: Vec<_> = specs.iter().map(|spec| as_json(spec)).collect();
-        ui.print_json(&if args.name.is_some() { list[0].clone() } else { list.into() })?;
+        ui.print_json(if args.name.is_some() { list[0].clone() } else { json!({ "methods": list }) })?;
     } else if args.name.is_some() {
         ui.print(&describe(specs[0]))?;
     } else {

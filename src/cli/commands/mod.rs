@@ -23,12 +23,15 @@ use signal_hook::flag;
 use super::args::RecipeArgs;
 use super::config::{self, Flags};
 use super::error::CliError;
-use super::ui::{Ui, plural};
+use super::findings::{Source, grouped};
+use super::ui::{Show, Ui};
+use super::words::plural;
 use crate::error::ErrorClass;
 use crate::history::Record;
 use crate::output::lockfile::reading::Lockfile;
 use crate::project::{Planned, Project, ProjectError, RecordedBuild};
-use crate::recipe::{Finding, Recipe, Severity, StageId};
+use crate::recipe::allow::{self, Allowed};
+use crate::recipe::{Finding, Loaded, Recipe, Severity, StageId, did_you_mean};
 
 /// A recipe that was read and planned without an error.
 struct Ready {
@@ -44,6 +47,7 @@ struct Read {
     text: String,
     recipe: Option<Recipe>,
     findings: Vec<Finding>,
+    allowed: Vec<Allowed>,
 }
 
 /// Reads a recipe; errors in it are findings.
@@ -53,7 +57,8 @@ fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
     let text = std::fs::read_to_string(&path)
         .map_err(|source| ProjectError::Recipe { path: path.clone(), source })?;
     let loaded = project.load(&path, &text, &args.sets, args.seed);
-    Ok(Read { project, path, text, recipe: loaded.recipe, findings: loaded.findings })
+    let Loaded { recipe, findings, allowed } = loaded;
+    Ok(Read { project, path, text, recipe, findings, allowed })
 }
 
 /// What an output was built from, by its lockfile: its stage of a recipe, with what the command line set.
@@ -79,7 +84,8 @@ fn read_again(number: u64, flags: Flags<'_>) -> Result<(Read, Record), CliError>
     let path = PathBuf::from(&record.variant.recipe);
     let project = Project { cache: project.cache, ..config::project(Some(&path), flags)? };
     let loaded = project.load(&path, &text, &record.variant.sets, record.variant.seed);
-    Ok((Read { project, path, text, recipe: loaded.recipe, findings: loaded.findings }, record))
+    let Loaded { recipe, findings, allowed } = loaded;
+    Ok((Read { project, path, text, recipe, findings, allowed }, record))
 }
 
 /// Opens the models that the targets need and plans them.
@@ -105,40 +111,54 @@ fn targets(recipe: &Recipe, names: &[String]) -> Result<Vec<StageId>, CliError> 
             let found = recipe.stages.iter().position(|stage| stage.name == *name);
             found.map(StageId).ok_or_else(|| {
                 let known: Vec<&str> = recipe.stages.iter().map(|stage| stage.name.as_str()).collect();
-                CliError::Usage(format!("the recipe has no stage `{name}`; it has {}", known.join(", ")))
+                let help = match did_you_mean(name, known.iter().copied()) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("it has {}", known.join(", ")),
+                };
+                CliError::Usage(format!("the recipe has no stage `{name}`; {help}"))
             })
         })
         .collect()
 }
 
-/// Reads and plans a recipe, prints what was found, and fails on errors.
-fn prepare(args: &RecipeArgs, flags: Flags<'_>, ui: &Ui) -> Result<Ready, CliError> {
-    ready(read(args, flags)?, args, ui)
+/// Reads and plans a recipe, tells of what was found, and fails on errors.
+fn prepare(args: &RecipeArgs, flags: Flags<'_>, show: Show, ui: &Ui) -> Result<Ready, CliError> {
+    ready(read(args, flags)?, args, show, ui)
 }
 
-/// Plans a recipe, prints what was found, and fails on errors.
-fn ready(read: Read, args: &RecipeArgs, ui: &Ui) -> Result<Ready, CliError> {
-    let Read { project, path, text, recipe, mut findings } = read;
-    let name = path.to_string_lossy();
+/// Plans a recipe, tells of what was found, and fails on errors.
+fn ready(read: Read, args: &RecipeArgs, show: Show, ui: &Ui) -> Result<Ready, CliError> {
+    let Read { project, path, text, recipe, mut findings, allowed } = read;
     let planned = match &recipe {
         Some(recipe) => plan(&project, recipe, &targets(recipe, &args.stages)?, &mut findings)?,
         None => None,
     };
-    ui.findings(&name, &text, &findings);
-    judge(&findings, args.deny_warnings, &name)?;
+    let source = Source { name: path.to_string_lossy().into_owned(), text };
+    let findings = allow::apply(findings, &allowed, &project.allow, false);
+    tell(&source, &findings, args.deny_warnings, show, ui)?;
     match (recipe, planned) {
         (Some(recipe), Some(planned)) => Ok(Ready { project, recipe, planned }),
         _ => unreachable!("without an error there is a recipe and a plan"),
     }
 }
 
-/// Fails if there are errors, or warnings where those are denied.
-fn judge(findings: &[Finding], deny_warnings: bool, name: &str) -> Result<(), CliError> {
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+/// Tells of what was found, and fails if there are errors, or warnings where those are denied.
+fn tell(
+    source: &Source,
+    findings: &[Finding],
+    deny_warnings: bool,
+    show: Show,
+    ui: &Ui,
+) -> Result<(), CliError> {
+    let name = &source.name;
+    let groups = grouped(findings);
+    let count = |severity| groups.iter().filter(|group| group.severity() == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let is_denied = deny_warnings && warnings > 0;
+    ui.findings(source, findings, if is_denied && show != Show::All { Show::Warnings } else { show })?;
     if errors > 0 {
         Err(CliError::Findings(format!("{name} has {errors} error{}; nothing was built", plural(errors))))
-    } else if warnings > 0 && deny_warnings {
+    } else if is_denied {
         Err(CliError::Findings(format!(
             "{name} has {warnings} warning{}, which --deny-warnings makes errors",
             plural(warnings)

@@ -11,7 +11,8 @@ use crate::build::status::Verdict;
 use crate::cli::args::PlanArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, WORK};
-use crate::cli::ui::{Ui, bytes};
+use crate::cli::ui::{Show, Ui};
+use crate::cli::words::bytes;
 use crate::plan::{Node, NodeId, Plan};
 use crate::project::Status;
 use crate::recipe::{Recipe, StageId};
@@ -29,7 +30,8 @@ struct StageCount {
 }
 
 pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Ready { project, recipe, planned, .. } = prepare(&args.recipe, Flags::from(&args.recipe), ui)?;
+    let Ready { project, recipe, planned, .. } =
+        prepare(&args.recipe, Flags::from(&args.recipe), Show::Errors, ui)?;
     let status = project.status(&recipe, &planned)?;
     let plan = &planned.plan;
     let name_of_source = |node: NodeId| match &plan[node] {
@@ -56,7 +58,7 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         let stages: Vec<_> = counts.iter().map(|(id, count)| stage_json(&recipe, *id, count)).collect();
         let reasons: Vec<_> =
             reasons.iter().map(|(text, actions)| json!({ "change": text, "actions": actions })).collect();
-        ui.print_json(&json!({
+        ui.print_json(json!({
             "stages": stages,
             "sources_to_read": reads,
             "bytes_to_read": read_bytes,

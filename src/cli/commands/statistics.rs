@@ -11,7 +11,8 @@ use crate::cli::args::{InspectArgs, RecipeArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::progress::Progress;
-use crate::cli::ui::{Ui, plural};
+use crate::cli::ui::{Show, Ui};
+use crate::cli::words::plural;
 use crate::event::{Event, Events};
 use crate::op::statistics::Change;
 use crate::output::RECIPE_FILE;
@@ -26,7 +27,8 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         cache: args.cache.clone(),
         ..as_locked(dir.join(RECIPE_FILE), &locked)
     };
-    let Ready { project, recipe, planned } = prepare(&recipe_args, Flags::from(&recipe_args), ui)?;
+    let Ready { project, recipe, planned } =
+        prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
     let signals = Signals::listen();
     let silence = |_: Event<'_>| ();
@@ -35,7 +37,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     progress.finish();
     let statistics = statistics.map_err(|error| signals.explain(error))?;
     if ui.json {
-        ui.print_json(&as_json(&locked.stage, &statistics))?;
+        ui.print_json(as_json(&locked.stage, &statistics))?;
     } else {
         ui.print(&text(&locked.stage, &statistics))?;
     }

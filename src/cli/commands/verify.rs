@@ -10,7 +10,8 @@ use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::progress::Progress;
-use crate::cli::ui::{Ui, plural};
+use crate::cli::ui::{Show, Ui};
+use crate::cli::words::plural;
 use crate::event::{Event, Events};
 use crate::output::lockfile::reading::Lockfile;
 use crate::output::workbench::Workbench;
@@ -41,7 +42,7 @@ fn tell(
     let is_proven = problems.is_empty();
     let n_tensors = locked.map_or(0, |locked| locked.tensors.len());
     if ui.json {
-        ui.print_json(&json!({
+        ui.print_json(json!({
             "path": args.dir.to_string_lossy(),
             "stage": locked.map(|locked| &locked.stage),
             "tensors": n_tensors,
@@ -67,7 +68,8 @@ fn tell(
 fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<String>, CliError> {
     let recipe = args.recipe.clone().unwrap_or_else(|| args.dir.join(RECIPE_FILE));
     let recipe_args = RecipeArgs { models: args.models.clone(), ..as_locked(recipe, locked) };
-    let Ready { mut project, recipe, planned } = prepare(&recipe_args, Flags::from(&recipe_args), ui)?;
+    let Ready { mut project, recipe, planned } =
+        prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
     // On the disk that the model is on, which has room for one.
     let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let scratch = Workbench::scratch(parent)

@@ -1,0 +1,137 @@
+//! Tells of models that were found nowhere: what stands in their place, what may have been meant, how to get them.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::locate::Places;
+use crate::model::nearby;
+use crate::recipe::{Finding, Recipe, Span, did_you_mean};
+use crate::reference::ModelRef;
+
+/// A model that was found nowhere.
+pub struct Missing<'a> {
+    pub reference: &'a ModelRef,
+    /// Whether it was to be an adapter of a model.
+    pub is_adapter: bool,
+    pub span: Span,
+    /// Where it could have been.
+    pub tried: Vec<PathBuf>,
+}
+
+/// A finding for each model, all with the same advice on how to get them.
+pub fn findings(places: &Places, recipe: &Recipe, missing: &[Missing<'_>]) -> Vec<Finding> {
+    let advice = advice(places, missing);
+    missing
+        .iter()
+        .map(|model| {
+            let mut finding = Finding::error("missing-model", model.span, message(model));
+            finding.help.extend(instead(model));
+            let meant = (!model.is_adapter).then(|| meant(places, recipe, &model.reference.path)).flatten();
+            finding.help.extend(meant.map(|meant| match missing {
+                [_] => format!("did you mean {meant}?"),
+                _ => format!("did you mean {meant} by `{}`?", model.reference.path),
+            }));
+            finding.help.extend(advice.iter().cloned());
+            finding
+        })
+        .collect()
+}
+
+/// What is wrong, by what stands where the model should.
+fn message(model: &Missing<'_>) -> String {
+    let path = &model.reference.path;
+    if model.is_adapter {
+        return format!("adapter `{path}` was not found");
+    }
+    let there = model.tried.iter().find(|dir| dir.exists());
+    match there {
+        Some(file) if file.is_file() => {
+            format!("`{path}` is a file, and none that lamarck reads a model from")
+        }
+        Some(dir) if is_adapter(dir) => format!("`{path}` is a LoRA adapter, and no model by itself"),
+        Some(_) => {
+            format!("the folder `{path}` holds no model: there is no config.json, and there are no weights")
+        }
+        None => format!("model `{path}` was not found"),
+    }
+}
+
+fn is_adapter(dir: &Path) -> bool {
+    dir.join("adapter_config.json").is_file()
+}
+
+/// What to write for an adapter.
+fn instead(model: &Missing<'_>) -> Option<String> {
+    if model.is_adapter {
+        return None;
+    }
+    let dir = model.tried.iter().find(|dir| is_adapter(dir))?;
+    let config = std::fs::read(dir.join("adapter_config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
+    let base = config["base_model_name_or_path"].as_str().filter(|base| !base.is_empty());
+    let path = &model.reference.path;
+    Some(format!(
+        "write `{}+{path}`: the model that it was made for, and the adapter",
+        base.unwrap_or("MODEL")
+    ))
+}
+
+/// What was most likely meant by a name.
+fn meant(places: &Places, recipe: &Recipe, path: &str) -> Option<String> {
+    let last = path.rsplit('/').next().unwrap_or(path);
+    let stages = recipe.stages.iter().filter(|stage| !stage.name_from_file).map(|stage| stage.name.as_str());
+    let stage = || did_you_mean(last, stages).map(|stage| format!("the stage `{stage}`"));
+    let names = nearby::names(places, path);
+    let model = || did_you_mean(path, names.iter().map(String::as_str)).map(|name| format!("`{name}`"));
+    if is_of_owner(path) { model().or_else(stage) } else { stage().or_else(model) }
+}
+
+/// Whether a name is `org/name`, and not the folder that a stage's output goes to.
+fn is_of_owner(path: &str) -> bool {
+    path.contains('/') && !path.starts_with("merges/")
+}
+
+/// Where they were looked for, and how they get there.
+fn advice(places: &Places, missing: &[Missing<'_>]) -> Vec<String> {
+    let mut advice = Vec::new();
+    let tried: Vec<String> = match missing {
+        [one] => one.tried.iter().map(|dir| dir.display().to_string()).collect(),
+        _ => {
+            let roots = places.roots.iter().map(|root| match root.as_os_str().is_empty() {
+                true => "the working directory".to_owned(),
+                false => root.display().to_string(),
+            });
+            roots
+                .chain(places.models.iter().chain(&places.hub).map(|dir| dir.display().to_string()))
+                .collect()
+        }
+    };
+    advice.push(match tried.as_slice() {
+        [] => "no place to look in fits the name".to_owned(),
+        tried => {
+            format!("looked in:{}", tried.iter().map(|place| format!("\n  {place}")).collect::<String>())
+        }
+    });
+    let absent = places.models.iter().filter(|folder| !folder.is_dir());
+    advice.extend(absent.map(|folder| {
+        format!("there is no folder {}, where lamarck.toml has models looked for", folder.display())
+    }));
+    let on_hub = missing.iter().map(|model| model.reference).filter(|model| model.is_hub_id());
+    let downloads: Vec<String> = on_hub.filter(|model| is_of_owner(&model.path)).map(download).collect();
+    let folder =
+        "name the folder that holds org/name with --models DIR, or in lamarck.toml as `models = [\"DIR\"]`";
+    match downloads.as_slice() {
+        [] => {}
+        [one] => advice.push(format!("fetch it from the hub with `{one}`, or {folder}")),
+        several => {
+            advice.push(format!("fetch them from the hub:\n  {}", several.join("\n  ")));
+            advice.push(format!("or {folder}"));
+        }
+    }
+    advice
+}
+
+fn download(model: &ModelRef) -> String {
+    let revision =
+        model.revision.as_ref().map_or(String::new(), |revision| format!(" --revision {revision}"));
+    format!("hf download {}{revision}", model.path)
+}
