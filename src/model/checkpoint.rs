@@ -139,6 +139,7 @@ pub fn is_checkpoint(dir: &Path) -> bool {
             .iter()
             .flat_map(|format| [format.single, format.index])
             .any(|name| dir.join(name).is_file())
+        || lone_file(dir).is_some()
 }
 
 enum ShardFiles {
@@ -161,9 +162,24 @@ fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
             return Ok(ShardFiles::Indexed { format, path, weight_map });
         }
     }
+    if let Some((format, file)) = lone_file(dir) {
+        return Ok(ShardFiles::Single(format, file));
+    }
     let names: Vec<&str> = FORMATS.iter().flat_map(|format| [format.single, format.index]).collect();
     let problem = format!("holds none of {}", names.join(", "));
     Err(ModelError::Layout { path: dir.to_owned(), problem })
+}
+
+/// The only file of tensors in a folder that says nothing else of itself: that of a bare state dict.
+fn lone_file(dir: &Path) -> Option<(&'static StoredFormat, PathBuf)> {
+    if ["config.json", "adapter_config.json"].iter().any(|name| dir.join(name).exists()) {
+        return None;
+    }
+    let files = std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut found =
+        files.filter_map(|file| Some((format_of(&file)?, file))).filter(|(_, file)| file.is_file());
+    let only = found.next();
+    only.filter(|_| found.next().is_none())
 }
 
 fn single(shard: Arc<dyn SourceFile>) -> Opened {

@@ -93,6 +93,13 @@ fn files_of_every_kind_meet() {
     let space_again = read(&space.path("merges/both"));
     space.write("only/model.safetensors", fs::read(space.path("training.safetensors")).unwrap());
     assert_eq!(space_again, read(&space.path("only")));
+    // Alone in its folder, whatever it is called.
+    space.write("lone/epoch-3.ckpt", fs::read(space.path("training.ckpt")).unwrap());
+    space.write("r.yaml", recipe("training.safetensors", "./lone"));
+    space.ok(&["build", "r.yaml"]);
+    assert_eq!(space_again, read(&space.path("merges/both")));
+    space.write("lone/epoch-4.ckpt", fs::read(space.path("training.ckpt")).unwrap());
+    assert!(space.fails(1, &["build", "r.yaml"]).contains("`./lone`"));
 }
 
 #[test]

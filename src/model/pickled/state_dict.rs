@@ -164,11 +164,22 @@ fn rebuilt(callable: &Object, args: &Object) -> Result<Option<Described>, String
     let (Object::Class { module_name, class_name }, Object::Tuple(args)) = (callable, args) else {
         return Ok(None);
     };
+    // Flags that torch keeps beside a tensor's bytes: they are to be conjugated or negated.
+    let lazy = |metadata: Option<&Object>| match metadata {
+        Some(Object::Dict(flags)) if !flags.is_empty() => {
+            let names: Vec<String> = flags.iter().map(|(key, _)| shown(key)).collect();
+            let names = names.join(", ");
+            Err(format!("with operations left to do ({names}); save `.resolve_conj().resolve_neg()` of it"))
+        }
+        _ => Ok(()),
+    };
     match (module_name.as_str(), class_name.as_str(), args.as_slice()) {
         ("torch._utils", "_rebuild_tensor_v2", [storage, offset, shape, strides, ..]) => {
+            lazy(args.get(6))?;
             window(storage, offset, shape, strides, None).map(Some)
         }
         ("torch._utils", "_rebuild_tensor_v3", [storage, offset, shape, strides, _, _, dtype, ..]) => {
+            lazy(args.get(7))?;
             window(storage, offset, shape, strides, Some(dtype)).map(Some)
         }
         ("torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state", [inner, ..]) => {
@@ -305,6 +316,19 @@ mod tests {
         let training = dict(vec![("epoch", Object::Int(3)), ("state_dict", model()), ("ema", model())]);
         assert_eq!(names(&training).unwrap(), (named(&["w"]), named(&["ema", "epoch"])));
         assert_eq!(names(&dict(vec![("net", model())])).unwrap().0, named(&["w"]));
+    }
+
+    #[test]
+    fn bytes_that_are_not_the_values_are_refused() {
+        let with_flags = |flags: Object| {
+            let Object::Reduce { callable, args } = stored("ComplexFloatStorage") else { unreachable!() };
+            let Object::Tuple(mut args) = *args else { unreachable!() };
+            args.extend([dict(vec![]), flags]);
+            dict(vec![("z", Object::Reduce { callable, args: Box::new(Object::Tuple(args)) })])
+        };
+        assert_eq!(names(&with_flags(dict(vec![]))).unwrap().0, ["z"]);
+        let problem = names(&with_flags(dict(vec![("conj", Object::Bool(true))]))).unwrap_err();
+        assert!(problem.contains("tensor `z`") && problem.contains("(conj)"), "{problem}");
     }
 
     #[test]
