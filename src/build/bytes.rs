@@ -29,9 +29,23 @@ pub enum Bytes {
         n_bytes: usize,
     },
     /// Runs of others, one after the other.
-    Joined(Arc<Vec<Run>>),
+    Joined(Arc<Joined>),
     /// In files, and hashed before: whole blocks are read again, and each must be what it was.
     Checked(Arc<Bytes>, Arc<Checksums>),
+}
+
+/// Runs of other bytes, each with the place in the whole at which it ends.
+#[derive(Debug)]
+pub struct Joined {
+    runs: Vec<(Run, usize)>,
+}
+
+impl Joined {
+    /// The runs that hold what lies at a place and behind it, each with the place at which it begins.
+    fn from(&self, start: usize) -> impl Iterator<Item = (&Run, usize)> {
+        let first = self.runs.partition_point(|(_, end)| *end <= start);
+        self.runs[first..].iter().map(|(run, end)| (run, end - run.range.len()))
+    }
 }
 
 /// Some neighbouring bytes of others.
@@ -73,12 +87,22 @@ impl Bytes {
         Self::Source { shard, offset, n_bytes }
     }
 
+    /// Runs of others as one.
+    pub fn joined(runs: Vec<Run>) -> Self {
+        let ends = runs.iter().scan(0, |end, run| {
+            *end += run.range.len();
+            Some(*end)
+        });
+        let ends: Vec<usize> = ends.collect();
+        Self::Joined(Arc::new(Joined { runs: runs.into_iter().zip(ends).collect() }))
+    }
+
     pub fn n_bytes(&self) -> usize {
         match self {
             Self::Memory(bytes) => bytes.len(),
             Self::File(part) => part.n_bytes,
             Self::Source { n_bytes, .. } => *n_bytes,
-            Self::Joined(runs) => runs.iter().map(|run| run.range.len()).sum(),
+            Self::Joined(joined) => joined.runs.last().map_or(0, |(_, end)| *end),
             Self::Checked(bytes, _) => bytes.n_bytes(),
         }
     }
@@ -134,14 +158,14 @@ impl Bytes {
         match self {
             Self::Memory(_) => self,
             Self::File(_) | Self::Source { .. } => Self::Checked(Arc::new(self), checksums),
-            Self::Joined(runs) => {
+            Self::Joined(joined) => {
                 // These checksums stand for those of the parts.
-                let bare = |Run { bytes, range }: &Run| {
+                let bare = |(Run { bytes, range }, _): &(Run, usize)| {
                     let bytes = if let Self::Checked(bytes, _) = bytes { &**bytes } else { bytes };
                     Run { bytes: bytes.clone(), range: range.clone() }
                 };
-                let runs: Vec<Run> = runs.iter().map(bare).collect();
-                Self::Checked(Arc::new(Self::Joined(Arc::new(runs))), checksums)
+                let bare = Self::joined(joined.runs.iter().map(bare).collect());
+                Self::Checked(Arc::new(bare), checksums)
             }
             Self::Checked(bytes, _) => Self::Checked(bytes, checksums),
         }
@@ -152,7 +176,7 @@ impl Bytes {
         match self {
             Self::Memory(_) | Self::File(_) => None,
             Self::Source { shard, .. } => Some(shard),
-            Self::Joined(runs) => runs.iter().find_map(|run| run.bytes.shard()),
+            Self::Joined(joined) => joined.runs.iter().find_map(|(run, _)| run.bytes.shard()),
             Self::Checked(bytes, _) => bytes.shard(),
         }
     }
@@ -163,17 +187,15 @@ impl Bytes {
             Self::Memory(_) => ModelError::OwnFile,
             Self::File(part) => part.changed(),
             Self::Source { shard, offset, .. } => shard.differs(offset + at as u64),
-            Self::Joined(runs) => {
-                let mut from = 0;
-                for Run { bytes, range } in runs.iter() {
-                    let to = from + range.len();
-                    // What is in memory does not change, so the first part of the block that is in a file is meant.
-                    if at < to && !matches!(bytes, Self::Memory(_)) {
-                        return bytes.differs(range.start + at.saturating_sub(from));
+            Self::Joined(joined) => {
+                // What is in memory does not change, so the first part of the block that is in a file is meant.
+                let in_file = joined.from(at).find(|(run, _)| !matches!(run.bytes, Self::Memory(_)));
+                match in_file {
+                    Some((Run { bytes, range }, from)) => {
+                        bytes.differs(range.start + at.saturating_sub(from))
                     }
-                    from = to;
+                    None => ModelError::OwnFile,
                 }
-                ModelError::OwnFile
             }
             Self::Checked(bytes, _) => bytes.differs(at),
         }
@@ -224,18 +246,17 @@ impl Bytes {
             Self::Memory(all) => out.copy_from_slice(&all[start..start + out.len()]),
             Self::File(part) => part.read_at(start, out)?,
             Self::Source { shard, offset, .. } => shard.read_at(offset + start as u64, out)?,
-            Self::Joined(runs) => {
-                let (wanted, mut from) = (start..start + out.len(), 0);
-                for Run { bytes, range } in runs.iter() {
-                    let to = from + range.len();
-                    let shared = wanted.start.max(from)..wanted.end.min(to);
-                    if !shared.is_empty() {
-                        let out = &mut out[shared.start - start..shared.end - start];
-                        let at = range.start + shared.start - from;
-                        let mut window = Window::default();
-                        out.copy_from_slice(window.range(bytes, at..at + shared.len())?);
+            Self::Joined(joined) => {
+                let wanted = start..start + out.len();
+                for (Run { bytes, range }, from) in joined.from(start) {
+                    if from >= wanted.end {
+                        break;
                     }
-                    from = to;
+                    let shared = wanted.start.max(from)..wanted.end.min(from + range.len());
+                    let out = &mut out[shared.start - start..shared.end - start];
+                    let at = range.start + shared.start - from;
+                    let mut window = Window::default();
+                    out.copy_from_slice(window.range(bytes, at..at + shared.len())?);
                 }
             }
             Self::Checked(bytes, checksums) => {
@@ -333,7 +354,7 @@ mod tests {
     /// A range of each part.
     fn joined(parts: &[Bytes], range: Range<usize>) -> Bytes {
         let run = |bytes: &Bytes| Run { bytes: bytes.clone(), range: range.clone() };
-        Bytes::Joined(Arc::new(parts.iter().map(run).collect()))
+        Bytes::joined(parts.iter().map(run).collect())
     }
 
     #[test]

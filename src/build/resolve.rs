@@ -69,6 +69,9 @@ impl<'a> Resolution<'a> {
         }
         let unknown = plan.nodes().map(|node| plan[node].inputs().len()).collect();
         let mut resolution = Self { plan, cache, states, unknown };
+        // What reads nothing can be looked up at once.
+        let of_nothing = plan.actions().filter(|(_, action)| action.inputs.is_empty());
+        known.extend(resolution.look_up(of_nothing.map(|(node, _)| node).collect())?);
         resolution.spread(known)?;
         Ok(resolution)
     }
@@ -100,28 +103,35 @@ impl<'a> Resolution<'a> {
                 }
             }
             level.sort_unstable();
-            let keys: Vec<ActionKey> = if level.len() < MANY {
-                level.iter().map(|node| self.key(*node)).collect()
-            } else {
-                level.par_iter().map(|node| self.key(*node)).collect()
-            };
-            let found = match self.cache {
-                Some(cache) => cache.get_many(&keys)?,
-                None => vec![None; keys.len()],
-            };
-            for ((node, key), found) in level.into_iter().zip(keys).zip(found) {
-                let n_bytes = self.plan[node].spec().n_bytes() as u64;
-                self.states[node.index()] = match found {
-                    Some((digest, of)) if of == n_bytes => {
-                        known.push(node);
-                        State::Known { digest, key: Some(key) }
-                    }
-                    _ => State::Missing { key: Some(key) },
-                };
-                resolved.push(node);
-            }
+            resolved.extend(&level);
+            known = self.look_up(level)?;
         }
         Ok(resolved)
+    }
+
+    /// Looks up actions whose inputs are known, all keys at once. Gives those that the cache knows.
+    fn look_up(&mut self, level: Vec<NodeId>) -> Result<Vec<NodeId>, StoreError> {
+        let keys: Vec<ActionKey> = if level.len() < MANY {
+            level.iter().map(|node| self.key(*node)).collect()
+        } else {
+            level.par_iter().map(|node| self.key(*node)).collect()
+        };
+        let found = match self.cache {
+            Some(cache) => cache.get_many(&keys)?,
+            None => vec![None; keys.len()],
+        };
+        let mut known = Vec::new();
+        for ((node, key), found) in level.into_iter().zip(keys).zip(found) {
+            let n_bytes = self.plan[node].spec().n_bytes() as u64;
+            self.states[node.index()] = match found {
+                Some((digest, of)) if of == n_bytes => {
+                    known.push(node);
+                    State::Known { digest, key: Some(key) }
+                }
+                _ => State::Missing { key: Some(key) },
+            };
+        }
+        Ok(known)
     }
 
     fn key(&self, node: NodeId) -> ActionKey {

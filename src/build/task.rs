@@ -233,8 +233,8 @@ impl<'t, 'a> Task<'t, 'a> {
                 (inputs[0], self.bytes(action.inputs[0].node)?, None)
             }
             Access::Rows(runs) => {
-                let runs = runs.into_iter().map(|run| self.rows(action, run)).collect::<Result<_, _>>()?;
-                let bytes = Bytes::Joined(Arc::new(runs));
+                let runs = runs.iter().map(|run| self.rows(action, run)).collect::<Result<_, _>>()?;
+                let bytes = Bytes::joined(runs);
                 let Examined { digest, checksums, .. } = self.examine(&bytes, None)?;
                 (digest, bytes.checked(checksums), None)
             }
@@ -351,8 +351,8 @@ impl<'t, 'a> Task<'t, 'a> {
     }
 
     /// Rows of an input, which are neighbouring bytes.
-    fn rows(&mut self, action: &Action, RowRun { input, rows }: RowRun) -> Result<Run, BuildError> {
-        let node = action.inputs[input].node;
+    fn rows(&mut self, action: &Action, RowRun { input, rows }: &RowRun) -> Result<Run, BuildError> {
+        let node = action.inputs[*input].node;
         let spec = self.shared.context.plan[node].spec();
         let row = spec.n_bytes() / spec.shape.0.first().copied().unwrap_or(1).max(1);
         Ok(Run { bytes: self.bytes(node)?, range: rows.start * row..rows.end * row })

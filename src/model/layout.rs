@@ -12,7 +12,16 @@ use serde_json::Value;
 const STACK_WORDS: [&str; 7] = ["layers", "layer", "h", "blocks", "block", "decoder_layers", "resblocks"];
 
 /// Words that name the token embedding.
-const TOKEN_EMBEDDINGS: [&str; 5] = ["embed_tokens", "wte", "tok_embeddings", "word_embeddings", "embed_in"];
+const TOKEN_EMBEDDINGS: [&str; 8] = [
+    "embed_tokens",
+    "wte",
+    "tok_embeddings",
+    "word_embeddings",
+    "embed_in",
+    "embeddings",
+    "token_embedding",
+    "shared",
+];
 
 /// Words that name the matrix from hidden states to tokens.
 const HEADS: [&str; 4] = ["lm_head", "embed_out", "output", "decoder"];
@@ -120,7 +129,7 @@ impl Layout {
 
 /// Whether a tensor is the token embedding.
 pub fn is_token_embedding(name: &str) -> bool {
-    stem(name).is_some_and(|stem| TOKEN_EMBEDDINGS.contains(&last_word(stem)))
+    split_number(name).is_none() && stem(name).is_some_and(|stem| TOKEN_EMBEDDINGS.contains(&last_word(stem)))
 }
 
 /// Whether a tensor is a head that may be tied to the token embedding.
@@ -131,6 +140,16 @@ pub fn is_head(name: &str) -> bool {
             "decoder" => stem.ends_with("predictions.decoder"),
             word => HEADS.contains(&word),
         })
+}
+
+/// Whether a tensor has a row, or an element, for each token: the embedding, a head, or a head's bias.
+pub fn is_vocabulary(name: &str) -> bool {
+    let is_named_head = |stem: &str| is_head(&format!("{stem}.weight")) || stem.ends_with("lm_head.decoder");
+    is_token_embedding(name)
+        || stem(name).is_some_and(is_named_head)
+        || name
+            .strip_suffix(".bias")
+            .is_some_and(|stem| is_named_head(stem) || stem.ends_with("cls.predictions"))
 }
 
 /// Whether an input may lack the tensor: heads (which may be tied) and buffers.
@@ -321,6 +340,20 @@ mod tests {
             is_token_embedding("transformer.wte.weight") && is_token_embedding("model.embed_tokens.weight")
         );
         assert!(!is_token_embedding("wpe.weight") && !is_token_embedding("embed_out.weight"));
+        for name in
+            ["wte.weight", "lm_head.weight", "lm_head.bias", "cls.predictions.bias", "lm_head.decoder.weight"]
+        {
+            assert!(is_vocabulary(name), "{name}");
+        }
+        for name in [
+            "model.layers.0.mlp.shared.weight",
+            "wpe.weight",
+            "lm_head.dense.bias",
+            "lm_head.layer_norm.weight",
+            "cls.predictions.transform.dense.bias",
+        ] {
+            assert!(!is_vocabulary(name), "{name}");
+        }
     }
 
     #[test]

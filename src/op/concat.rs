@@ -40,7 +40,7 @@ impl Op for Concat {
 
     fn access(&self) -> Access<'_> {
         let run = |(input, rows): (usize, &usize)| RowRun { input, rows: 0..*rows };
-        Access::Rows(self.rows.iter().enumerate().map(run).collect())
+        Access::Rows(self.rows.iter().enumerate().map(run).collect::<Vec<_>>().into())
     }
 }
 

@@ -1,5 +1,6 @@
 //! What an operation says of itself: its name, its fields, its result, and how it reaches its inputs.
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -38,7 +39,7 @@ pub enum Access<'a> {
     Beside(Beside<'a>),
     /// The result is rows of inputs, one run behind the other. No bytes are made: whoever reads the result
     /// reads its inputs.
-    Rows(Vec<RowRun>),
+    Rows(Cow<'a, [RowRun]>),
     /// All inputs in full, in memory.
     Whole(&'a dyn Whole),
     /// By digest alone: all inputs must hold the same bytes, which are the result.

@@ -67,7 +67,7 @@ impl Op for ReplaceRows {
     }
 
     fn access(&self) -> Access<'_> {
-        Access::Rows(self.runs.clone())
+        Access::Rows((&self.runs[..]).into())
     }
 }
 

@@ -9,7 +9,7 @@ use super::files::regular;
 use super::format::layout::{OutputLayout, ShardLayout};
 use super::lockfile::writing::NewLockfile;
 use super::names::{CARD_FILE, CONFIG_FILE, LOCKFILE, RECIPE_FILE};
-use super::{card, extras, ownership};
+use super::{card, ownership};
 use crate::digest::Digest;
 use crate::plan::StagePlan;
 
@@ -29,9 +29,8 @@ pub struct Output<'a> {
     pub stage: &'a StagePlan,
     /// Of the stage's tensors.
     pub layout: &'a OutputLayout,
-    /// Directories that config-like files and tokenizer files are copied from.
-    pub donor: &'a Path,
-    pub tokenizer: &'a Path,
+    /// Files that come from other checkpoints, with their bytes.
+    pub extras: Vec<(String, Vec<u8>)>,
     /// Files with their whole text: the model card, the recipe, the lockfile.
     pub card: String,
     pub recipe: String,
@@ -45,11 +44,9 @@ impl Output<'_> {
     /// Every file but the shards, with its bytes.
     pub(super) fn files(&self) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
         let mut files = self.layout.beside.to_vec();
+        files.extend(self.extras.iter().cloned());
         // A bare state dict has nothing beside its tensors.
         if !self.stage.config.is_null() {
-            if !self.left_out.tokenizer {
-                files.extend(extras::files(self.tokenizer, self.donor, self.stage.chat_template.as_deref())?);
-            }
             let config = serde_json::to_string_pretty(&self.stage.config).expect("JSON values serialise");
             files.push((CONFIG_FILE.to_owned(), (config + "\n").into_bytes()));
         }

@@ -20,6 +20,8 @@ pub enum OutputError {
     NotLocked { path: PathBuf, differences: Vec<String> },
     #[error("cannot use {}: {problem}", path.display())]
     Lockfile { path: PathBuf, problem: String },
+    #[error("{}: {problem}", path.display())]
+    Tokenizer { path: PathBuf, problem: String },
     #[error("{} holds files that lamarck did not write; it was left as it is", path.display())]
     Occupied { path: PathBuf },
     #[error("{} is neither a file nor a link, and a file of the model has its name", path.display())]
@@ -58,6 +60,7 @@ impl OutputError {
             Self::Io { .. } => ErrorClass::System,
             Self::NotLocked { .. }
             | Self::Lockfile { .. }
+            | Self::Tokenizer { .. }
             | Self::Occupied { .. }
             | Self::InTheWay { .. }
             | Self::IsSource { .. }

@@ -7,57 +7,99 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::OutputError;
-use crate::model::tokenizer::{CHAT_TEMPLATE, TOKENIZER_CONFIG};
+use crate::model::tokenizer::{CHAT_TEMPLATE, TOKENIZER_CONFIG, Tokens, check, rewritten};
+
+const TOKENIZER: &str = "tokenizer.json";
+const GENERATION: &str = "generation_config.json";
 
 /// Files that belong to a tokenizer; any of them may be missing.
-const TOKENIZER_FILES: [&str; 9] = [
-    "tokenizer.json",
+const TOKENIZER_FILES: [&str; 11] = [
+    TOKENIZER,
     TOKENIZER_CONFIG,
     "special_tokens_map.json",
     "added_tokens.json",
     "tokenizer.model",
+    "spiece.model",
     "vocab.json",
     "merges.txt",
     "vocab.txt",
     CHAT_TEMPLATE,
+    "chat_template.json",
 ];
 
 /// Files that come from the model that config.json comes from.
-const DONOR_FILES: [&str; 4] = [
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "video_preprocessor_config.json",
-];
+const DONOR_FILES: [&str; 4] =
+    [GENERATION, "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"];
 
 /// All files that outputs may copy from other checkpoints.
 pub(super) const NAMES: [&[&str]; 2] = [&TOKENIZER_FILES, &DONOR_FILES];
 
-/// Every file to be copied, with its bytes, and the chat template that replaces the tokenizer's own.
-pub(super) fn files(
-    tokenizer: &Path,
-    donor: &Path,
-    chat_template: Option<&str>,
-) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
-    let mut files = Vec::new();
-    for (folder, names) in [(tokenizer, &TOKENIZER_FILES[..]), (donor, &DONOR_FILES[..])] {
-        for name in names {
-            let path = folder.join(name);
-            match fs::read(&path) {
-                Ok(bytes) => files.push(((*name).to_owned(), bytes)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(OutputError::io("read", &path)(error)),
+/// Where the files come from, and what is changed in them.
+pub struct Extras<'a> {
+    pub tokenizer: &'a Path,
+    pub donor: &'a Path,
+    /// The tokens that the tokenizer's files are rewritten for.
+    pub tokens: Option<&'a Tokens>,
+    /// Replaces the donor's generation_config.json.
+    pub generation: Option<&'a Value>,
+    /// Replaces the tokenizer's own chat template.
+    pub chat_template: Option<&'a str>,
+}
+
+impl Extras<'_> {
+    /// Every file with its bytes.
+    ///
+    /// # Errors
+    /// If one cannot be read, or does not fit the tokens.
+    pub fn files(&self) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
+        let mut files = Vec::new();
+        for (folder, names) in [(self.tokenizer, &TOKENIZER_FILES[..]), (self.donor, &DONOR_FILES[..])] {
+            for name in names {
+                let path = folder.join(name);
+                match fs::read(&path) {
+                    Ok(bytes) => files
+                        .extend(self.edited(name, &path, bytes)?.map(|bytes| ((*name).to_owned(), bytes))),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(OutputError::io("read", &path)(error)),
+                }
             }
         }
-    }
-    if let Some(template) = chat_template {
-        files.retain(|(name, _)| name != CHAT_TEMPLATE);
-        for (_, bytes) in files.iter_mut().filter(|(name, _)| name == TOKENIZER_CONFIG) {
-            *bytes = without_template(bytes);
+        if let Some(template) = self.chat_template {
+            files.retain(|(name, _)| name != CHAT_TEMPLATE && name != "chat_template.json");
+            for (_, bytes) in files.iter_mut().filter(|(name, _)| name == TOKENIZER_CONFIG) {
+                *bytes = without_template(bytes);
+            }
+            files.push((CHAT_TEMPLATE.to_owned(), template.as_bytes().to_vec()));
         }
-        files.push((CHAT_TEMPLATE.to_owned(), template.as_bytes().to_vec()));
+        Ok(files)
     }
-    Ok(files)
+
+    /// A file's bytes as the output is to have them; `None` if it is to have none.
+    fn edited(&self, name: &str, path: &Path, bytes: Vec<u8>) -> Result<Option<Vec<u8>>, OutputError> {
+        if let (GENERATION, Some(generation)) = (name, self.generation) {
+            let text = serde_json::to_string_pretty(generation).expect("JSON values serialise");
+            return Ok(Some((text + "\n").into_bytes()));
+        }
+        let Some(tokens) = self.tokens.filter(|_| TOKENIZER_FILES.contains(&name)) else {
+            return Ok(Some(bytes));
+        };
+        rewritten(name, &bytes, tokens)
+            .map_err(|problem| OutputError::Tokenizer { path: path.to_owned(), problem })
+    }
+
+    /// Tries whether the tokenizer can be used as it is to be written, unless it has been written before.
+    ///
+    /// # Errors
+    /// Says what is wrong with it.
+    pub fn check(&self, files: &[(String, Vec<u8>)], dir: &Path) -> Result<(), OutputError> {
+        let Some(tokens) = self.tokens else { return Ok(()) };
+        let Some((name, bytes)) = files.iter().find(|(name, _)| name == TOKENIZER) else { return Ok(()) };
+        if fs::read(dir.join(name)).is_ok_and(|present| present == *bytes) {
+            return Ok(());
+        }
+        let path = self.tokenizer.join(name);
+        check(bytes, tokens).map_err(|problem| OutputError::Tokenizer { path, problem })
+    }
 }
 
 /// A tokenizer's settings but for the chat template, which some loaders would prefer to the file.

@@ -8,7 +8,7 @@ pub mod content;
 pub mod destination;
 pub mod direct;
 mod error;
-mod extras;
+pub mod extras;
 mod files;
 pub mod format;
 pub mod lockfile;

@@ -13,7 +13,7 @@ pub struct Site<'a> {
     pub recipe: &'a Recipe,
     pub id: StageId,
     pub name: &'a str,
-    pub output: &'a OutputTensor,
+    pub output: &'a OutputTensor<'a>,
     pub segment: &'a Segment<'a>,
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use crate::model::layout::Layout;
+use crate::model::tokenizer::Vocabulary;
 use crate::model::view::View;
 use crate::reference::ModelRef;
 use crate::tensor::TensorSpec;
@@ -32,8 +33,10 @@ pub struct Inventory {
     pub layout: Layout,
     /// Null for a bare state dict.
     pub config: Value,
-    /// Equal for models whose tokenizers have the same tokens at the same places.
-    pub vocabulary: Option<String>,
+    /// The tokens, if any stage asks for a tokenizer.
+    pub vocabulary: Option<Vocabulary>,
+    /// generation_config.json, if vocabularies are known in full.
+    pub generation: Option<Value>,
     /// The model's chat template, if any stage asks for the most common one.
     pub chat_template: Option<String>,
 }

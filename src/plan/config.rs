@@ -17,7 +17,7 @@ pub fn output_config<'r>(
     stage: &Stage,
     donor: &Inventory,
     segments: &[Segment<'_>],
-    outputs: &BTreeMap<String, OutputTensor>,
+    outputs: &BTreeMap<String, OutputTensor<'_>>,
     inventory: &dyn Fn(&Reference) -> &'r Inventory,
 ) -> Value {
     let mut config = donor.config.clone();
@@ -81,7 +81,7 @@ fn set_layers<'r>(
     }
 }
 
-fn set_dtype(config: &mut Value, stage: &Stage, outputs: &BTreeMap<String, OutputTensor>) {
+fn set_dtype(config: &mut Value, stage: &Stage, outputs: &BTreeMap<String, OutputTensor<'_>>) {
     let asked = stage.out_dtype.as_ref().or(stage.dtype.as_ref()).map(|dtype| dtype.value);
     let common = || {
         let mut floats = outputs.values().map(|output| output.spec.dtype).filter(|dtype| dtype.is_float());
@@ -111,7 +111,7 @@ fn rename_dtypes(config: &mut Value, name: &str) -> bool {
 }
 
 /// Declares a head of its own untied wherever the embedding might be taken for it.
-fn untie(config: &mut Value, outputs: &BTreeMap<String, OutputTensor>) {
+fn untie(config: &mut Value, outputs: &BTreeMap<String, OutputTensor<'_>>) {
     let Some((_, head)) = outputs.iter().find(|(name, _)| is_head(name)) else { return };
     let some_tie = head.parts.iter().any(|part| is_token_embedding(&part.tensor));
     let declared = config.get("tie_word_embeddings").and_then(Value::as_bool);

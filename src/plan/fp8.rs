@@ -62,6 +62,7 @@ mod tests {
             layout: Layout::infer(names.iter().copied(), config),
             config: config.clone(),
             vocabulary: None,
+            generation: None,
             chat_template: None,
         };
         unreadable(&inventory, names[0], "tensor", Span::default()).is_none()

@@ -7,6 +7,8 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;
 
 use super::catalog::ModelId;
+use super::rows::RowCount;
+use crate::model::tokenizer::Tokens;
 use crate::op::{Op, Role};
 use crate::recipe::{Span, StageId};
 use crate::tensor::TensorSpec;
@@ -38,6 +40,12 @@ pub struct StagePlan {
     /// Whose tokenizer files and generation_config.json the output gets.
     pub tokenizer: ModelId,
     pub donor: ModelId,
+    /// The output's tokens, where the tokenizer's files must be rewritten for them.
+    pub tokens: Option<Arc<Tokens>>,
+    /// What becomes of the rows of embeddings and heads that are remapped, model by model.
+    pub rows: BTreeMap<String, Vec<RowCount>>,
+    /// Replaces the donor's generation_config.json, where ids in it are others now.
+    pub generation: Option<Value>,
     /// Replaces the tokenizer's own chat template.
     pub chat_template: Option<String>,
 }

@@ -10,13 +10,14 @@ use super::arguments::{Resolved, Site};
 use super::catalog::{Model, ModelId, model_id};
 use super::fp8;
 use super::graph::{Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
+use super::rows::{Alignment, Donor, From, Run, push};
 use super::stage_shape::{Part, Shapes, StageShape, inventory_of, keeps_bytes};
 use crate::methods::Simplified;
 use crate::model::adapter::{BaseTensor, Change};
 use crate::model::view::View;
-use crate::op::{Convert, Identical, LowRank, Merge, Op, Role};
+use crate::op::{Convert, Identical, LowRank, Mean, MeanRow, Merge, Op, Role, RowRun, Rows, Zeros};
 use crate::recipe::{Adapted, Finding, Recipe, Reference, StageId};
-use crate::tensor::{Dtype, TensorSpec};
+use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// Lowers everything the targets need. Errors are added to the findings; the plan is then incomplete.
 pub fn lower(
@@ -27,7 +28,8 @@ pub fn lower(
     shapes: &Shapes<'_>,
     findings: &mut Vec<Finding>,
 ) -> Plan {
-    let stages = shapes.stages.iter().map(|shape| shape.as_ref().map(stage_plan)).collect();
+    let stages =
+        shapes.stages.iter().map(|shape| shape.as_ref().map(|shape| stage_plan(shape, models))).collect();
     let mut lowering = Lowering {
         recipe,
         models,
@@ -36,6 +38,7 @@ pub fn lower(
         sources: HashMap::new(),
         adapted: HashMap::new(),
         outputs: HashMap::new(),
+        remapped: HashMap::new(),
         findings,
     };
     for target in targets {
@@ -50,13 +53,17 @@ pub fn lower(
     plan
 }
 
-fn stage_plan(shape: &StageShape<'_>) -> StagePlan {
+fn stage_plan(shape: &StageShape<'_>, models: &[Model]) -> StagePlan {
+    let of_donor = &models[shape.donor.0].inventory.generation;
     StagePlan {
         tensors: shape.inventory.tensors.clone(),
         nodes: BTreeMap::new(),
         config: shape.inventory.config.clone(),
         tokenizer: shape.tokenizer,
         donor: shape.donor,
+        tokens: shape.remade.clone(),
+        rows: shape.rows.clone(),
+        generation: shape.inventory.generation.clone().filter(|config| Some(config) != of_donor.as_ref()),
         chat_template: shape.chat_template.clone(),
     }
 }
@@ -71,6 +78,8 @@ struct Lowering<'a> {
     /// Tensors that an adapter changes, by what they are rounded to.
     adapted: HashMap<(&'a Reference, String, Dtype), NodeId>,
     outputs: HashMap<(StageId, String), NodeId>,
+    /// Rows that were gathered, and what they are made of, by what they are called among a stage's work.
+    remapped: HashMap<(StageId, String), NodeId>,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -200,9 +209,14 @@ impl<'a> Lowering<'a> {
         scaled.next().or_else(|| result.dtype.is_eight_bits().then(unwritable))
     }
 
-    /// The node of an input's tensor.
+    /// The node of an input's tensor, its rows where the output has them.
     fn part(&mut self, site: &Site<'a>, part: &Part) -> NodeId {
-        self.tensor(site, site.segment.sources[part.source].reference, &part.tensor, &part.spec)
+        let alignment = site.output.alignment.as_ref();
+        let number = site.output.parts.iter().position(|other| other.source == part.source);
+        match alignment.zip(number) {
+            Some((alignment, number)) => self.remapped(site, alignment, number),
+            None => self.tensor(site, site.segment.sources[part.source].reference, &part.tensor, &part.spec),
+        }
     }
 
     /// The node of a tensor of a model or stage; `spec` is what it reads as.
@@ -254,7 +268,6 @@ impl<'a> Lowering<'a> {
                 let input = self.of_adapter(site.id, adapted, Role::MODEL, key);
                 self.as_dtype(owner, input, spec.dtype).node
             }
-            Change::OfModel(name) => self.tensor(site, &adapted.of, name, spec),
             Change::Updated { base, update, beside } => {
                 let base = match base {
                     BaseTensor::OfModel(name) => self.beneath(site, adapted, name),
@@ -314,6 +327,124 @@ impl<'a> Lowering<'a> {
     fn act(&mut self, owner: Owner, op: Arc<dyn Op>, inputs: Vec<Input>) -> NodeId {
         let what = owner.tensor.clone();
         self.plan.act(owner, op, inputs, Vec::new()).unwrap_or_else(|problem| panic!("`{what}` {problem}"))
+    }
+
+    /// A part of an embedding or head with its rows where the output has them.
+    fn remapped(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize) -> NodeId {
+        let donor = &alignment.donors[number];
+        let Some(runs) = &alignment.parts[number] else {
+            return self.tensor(site, donor.reference, &donor.tensor, &donor.spec);
+        };
+        let spec = &alignment.specs[number];
+        let what = format!("{}, rows of {}", site.name, self.recipe.name_of(donor.reference));
+        let real: Vec<Run> = runs.iter().filter(|run| run.from != From::Padding).cloned().collect();
+        if real.len() == runs.len() {
+            return self.gather(site, alignment, spec.dtype, what, runs, None);
+        }
+        let unpadded = self.gather(site, alignment, spec.dtype, format!("{what} but padding"), &real, None);
+        let shape = self.plan[unpadded].spec().shape.clone();
+        let columns = shape.0[1..].iter().product();
+        let op = MeanRow { rows: shape.0[0], columns };
+        let wide = self.work(site, format!("{what}, their mean"), Arc::new(op), vec![unpadded]);
+        let convert = Convert { compute: None, dtype: spec.dtype };
+        let padding = self.work(site, format!("{what}, padding"), Arc::new(convert), vec![wide]);
+        self.gather(site, alignment, spec.dtype, what, runs, Some(padding))
+    }
+
+    /// Rows of donors and of what is made of them, laid one behind the other.
+    fn gather(
+        &mut self,
+        site: &Site<'a>,
+        alignment: &Alignment<'a>,
+        dtype: Dtype,
+        what: String,
+        runs: &[Run],
+        padding: Option<NodeId>,
+    ) -> NodeId {
+        let row = &alignment.donors[0].spec.shape.0[1..];
+        let mut inputs: Vec<NodeId> = Vec::new();
+        let mut number_of: HashMap<From, usize> = HashMap::new();
+        let mut n_rows = 0;
+        let mut taken = Vec::new();
+        for run in runs {
+            let input = match number_of.get(&run.from) {
+                Some(number) => *number,
+                None => {
+                    inputs.push(match run.from {
+                        From::Donor(donor) => self.donor(site, alignment, donor, dtype),
+                        From::Mean(mean) => self.mean(site, alignment, mean, dtype),
+                        From::Zero => {
+                            let shape = Shape([&[1], row].concat());
+                            let op = Zeros { spec: TensorSpec { dtype, shape } };
+                            self.work(
+                                site,
+                                format!("{}, a row of zeros as {dtype}", site.name),
+                                Arc::new(op),
+                                Vec::new(),
+                            )
+                        }
+                        From::Padding => padding.expect("it is made before it is laid behind the others"),
+                    });
+                    number_of.insert(run.from, inputs.len() - 1);
+                    inputs.len() - 1
+                }
+            };
+            let rows = if run.from == From::Zero { 0..1 } else { run.rows.clone() };
+            n_rows += if run.from == From::Padding { 1 } else { rows.len() };
+            taken.push(RowRun { input, rows });
+        }
+        let op = Rows { runs: taken, shape: Shape([&[n_rows], row].concat()) };
+        self.work(site, what, Arc::new(op), inputs)
+    }
+
+    /// A donor's tensor in the dtype of the rows that it is laid beside.
+    fn donor(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize, dtype: Dtype) -> NodeId {
+        let Donor { reference, tensor, spec } = &alignment.donors[number];
+        let node = self.tensor(site, reference, tensor, spec);
+        if spec.dtype == dtype {
+            return node;
+        }
+        let what = format!("{}, {} as {dtype}", site.name, self.recipe.name_of(reference));
+        self.work(site, what, Arc::new(Convert { compute: None, dtype }), vec![node])
+    }
+
+    /// Means of rows that several donors have.
+    fn mean(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize, dtype: Dtype) -> NodeId {
+        let mut gathered = Vec::new();
+        for (donor, rows) in &alignment.means[number] {
+            let stored = alignment.donors[*donor].spec.dtype;
+            let mut runs: Vec<Run> = Vec::new();
+            rows.iter().for_each(|row| push(&mut runs, From::Donor(*donor), *row));
+            let name = self.recipe.name_of(alignment.donors[*donor].reference);
+            let what = format!("{}, rows of {name} for mean {}", site.name, number + 1);
+            gathered.push(self.gather(site, alignment, stored, what, &runs, None));
+        }
+        let what = format!("{}, mean {} as {dtype}", site.name, number + 1);
+        self.work(site, what, Arc::new(Mean { dtype }), gathered)
+    }
+
+    /// An action that remaps rows, once for all that read it.
+    fn work(&mut self, site: &Site<'a>, what: String, op: Arc<dyn Op>, inputs: Vec<NodeId>) -> NodeId {
+        let key = (site.id, what);
+        if let Some(node) = self.remapped.get(&key) {
+            return *node;
+        }
+        let label = |node: NodeId| match &self.plan[node] {
+            Node::Source(source) => self.models[source.model.0].reference.path.clone(),
+            Node::Action(action) if action.owner.stage == site.id => action.owner.tensor.clone(),
+            Node::Action(action) => self.recipe.stage(action.owner.stage).name.clone(),
+        };
+        let inputs =
+            inputs.into_iter().map(|node| Input { node, label: label(node), role: Role::PART }).collect();
+        let span = site.stage().tokenizer.as_ref().map(|tokenizer| tokenizer.span);
+        let origins = span.into_iter().map(|span| Origin { param: "rows", input: None, span }).collect();
+        let owner = Owner { stage: site.id, tensor: key.1.clone() };
+        let node = self
+            .plan
+            .act(owner, op, inputs, origins)
+            .unwrap_or_else(|problem| panic!("`{}` {problem}", key.1));
+        self.remapped.insert(key, node);
+        node
     }
 
     fn source(&mut self, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {

@@ -12,6 +12,7 @@
 //! | `bare` | whether a stage merges models, or bare state dicts |
 //! | `segments`, `slots` | runs of layers, and the names of a stage's tensors |
 //! | `shapes` | `stage_shape`: parts, dtype and shape of every tensor, with `vocabulary` and `config` |
+//! | `token_plan`, `rows`, `token_ids` | tokens that get other places: embeddings, heads, and ids in configs |
 //! | `lint` | findings about settings without effect |
 //! | `arguments`, `params` | a method's values for one tensor |
 //! | `lower` | `graph`: sources and actions |
@@ -33,16 +34,20 @@ mod lint;
 mod lower;
 mod order;
 mod params;
+mod rows;
 mod segments;
 mod shapes;
 mod slots;
 mod stage_shape;
 mod statistics;
+mod token_ids;
+mod token_plan;
 mod vocabulary;
 
 pub use catalog::{Inventory, Model};
 pub use graph::{Action, Input, Node, NodeId, Owner, Plan, Source, StagePlan};
 pub use order::needed;
+pub use rows::RowCount;
 pub use statistics::add_statistics;
 
 /// Every stage, each behind those it reads.
@@ -74,7 +79,7 @@ pub fn models_needed(recipe: &Recipe, targets: &[StageId]) -> Vec<Needed> {
     for stage in stages.into_iter().map(|id| recipe.stage(id)) {
         let tokenizer = stage.tokenizer.as_ref().map_or(stage.span, |tokenizer| tokenizer.span);
         let named = stage.references().into_iter().map(|spanned| (&spanned.value, spanned.span));
-        let tokenizer = stage.tokenizer_model().map(|reference| (reference.plain(), tokenizer));
+        let tokenizer = stage.tokenizer_models().map(|reference| (reference, tokenizer));
         for (reference, span) in named.chain(tokenizer) {
             if let Reference::Model(model) = reference.plain() {
                 need(model, false, span);

@@ -6,14 +6,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::adapted::AdaptedInventory;
 use super::catalog::{Inventory, Model, model_id};
+use super::rows::{Aligner, Alignment, Donor, RowCount};
 use super::segments::{Segment, segments};
 use super::slots::{Inputs, Slot};
 use super::stage_shape::{OutputTensor, Part, Shapes, StageShape, inventory_of};
-use super::vocabulary::Choice;
-use super::{bare, config, vocabulary};
+use super::token_plan::TokenPlan;
+use super::vocabulary::{Choice, Chooser};
+use super::{bare, config, token_ids};
 use crate::methods::MissingRule;
-use crate::model::layout::{Layout, is_head, is_optional, is_token_embedding};
-use crate::recipe::{Finding, Recipe, Reference, Spanned, Stage, StageId};
+use crate::model::layout::{Layout, is_optional, is_vocabulary};
+use crate::recipe::{Finding, Recipe, Reference, Stage, StageId};
 use crate::tensor::TensorSpec;
 
 /// Shapes all stages of `order`, each behind those it reads. `None` if any has an error.
@@ -41,7 +43,9 @@ fn adapt<'r>(
     findings: &mut Vec<Finding>,
 ) -> Option<()> {
     let mut is_right = true;
-    for Spanned { value: reference, span } in stage.references() {
+    let references = stage.references().into_iter().map(|spanned| (&spanned.value, spanned.span));
+    let tokenizer = stage.tokenizer.as_ref().map_or(stage.span, |tokenizer| tokenizer.span);
+    for (reference, span) in references.chain(stage.tokenizer_models().map(|model| (model, tokenizer))) {
         let Reference::Adapted(adapted) = reference else { continue };
         if shapes.adapted.contains_key(reference) {
             continue;
@@ -52,7 +56,7 @@ fn adapt<'r>(
             Err(problems) => {
                 let path = &adapted.adapter.path;
                 let message = format!("the adapter {path} cannot be applied: {}", problems.join("; "));
-                findings.push(Finding::error("adapter", *span, message));
+                findings.push(Finding::error("adapter", span, message));
                 is_right = false;
             }
         }
@@ -75,21 +79,20 @@ impl<'r> Shaper<'r, '_> {
         let lookup = |reference: &Reference| inventory_of(self.models, self.shapes, reference);
         bare::check(self.recipe, self.stage, &lookup, findings).map_err(|error| vec![error])?;
         let segments = segments(self.stage, donor_inventory, &lookup)?;
-        let Choice { donor, tokenizer, vocabulary, chat_template } = vocabulary::choose(
-            self.recipe,
-            self.stage,
-            donor_reference,
-            &segments,
-            self.models,
-            self.shapes,
-            findings,
-        )
-        .map_err(|error| vec![error])?;
+        let chooser = Chooser {
+            recipe: self.recipe,
+            stage: self.stage,
+            donor: donor_reference,
+            models: self.models,
+            shapes: self.shapes,
+        };
+        let Choice { donor, tokenizer, vocabulary, remade, plan, chat_template } =
+            chooser.choose(findings).map_err(|error| vec![error])?;
         let mut outputs = BTreeMap::new();
         let mut errors = Vec::new();
         let inputs = Inputs { models: self.models, shapes: self.shapes };
         for (name, slot) in inputs.slots(donor_inventory, &segments) {
-            match self.output(&name, slot, &segments, findings) {
+            match self.output(&name, slot, &segments, plan.as_ref(), findings) {
                 Ok(Some(output)) => {
                     outputs.insert(name, output);
                 }
@@ -100,7 +103,28 @@ impl<'r> Shaper<'r, '_> {
         if !errors.is_empty() {
             return Err(summarise(errors));
         }
-        let config = config::output_config(self.stage, donor_inventory, &segments, &outputs, &lookup);
+        let mut config = config::output_config(self.stage, donor_inventory, &segments, &outputs, &lookup);
+        let mut generation = donor_inventory.generation.clone();
+        if let Some(plan) = &plan {
+            token_ids::set_rows(&mut config, plan.rows);
+        }
+        if (plan.is_some() || tokenizer != donor)
+            && let Some(tokens) = vocabulary.as_ref().and_then(|vocabulary| vocabulary.tokens.as_ref())
+        {
+            let from =
+                donor_inventory.vocabulary.as_ref().and_then(|vocabulary| vocabulary.tokens.as_deref());
+            token_ids::follow(&mut config, from, tokens);
+            if let Some(generation) = &mut generation {
+                token_ids::follow(generation, from, tokens);
+            }
+        }
+        let counts = |(name, output): (&String, &OutputTensor<'r>)| {
+            output.alignment.as_ref().map(|alignment| (name.clone(), alignment.counts.clone()))
+        };
+        let rows: BTreeMap<String, Vec<RowCount>> = outputs.iter().filter_map(counts).collect();
+        if let Some(plan) = &plan {
+            self.tell_of_zeros(plan, &rows, findings);
+        }
         let tensors: BTreeMap<String, TensorSpec> =
             outputs.iter().map(|(name, output)| (name.clone(), output.spec.clone())).collect();
         let layout = if donor_inventory.is_bare() {
@@ -114,11 +138,12 @@ impl<'r> Shaper<'r, '_> {
             layout,
             config,
             vocabulary,
+            generation,
             chat_template: chat_template
                 .clone()
                 .or_else(|| self.models[tokenizer.0].inventory.chat_template.clone()),
         };
-        Ok(StageShape { segments, outputs, inventory, donor, tokenizer, chat_template })
+        Ok(StageShape { segments, outputs, inventory, donor, tokenizer, remade, rows, chat_template })
     }
 
     /// The model that config.json and, unless the recipe says otherwise, the tokenizer come from: the
@@ -133,8 +158,9 @@ impl<'r> Shaper<'r, '_> {
         name: &str,
         mut slot: Slot,
         segments: &[Segment<'r>],
+        plan: Option<&TokenPlan<'r>>,
         findings: &mut Vec<Finding>,
-    ) -> Result<Option<OutputTensor>, Finding> {
+    ) -> Result<Option<OutputTensor<'r>>, Finding> {
         let segment = &segments[slot.segment];
         slot.names.sort_unstable();
         if let Some([(source, one), (_, other)]) = slot.names.windows(2).find(|pair| pair[0].0 == pair[1].0) {
@@ -146,20 +172,23 @@ impl<'r> Shaper<'r, '_> {
             let help = "rename one of them in the model, or leave it out";
             return Err(Finding::error("one-name", segment.sources[*source].span, message).help(help));
         }
-        let parts: Vec<Part> = slot
+        let mut parts: Vec<Part> = slot
             .names
             .into_iter()
             .map(|(source, tensor)| {
-                let reference = segment.sources[source].reference;
-                let spec = match self.shapes.adapted.get(reference) {
-                    Some(adapted) => {
-                        adapted.spec(&tensor, self.stage.dtype.as_ref().map(|dtype| dtype.value))
-                    }
-                    None => inventory_of(self.models, self.shapes, reference).tensors[&tensor].clone(),
-                };
+                let spec = self.spec(segment.sources[source].reference, &tensor);
                 Part { source, tensor, spec }
             })
             .collect();
+        // Rows of other sizes cannot be laid side by side, which is told of below.
+        let row =
+            |part: &Part| (part.spec.dtype.is_float(), part.spec.shape.0.get(1..).map(<[usize]>::to_vec));
+        let has_rows =
+            is_vocabulary(name) && parts.iter().all(|part| row(part) == row(&parts[0]) && row(part).0);
+        let alignment = match plan.filter(|_| has_rows) {
+            Some(plan) => Some(self.align(name, &mut parts, segment, plan)?),
+            None => None,
+        };
         let label = |part: &Part| self.recipe.name_of(segment.sources[part.source].reference);
         let spec = self.common_spec(name, &parts, label)?;
         if slot.n_sources < segment.sources.len() {
@@ -190,7 +219,66 @@ impl<'r> Shaper<'r, '_> {
             );
             findings.push(Finding::warning("tensor-missing", segment.span, message));
         }
-        Ok(Some(OutputTensor { spec, segment: slot.segment, t: slot.t, parts, copied }))
+        Ok(Some(OutputTensor { spec, segment: slot.segment, t: slot.t, parts, copied, alignment }))
+    }
+
+    /// What a tensor of a model or stage reads as.
+    fn spec(&self, reference: &Reference, tensor: &str) -> TensorSpec {
+        match self.shapes.adapted.get(reference) {
+            Some(adapted) => adapted.spec(tensor, self.stage.dtype.as_ref().map(|dtype| dtype.value)),
+            None => inventory_of(self.models, self.shapes, reference).tensors[tensor].clone(),
+        }
+    }
+
+    /// Finds the rows of the parts of an embedding or head, whose specs become those of the remapped tensors.
+    fn align(
+        &self,
+        name: &str,
+        parts: &mut [Part],
+        segment: &Segment<'r>,
+        plan: &TokenPlan<'r>,
+    ) -> Result<Alignment<'r>, Finding> {
+        let donor = |part: &Part| Donor {
+            reference: segment.sources[part.source].reference,
+            tensor: part.tensor.clone(),
+            spec: part.spec.clone(),
+        };
+        let aligner = Aligner {
+            plan,
+            name,
+            lookup: &|reference| inventory_of(self.models, self.shapes, reference),
+            spec: &|reference, tensor| self.spec(reference, tensor),
+            label: &|reference| self.recipe.name_of(reference).to_owned(),
+            compute: self.stage.dtype.as_ref().map(|dtype| dtype.value),
+        };
+        let alignment = aligner.align(parts.iter().map(donor).collect())?;
+        for (part, spec) in parts.iter_mut().zip(&alignment.specs) {
+            part.spec = spec.clone();
+        }
+        Ok(alignment)
+    }
+
+    /// Warns of tokens whose rows no model has.
+    fn tell_of_zeros(
+        &self,
+        plan: &TokenPlan<'r>,
+        rows: &BTreeMap<String, Vec<RowCount>>,
+        findings: &mut Vec<Finding>,
+    ) {
+        let unknown: Vec<&str> = plan.unknown().collect();
+        let (Some(first), false) = (unknown.first(), rows.is_empty()) else { return };
+        let more = match unknown.len() {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let message = format!(
+            "stage `{}`: none of its models has token {first:?}{more}, and the rows become zeros",
+            self.stage.name
+        );
+        findings.push(
+            Finding::warning("zero-rows", plan.span, message)
+                .help("`tokens:` inside `tokenizer:` can say where such rows come from"),
+        );
     }
 
     /// Tells of the last slice's sources that take no part in the tensors behind the layers, of which the
@@ -243,9 +331,10 @@ impl<'r> Shaper<'r, '_> {
                     part.spec.shape
                 );
                 let error = Finding::error("shape-mismatch", self.stage.span, message);
-                return Err(if is_head(name) || is_token_embedding(name) {
+                return Err(if is_vocabulary(name) {
                     error.help(
-                        "the models have vocabularies of different size; they cannot be merged as they are",
+                        "the models have vocabularies of different size; `tokenizer_source: base` or \
+                         `tokenizer_source: union` brings the rows of one token together",
                     )
                 } else {
                     error.help("all models of a stage must have the same architecture and sizes")

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Index;
+use std::sync::Arc;
 
 use super::adapted::AdaptedInventory;
 use super::catalog::{Inventory, Model, ModelId, model_id};
+use super::rows::{Alignment, RowCount};
 use super::segments::Segment;
+use crate::model::tokenizer::Tokens;
 use crate::recipe::Reference;
 use crate::tensor::{Dtype, TensorSpec};
 
@@ -14,18 +17,22 @@ use crate::tensor::{Dtype, TensorSpec};
 #[derive(Debug)]
 pub struct StageShape<'r> {
     pub segments: Vec<Segment<'r>>,
-    pub outputs: BTreeMap<String, OutputTensor>,
+    pub outputs: BTreeMap<String, OutputTensor<'r>>,
     /// What the stage looks like to a stage that reads it.
     pub inventory: Inventory,
     pub donor: ModelId,
     pub tokenizer: ModelId,
+    /// The output's tokens, where the tokenizer's files must be rewritten for them.
+    pub remade: Option<Arc<Tokens>>,
+    /// What becomes of the rows of embeddings and heads that are remapped.
+    pub rows: BTreeMap<String, Vec<RowCount>>,
     /// Replaces the tokenizer's own chat template.
     pub chat_template: Option<String>,
 }
 
 /// One output tensor and where it comes from.
 #[derive(Clone, Debug)]
-pub struct OutputTensor {
+pub struct OutputTensor<'r> {
     pub spec: TensorSpec,
     /// The number of the segment that governs it.
     pub segment: usize,
@@ -34,6 +41,8 @@ pub struct OutputTensor {
     pub parts: Vec<Part>,
     /// Copied from its single part, because the other inputs lack it.
     pub copied: bool,
+    /// Where the rows of its parts come from, where they are remapped.
+    pub alignment: Option<Alignment<'r>>,
 }
 
 /// An input's tensor that an output tensor is made of.
@@ -42,6 +51,7 @@ pub struct Part {
     /// The source's number in its segment, which is its position in the recipe.
     pub source: usize,
     pub tensor: String,
+    /// Its dtype and shape, after its rows are remapped.
     pub spec: TensorSpec,
 }
 

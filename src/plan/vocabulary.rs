@@ -1,108 +1,242 @@
-//! Whose tokenizer a stage's output gets.
+//! Whose tokenizer a stage's output gets, and which tokens that has.
+
+use std::sync::Arc;
 
 use super::catalog::{Model, ModelId, model_id};
-use super::segments::Segment;
 use super::stage_shape::{Shapes, inventory_of};
+use super::token_plan::{TokenPlan, output_tokens};
+use crate::model::layout::is_vocabulary;
+use crate::model::tokenizer::{Tokens, Vocabulary};
 use crate::recipe::chat_template::ChatTemplate;
-use crate::recipe::{Finding, Recipe, Reference, Stage, StageId, TokenizerSource};
+use crate::recipe::{Finding, Recipe, Reference, Spanned, Stage, Tokenizer, TokenizerSource};
 
 /// Where the files beside a stage's weights come from.
-pub struct Choice {
+pub struct Choice<'r> {
     pub donor: ModelId,
+    /// Whose tokenizer files the output gets.
     pub tokenizer: ModelId,
-    pub vocabulary: Option<String>,
+    pub vocabulary: Option<Vocabulary>,
+    /// The output's tokens, where those files must be rewritten for them.
+    pub remade: Option<Arc<Tokens>>,
+    /// How embeddings are remapped, where they must be.
+    pub plan: Option<TokenPlan<'r>>,
     /// A chat template that replaces that of the tokenizer's model.
     pub chat_template: Option<String>,
 }
 
-/// Chooses the donor of config.json and of the tokenizer, and says what vocabulary the output has.
-///
-/// # Errors
-/// Where the recipe asks for a tokenizer whose vocabulary is not that of every input: token rows
-/// would have to be moved, which lamarck does not do yet.
-pub fn choose(
-    recipe: &Recipe,
-    stage: &Stage,
-    donor: &Reference,
-    segments: &[Segment<'_>],
-    models: &[Model],
-    shapes: &Shapes<'_>,
-    findings: &mut Vec<Finding>,
-) -> Result<Choice, Finding> {
-    // A stage hands on the checkpoints that it took these files from itself.
-    let shaped = |stage: &StageId| shapes[stage.0].as_ref().expect("stages are shaped in order");
-    let donor_model = |reference: &Reference| match reference.plain() {
-        Reference::Stage(stage) => shaped(stage).donor,
-        Reference::Model(model) => model_id(models, model),
-        Reference::Adapted(_) => unreachable!("what is plain has no adapter"),
-    };
-    let tokenizer_model = |reference: &Reference| match reference.plain() {
-        Reference::Stage(stage) => shaped(stage).tokenizer,
-        Reference::Model(model) => model_id(models, model),
-        Reference::Adapted(_) => unreachable!("what is plain has no adapter"),
-    };
-    let vocabulary = |reference: &Reference| inventory_of(models, shapes, reference).vocabulary.as_ref();
-    let template = |source: &Reference| chat_template(stage, source, models, shapes);
-    let Some(asked) = &stage.tokenizer else {
-        return Ok(Choice {
-            donor: donor_model(donor),
-            tokenizer: tokenizer_model(donor),
-            vocabulary: vocabulary(donor).cloned(),
-            chat_template: template(donor),
-        });
-    };
-    let not_yet = |what: &str| {
-        let message = format!("stage `{}`: {what} is not supported yet", stage.name);
-        Err(Finding::error("tokenizer-not-yet", asked.span, message)
-            .help("for now a stage's models and its tokenizer must have the same vocabulary"))
-    };
-    if !asked.value.tokens.is_empty() {
-        return not_yet("choosing embeddings of single tokens (`tokens`)");
-    }
-    if asked.value.pad_to_multiple_of.is_some() {
-        return not_yet("padding the vocabulary (`pad_to_multiple_of`)");
-    }
-    let source = match &asked.value.source {
-        TokenizerSource::Model(reference) => reference,
-        TokenizerSource::Base => stage.base.as_ref().map_or(donor, |base| &base.value),
-        TokenizerSource::Union => donor,
-    };
-    let Some(wanted) = vocabulary(source) else {
-        let message = format!(
-            "stage `{}` takes its tokenizer from {}, which has none",
-            stage.name,
-            recipe.name_of(source)
-        );
-        return Err(Finding::error("tokenizer-missing", asked.span, message)
-            .help("the model's folder needs a tokenizer.json"));
-    };
-    for source_model in segments.iter().flat_map(|segment| &segment.sources) {
-        let name = recipe.name_of(source_model.reference);
-        match vocabulary(source_model.reference) {
-            Some(found) if found == wanted => {}
-            Some(_) => {
-                let what = format!("a tokenizer whose vocabulary differs from that of {name}");
-                return not_yet(&what);
-            }
-            None => {
+/// Chooses for one stage.
+pub struct Chooser<'r, 'a> {
+    pub recipe: &'r Recipe,
+    pub stage: &'r Stage,
+    pub donor: &'r Reference,
+    pub models: &'r [Model],
+    pub shapes: &'a Shapes<'r>,
+}
+
+impl<'r> Chooser<'r, '_> {
+    /// Chooses the donor of config.json and of the tokenizer, and says what vocabulary the output has.
+    ///
+    /// # Errors
+    /// Where the recipe asks for a tokenizer that cannot be had, or that does not fit the models.
+    pub fn choose(&self, findings: &mut Vec<Finding>) -> Result<Choice<'r>, Finding> {
+        let Self { stage, donor, .. } = *self;
+        if let Some(Spanned { value: ChatTemplate::File(path), span }) = &stage.chat_template {
+            let message = format!("stage `{}`: the chat template {path} was not read", stage.name);
+            return Err(Finding::error("missing-chat-template", *span, message));
+        }
+        let Some(asked) = &stage.tokenizer else { return Ok(self.of(donor)) };
+        let source = match &asked.value.source {
+            TokenizerSource::Model(reference) => reference,
+            TokenizerSource::Base | TokenizerSource::Union => donor,
+        };
+        let Some(wanted) = self.vocabulary(source) else {
+            let message = format!(
+                "stage `{}` takes its tokenizer from {}, which has none",
+                stage.name,
+                self.name(source)
+            );
+            return Err(Finding::error("tokenizer-missing", asked.span, message)
+                .help("the model's folder needs a tokenizer.json"));
+        };
+        let inputs = self.inputs();
+        for input in &inputs {
+            if self.vocabulary(&input.value).is_none() {
                 let message = format!(
-                    "stage `{}`: {name} has no tokenizer.json and is taken to have the vocabulary of {}",
+                    "stage `{}`: {} has no tokenizer and is taken to have the vocabulary of {}",
                     stage.name,
-                    recipe.name_of(source)
+                    self.name(&input.value),
+                    self.name(source)
                 );
-                let finding = Finding::note("tokenizer-assumed", source_model.span, message);
-                if !findings.contains(&finding) {
-                    findings.push(finding);
-                }
+                findings.push(Finding::note("tokenizer-assumed", input.span, message));
             }
         }
+        let choice = self.of(source);
+        let choice = Choice { donor: self.of(donor).donor, ..choice };
+        if self.is_plain(&asked.value, wanted, &inputs) {
+            self.tell_of_padding(asked, wanted, &inputs, findings);
+            return Ok(choice);
+        }
+        self.remap(asked, source, wanted, &inputs, choice)
     }
-    Ok(Choice {
-        donor: donor_model(donor),
-        tokenizer: tokenizer_model(source),
-        vocabulary: Some(wanted.clone()),
-        chat_template: template(source),
-    })
+
+    /// What a reference gives: its own files, and the tokens that it has been given.
+    fn of(&self, reference: &Reference) -> Choice<'r> {
+        let vocabulary = self.vocabulary(reference).cloned();
+        let chat_template = chat_template(self.stage, reference, self.models, self.shapes);
+        let (donor, tokenizer, remade) = match reference.plain() {
+            Reference::Model(model) => {
+                let model = model_id(self.models, model);
+                (model, model, None)
+            }
+            // A stage hands on the checkpoints that it took these files from itself.
+            Reference::Stage(stage) => {
+                let shape = self.shapes[stage.0].as_ref().expect("stages are shaped in order");
+                (shape.donor, shape.tokenizer, shape.remade.clone())
+            }
+            Reference::Adapted(_) => unreachable!("what is plain has no adapter"),
+        };
+        Choice { donor, tokenizer, vocabulary, remade, plan: None, chat_template }
+    }
+
+    fn vocabulary(&self, reference: &Reference) -> Option<&Vocabulary> {
+        inventory_of(self.models, self.shapes, reference).vocabulary.as_ref()
+    }
+
+    fn name(&self, reference: &'r Reference) -> &'r str {
+        self.recipe.name_of(reference)
+    }
+
+    /// The stage's models, each once, in the order of the recipe, the base first.
+    fn inputs(&self) -> Vec<&'r Spanned<Reference>> {
+        let mut inputs: Vec<&Spanned<Reference>> = Vec::new();
+        for input in self.stage.references() {
+            if inputs.iter().all(|known| known.value != input.value) {
+                inputs.push(input);
+            }
+        }
+        inputs
+    }
+
+    /// How many rows the embeddings and heads of a model have, each size once.
+    fn rows(&self, reference: &Reference) -> Vec<usize> {
+        let tensors = &inventory_of(self.models, self.shapes, reference).tensors;
+        let vocabulary = tensors.iter().filter(|(name, _)| is_vocabulary(name));
+        let mut rows: Vec<usize> = vocabulary.filter_map(|(_, spec)| spec.shape.0.first().copied()).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        rows
+    }
+
+    /// Whether every row can stay where it is.
+    fn is_plain(&self, asked: &Tokenizer, wanted: &Vocabulary, inputs: &[&Spanned<Reference>]) -> bool {
+        let Tokenizer { source: _, tokens, pad_to_multiple_of, trim_vocab } = asked;
+        let is_equal =
+            |input: &Reference| self.vocabulary(input).is_none_or(|found| found.name == wanted.name);
+        let mut rows = inputs.iter().map(|input| self.rows(&input.value));
+        let first = rows.next();
+        tokens.is_empty()
+            && pad_to_multiple_of.is_none()
+            && !trim_vocab
+            && inputs.iter().all(|input| is_equal(&input.value))
+            && rows.all(|other| Some(&other) == first.as_ref())
+    }
+
+    /// Notes that rows without a token stay, which mergekit cuts off.
+    fn tell_of_padding(
+        &self,
+        asked: &Spanned<Tokenizer>,
+        wanted: &Vocabulary,
+        inputs: &[&Spanned<Reference>],
+        findings: &mut Vec<Finding>,
+    ) {
+        let rows = inputs.first().and_then(|input| self.rows(&input.value).last().copied());
+        let (Some(rows), Some(needed)) = (rows, wanted.rows) else { return };
+        if rows > needed {
+            let message = format!(
+                "stage `{}`: the vocabularies are equal, so the {} padding rows of the embeddings stay",
+                self.stage.name,
+                rows - needed
+            );
+            let help = "`trim_vocab: true` inside `tokenizer:` cuts them off";
+            findings.push(Finding::note("padding-kept", asked.span, message).help(help));
+        }
+    }
+
+    fn remap(
+        &self,
+        asked: &'r Spanned<Tokenizer>,
+        source: &'r Reference,
+        wanted: &Vocabulary,
+        inputs: &[&'r Spanned<Reference>],
+        choice: Choice<'r>,
+    ) -> Result<Choice<'r>, Finding> {
+        let source_tokens = self.tokens(source, wanted, asked)?;
+        let mut of: Vec<(&'r Reference, Arc<Tokens>)> = Vec::new();
+        let named = self.stage.tokenizer_models();
+        for reference in inputs.iter().map(|input| &input.value).chain(named) {
+            let tokens = match self.vocabulary(reference) {
+                Some(vocabulary) => self.tokens(reference, vocabulary, asked)?,
+                None => Arc::clone(&source_tokens),
+            };
+            if tokens.shared(&source_tokens) == 0 {
+                let message = format!(
+                    "stage `{}`: the vocabularies of {} and {} share no token",
+                    self.stage.name,
+                    self.name(reference),
+                    self.name(source)
+                );
+                return Err(Finding::error("vocabularies-apart", asked.span, message)
+                    .help("models whose tokenizers have nothing in common cannot be merged"));
+            }
+            if of.iter().all(|(known, _)| *known != reference) {
+                of.push((reference, tokens));
+            }
+        }
+        let is_union = asked.value.source == TokenizerSource::Union;
+        let others = of.iter().filter(|_| is_union).map(|(_, tokens)| &**tokens);
+        let made = output_tokens(&asked.value, &source_tokens, others).map(Arc::new);
+        let is_made = made.is_some();
+        let tokens = made.unwrap_or(source_tokens);
+        let multiple = asked.value.pad_to_multiple_of.unwrap_or(1);
+        let rows = tokens.rows().next_multiple_of(multiple);
+        let vocabulary = Vocabulary {
+            name: tokens.fingerprint(),
+            rows: Some(tokens.rows()),
+            tokens: Some(Arc::clone(&tokens)),
+            ..wanted.clone()
+        };
+        let plan = TokenPlan {
+            tokens: Arc::clone(&tokens),
+            rows,
+            inputs: inputs.iter().map(|input| &input.value).collect(),
+            base: self.stage.base.as_ref().map(|base| &base.value),
+            entries: asked.value.tokens.iter().map(|entry| (entry.token.value.as_str(), entry)).collect(),
+            of,
+            span: asked.span,
+        };
+        let remade = if is_made { Some(tokens) } else { choice.remade };
+        Ok(Choice { vocabulary: Some(vocabulary), remade, plan: Some(plan), ..choice })
+    }
+
+    /// A vocabulary's tokens.
+    fn tokens(
+        &self,
+        reference: &'r Reference,
+        vocabulary: &Vocabulary,
+        asked: &Spanned<Tokenizer>,
+    ) -> Result<Arc<Tokens>, Finding> {
+        vocabulary.tokens.clone().ok_or_else(|| {
+            let message = format!(
+                "stage `{}`: the vocabularies differ, and {} has its tokenizer in {} alone, in which tokens cannot be looked up",
+                self.stage.name,
+                self.name(reference),
+                vocabulary.file
+            );
+            Finding::error("tokenizer-unread", asked.span, message).help(
+                "put a tokenizer.json beside it, as `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers does",
+            )
+        })
+    }
 }
 
 /// The template that the stage sets, or that the stage whose tokenizer it takes has set.
@@ -119,7 +253,7 @@ fn chat_template(
         Reference::Model(_) | Reference::Adapted(_) => None,
     };
     match stage.chat_template.as_ref().map(|template| &template.value) {
-        None => inherited,
+        None | Some(ChatTemplate::File(_)) => inherited,
         Some(ChatTemplate::Jinja(text)) => Some(text.clone()),
         Some(ChatTemplate::Auto) => {
             let references = stage.references().into_iter().map(|spanned| &spanned.value);

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -16,16 +17,18 @@ use crate::digest::Digest;
 use crate::event::{Event, Events, spanned};
 use crate::gc::{Limits, Removed, trim};
 use crate::history::{self, Draft, Origin, OutputRecord, Past, Record, Recorder};
+use crate::model::checkpoint::Checkpoint;
 use crate::output::card::{Card, license_of};
 use crate::output::content::{LeftOut, Output};
 use crate::output::destination;
 use crate::output::direct::DirectOutput;
+use crate::output::extras::Extras;
 use crate::output::format::layout::OutputLayout;
 use crate::output::lockfile::reading::{Lockfile, differences};
 use crate::output::lockfile::writing as lockfile;
 use crate::output::write::{Written, recover};
 use crate::output::{OutputError, format};
-use crate::plan::{Action, Node, NodeId, Owner, Plan, key};
+use crate::plan::{Action, Node, NodeId, Owner, Plan, StagePlan, key};
 use crate::recipe::{Recipe, StageId};
 use crate::store::lock::Wait;
 use crate::store::tiered::Tiered;
@@ -193,6 +196,12 @@ impl<'a> Builder<'a> {
                 return Err(OutputError::NotLocked { path: dir.clone(), differences: found }.into());
             }
         }
+        let extras: Vec<Vec<(String, Vec<u8>)>> = plan
+            .targets
+            .iter()
+            .zip(&dirs)
+            .map(|(target, dir)| extras(plan.stage(*target), checkpoints, dir))
+            .collect::<Result<_, _>>()?;
         let store = project.open_to_build(events, interrupted)?;
         let threads = project.threads()?;
         let locked: HashMap<_, _> = locks.iter().flat_map(Lockfile::source_digests).collect();
@@ -232,8 +241,8 @@ impl<'a> Builder<'a> {
                     })?;
                 }
                 let mut outputs = Vec::new();
-                for (number, place) in dirs.iter().zip(&layouts).enumerate() {
-                    outputs.push(self.write(number, place, &direct, build, &store)?);
+                for (number, (place, extras)) in dirs.iter().zip(&layouts).zip(extras).enumerate() {
+                    outputs.push(self.write(number, place, extras, &direct, build, &store)?);
                 }
                 let mut report = Report {
                     number: None,
@@ -269,6 +278,7 @@ impl<'a> Builder<'a> {
         &self,
         number: usize,
         (dir, layout): (&PathBuf, &OutputLayout),
+        extras: Vec<(String, Vec<u8>)>,
         direct: &DirectOutput<'_>,
         build: &Build<'_>,
         store: &Store,
@@ -290,22 +300,19 @@ impl<'a> Builder<'a> {
             license: agreed,
             is_model: !stage.config.is_null(),
         };
+        // What the recipe asks for is written in any case.
+        let leaves_tokenizer = self.left_out.tokenizer
+            && recipe.stage(target).tokenizer.is_none()
+            && stage.chat_template.is_none();
         let output = Output {
             dir,
             stage,
             layout,
-            donor: &checkpoints[stage.donor.0].dir,
-            tokenizer: &checkpoints[stage.tokenizer.0].dir,
+            extras: if leaves_tokenizer { Vec::new() } else { extras },
             card: card.text(),
             recipe: recipe.named_text.clone(),
             lockfile: lockfile::of(recipe, models, plan, target, build),
-            left_out: LeftOut {
-                // What the recipe asks for is written in any case.
-                tokenizer: self.left_out.tokenizer
-                    && recipe.stage(target).tokenizer.is_none()
-                    && stage.chat_template.is_none(),
-                ..self.left_out
-            },
+            left_out: self.left_out,
             rehash,
         };
         let written = output.write(number, direct, build, store)?;
@@ -380,6 +387,28 @@ fn trim_to_limit(project: &Project) -> Result<Option<Removed>, ProjectError> {
     };
     let limits = Limits { max_bytes: Some(max_bytes), max_age: None, keep_builds: 1 };
     Ok(Some(trim(&store, &limits, now())?))
+}
+
+/// The files of an output that come from other checkpoints, which can be used as they are to be written. A bare
+/// state dict has none.
+fn extras(
+    stage: &StagePlan,
+    checkpoints: &[Arc<Checkpoint>],
+    dir: &Path,
+) -> Result<Vec<(String, Vec<u8>)>, OutputError> {
+    if stage.config.is_null() {
+        return Ok(Vec::new());
+    }
+    let extras = Extras {
+        tokenizer: &checkpoints[stage.tokenizer.0].dir,
+        donor: &checkpoints[stage.donor.0].dir,
+        tokens: stage.tokens.as_deref(),
+        generation: stage.generation.as_ref(),
+        chat_template: stage.chat_template.as_deref(),
+    };
+    let files = extras.files()?;
+    extras.check(&files, dir)?;
+    Ok(files)
 }
 
 /// Where a node's bytes come from, as the record names it.

@@ -1,25 +1,23 @@
 //! Opens the models that a recipe refers to, without reading a tensor.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::beside::{Beside, beside};
 use super::error::ProjectError;
 use super::missing::{self, Missing};
 use super::settings::Project;
 use crate::error::ErrorClass;
-use crate::model::checkpoint::{Checkpoint, is_checkpoint};
+use crate::model::checkpoint::Checkpoint;
 use crate::model::layout::Layout;
 use crate::model::locate::{NotFound, commit_of};
 use crate::model::source_file::SourceFile;
-use crate::model::tokenizer::{chat_template, vocabularies};
 use crate::model::{ModelError, adapter, experts};
 use crate::plan::{Inventory, Model, Needed, models_needed};
-use crate::recipe::chat_template::ChatTemplate;
-use crate::recipe::{Finding, Recipe, Span, Stage, StageId};
-use crate::reference::ModelRef;
+use crate::recipe::{Finding, Recipe, Span, StageId};
 
 /// The models that a recipe refers to, opened, with what is known of each.
 #[derive(Debug)]
@@ -44,26 +42,18 @@ impl Project {
         let mut findings = Vec::new();
         let (mut dirs, mut absent) = (Vec::new(), Vec::new());
         let needed = models_needed(recipe, targets);
-        for needed in &needed {
-            let Needed { reference, is_adapter, span } = needed;
+        for Needed { reference, is_adapter, span } in &needed {
             let found =
                 if *is_adapter { self.places.find_adapter(reference) } else { self.places.find(reference) };
             match found {
                 Ok(dir) => dirs.push(dir),
-                Err(missing) => match of_other_kind(needed, &missing) {
-                    Some(finding) => findings.push(finding),
-                    None => {
-                        let tried = missing.tried;
-                        absent.push(Missing { reference, is_adapter: *is_adapter, span: *span, tried });
-                    }
-                },
+                Err(NotFound { tried }) => {
+                    absent.push(Missing { reference, is_adapter: *is_adapter, span: *span, tried });
+                }
             }
         }
         if !absent.is_empty() {
-            findings.extend(missing::findings(&self.places, recipe, &absent));
-        }
-        if !findings.is_empty() {
-            return Ok((None, findings));
+            return Ok((None, missing::findings(&self.places, recipe, &absent)));
         }
         let mut checkpoints = Vec::new();
         let opened: Vec<_> =
@@ -81,22 +71,15 @@ impl Project {
         for (Needed { span, .. }, checkpoint) in needed.iter().zip(&checkpoints) {
             findings.extend(checkpoint.shards.iter().filter_map(|shard| beside_tensors(&**shard, *span)));
         }
-        let with_tokenizer = recipe.stages.iter().any(|stage| stage.tokenizer.is_some());
-        let vocabularies = if with_tokenizer {
-            vocabularies_of_models(&needed, &checkpoints)?
-        } else {
-            vec![None; needed.len()]
-        };
-        let is_auto = |stage: &Stage| matches!(&stage.chat_template, Some(template) if template.value == ChatTemplate::Auto);
-        let templates = if recipe.stages.iter().any(is_auto) {
-            checkpoints.iter().map(|checkpoint| chat_template(&checkpoint.dir)).collect::<Result<_, _>>()?
-        } else {
-            vec![None; needed.len()]
-        };
+        // What lies beside an adapter counts for nothing.
+        let models = needed.iter().zip(&checkpoints);
+        let models: Vec<Option<&Checkpoint>> =
+            models.map(|(needed, checkpoint)| (!needed.is_adapter).then_some(checkpoint.as_ref())).collect();
+        let beside = beside(recipe, &models)?;
         let inventories: Vec<Inventory> = checkpoints
             .par_iter()
-            .zip(vocabularies.into_par_iter().zip(templates))
-            .map(|(checkpoint, (vocabulary, template))| inventory(checkpoint, vocabulary, template))
+            .zip(beside)
+            .map(|(checkpoint, beside)| inventory(checkpoint, beside))
             .collect();
         let models: Vec<Model> = needed
             .into_iter()
@@ -112,21 +95,6 @@ impl Project {
     }
 }
 
-/// Tells of a model where an adapter is meant, and the reverse.
-fn of_other_kind(needed: &Needed, missing: &NotFound) -> Option<Finding> {
-    let Needed { reference: ModelRef { path, .. }, is_adapter, span } = needed;
-    let is_other = |dir: &PathBuf| if *is_adapter { is_checkpoint(dir) } else { adapter::is_adapter(dir) };
-    missing.tried.iter().find(|dir| is_other(dir))?;
-    Some(if *is_adapter {
-        let message = format!("`{path}` is a model, not an adapter");
-        Finding::error("not-an-adapter", *span, message).help("an adapter's folder holds adapter_config.json")
-    } else {
-        let message = format!("`{path}` is an adapter, not a model");
-        let help = format!("write `MODEL+{path}`, with the model that it was made for");
-        Finding::error("not-a-model", *span, message).help(help)
-    })
-}
-
 /// Tells of what a file holds beside tensors.
 fn beside_tensors(shard: &dyn SourceFile, span: Span) -> Option<Finding> {
     const SHOWN: usize = 3;
@@ -139,17 +107,6 @@ fn beside_tensors(shard: &dyn SourceFile, span: Span) -> Option<Finding> {
         names.join(", ") + more
     );
     (!others.is_empty()).then(|| Finding::note("beside-tensors", span, message))
-}
-
-/// The vocabularies of all models. A tokenizer beside an adapter counts for nothing.
-fn vocabularies_of_models(
-    needed: &[Needed],
-    checkpoints: &[Arc<Checkpoint>],
-) -> Result<Vec<Option<String>>, ModelError> {
-    let models = needed.iter().zip(checkpoints).filter(|(needed, _)| !needed.is_adapter);
-    let dirs: Vec<&Path> = models.map(|(_, checkpoint)| checkpoint.dir.as_path()).collect();
-    let mut found = vocabularies(&dirs)?.into_iter();
-    Ok(needed.iter().map(|needed| if needed.is_adapter { None } else { found.next().flatten() }).collect())
 }
 
 fn open(dir: &Path, is_adapter: bool) -> Result<Arc<Checkpoint>, ModelError> {
@@ -169,11 +126,7 @@ fn unusable(error: &ModelError, span: Span) -> Finding {
     Finding::error("unusable-model", span, message)
 }
 
-fn inventory(
-    checkpoint: &Checkpoint,
-    vocabulary: Option<String>,
-    chat_template: Option<String>,
-) -> Inventory {
+fn inventory(checkpoint: &Checkpoint, Beside { vocabulary, generation, chat_template }: Beside) -> Inventory {
     let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
     let mut tensors = checkpoint.names().map(spec).collect();
     let view = |name: &str| Some((name.to_owned(), checkpoint.view(name)?.clone()));
@@ -185,5 +138,5 @@ fn inventory(
         experts::join(&mut tensors, &mut views);
         Layout::infer(tensors.keys().map(String::as_str), &config)
     };
-    Inventory { tensors, views, layout, config, vocabulary, chat_template }
+    Inventory { tensors, views, layout, config, vocabulary, generation, chat_template }
 }

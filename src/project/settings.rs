@@ -1,10 +1,13 @@
 //! Where a project's things are, and how much may be used.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use crate::model::locate::Places;
-use crate::recipe::{LoadOptions, Loaded, Recipe, StageId, load};
+use crate::recipe::chat_template::ChatTemplate;
+use crate::recipe::{Finding, LoadOptions, Loaded, Recipe, StageId, load};
 use crate::store::lock::Wait;
 
 /// Where things are and how much may be used.
@@ -53,10 +56,29 @@ impl Project {
         }
     }
 
-    /// Reads a recipe's text.
+    /// Reads a recipe's text, and the chat templates that it names by their files.
     pub fn load(&self, path: &Path, text: &str, sets: &[(String, String)], seed: Option<u64>) -> Loaded {
         let name = path.to_string_lossy().into_owned();
-        load(text, &LoadOptions { name, sets: sets.to_vec(), seed })
+        let mut loaded = load(text, &LoadOptions { name, sets: sets.to_vec(), seed });
+        let Some(recipe) = &mut loaded.recipe else { return loaded };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for template in recipe.stages.iter_mut().filter_map(|stage| stage.chat_template.as_mut()) {
+            let ChatTemplate::File(file) = &template.value else { continue };
+            match read_template(folder, file) {
+                Ok(text) => template.value = ChatTemplate::Jinja(text),
+                Err(message) => {
+                    let help =
+                        "the path is relative to the recipe; a name or a Jinja template can stand there too";
+                    loaded
+                        .findings
+                        .push(Finding::error("missing-chat-template", template.span, message).help(help));
+                }
+            }
+        }
+        if loaded.findings.iter().any(Finding::is_error) {
+            loaded.recipe = None;
+        }
+        loaded
     }
 
     /// Where a target is written.
@@ -67,5 +89,18 @@ impl Project {
     /// What to do while another process has the store to itself.
     pub fn wait<'a>(&self, tell: &'a dyn Fn(), interrupted: &'a AtomicBool) -> Wait<'a> {
         if self.patient { Wait::Telling(tell, interrupted) } else { Wait::Refuse }
+    }
+}
+
+/// A template's text; on failure says what is wrong with the file.
+fn read_template(folder: &Path, file: &str) -> Result<String, String> {
+    let path = folder.join(file);
+    match fs::read_to_string(&path) {
+        Ok(text) if text.trim().is_empty() => Err(format!("the chat template {} is empty", path.display())),
+        Ok(text) => Ok(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(format!("there is no chat template {}", path.display()))
+        }
+        Err(error) => Err(format!("the chat template {} cannot be read: {error}", path.display())),
     }
 }

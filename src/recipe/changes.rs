@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use super::meant::{Gradient, Input, Parameters, Recipe, Reference, Section, Setting, Stage};
+use super::meant::{
+    Gradient, Input, Parameters, Recipe, Reference, Section, Setting, Stage, TokenEntry, TokenRow,
+    TokenizerSource,
+};
 use super::span::{Span, Spanned};
 use crate::methods::Value;
 
@@ -127,6 +130,7 @@ fn fields(recipe: &Recipe, stage: &Stage) -> Vec<Field> {
             fields.plain(what, name.to_owned(), Some(dtype.span));
         }
     }
+    fields.tokenizer(stage);
     fields.parameters(&stage.parameters, None, "");
     let (mut module_before, mut n_slices) = (None, 0);
     for Section { module, slice, inputs } in stage.sections() {
@@ -161,6 +165,34 @@ impl Fields<'_> {
     fn base(&mut self, what: &str, base: Option<&Spanned<Reference>>) {
         if let Some(base) = base {
             self.plain(what, self.recipe.name_of(&base.value).to_owned(), Some(base.span));
+        }
+    }
+
+    fn tokenizer(&mut self, stage: &Stage) {
+        let Some(Spanned { value, span }) = &stage.tokenizer else { return };
+        let source = match &value.source {
+            TokenizerSource::Union => "union",
+            TokenizerSource::Base => "base",
+            TokenizerSource::Model(reference) => self.recipe.name_of(reference),
+        };
+        self.plain("tokenizer source", source.to_owned(), Some(*span));
+        if let Some(multiple) = value.pad_to_multiple_of {
+            self.plain("pad_to_multiple_of", multiple.to_string(), Some(*span));
+        }
+        if value.trim_vocab {
+            self.plain("trim_vocab", "true".to_owned(), Some(*span));
+        }
+        for TokenEntry { token, source, force } in &value.tokens {
+            let name = |reference| self.recipe.name_of(reference);
+            let row = match source.as_ref().map(|source| &source.value) {
+                None => "any model's row".to_owned(),
+                Some(TokenRow::Zero) => "zeros".to_owned(),
+                Some(TokenRow::Same(model)) => format!("row of {}", name(model)),
+                Some(TokenRow::Token(model, other)) => format!("row of {other:?} of {}", name(model)),
+                Some(TokenRow::Id(model, id)) => format!("row {id} of {}", name(model)),
+            };
+            let forced = if *force { ", for every model" } else { "" };
+            self.plain(&format!("token {:?}", token.value), format!("{row}{forced}"), Some(token.span));
         }
     }
 

@@ -1,4 +1,4 @@
-//! Chat templates: by name, in full, or whichever the models use most.
+//! Chat templates: by name, in full, in a file, or whichever the models use most.
 
 /// What a stage's `chat_template` asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -7,18 +7,21 @@ pub enum ChatTemplate {
     Auto,
     /// A Jinja template.
     Jinja(String),
+    /// A file that holds one, as the recipe names it.
+    File(String),
 }
 
-/// Templates that go by a name.
+/// Templates that go by a name. They render what mergekit's of the same names do, blanks and line ends included.
 const NAMED: [(&str, &str); 5] = [
     (
         "alpaca",
-        "{{ bos_token }}{% for message in messages %}\
-         {% if message['role'] == 'system' %}{{ message['content'] + '\\n\\n' }}\
-         {% elif message['role'] == 'user' %}{{ '### Instruction:\\n' + message['content'] + '\\n\\n' }}\
-         {% elif message['role'] == 'assistant' %}{{ '### Response:\\n' + message['content'] + eos_token }}\
-         {% endif %}{% endfor %}\
-         {% if add_generation_prompt %}{{ '### Response:\\n' }}{% endif %}",
+        "{% set ns = namespace(system='') %}{% for message in messages %}\
+         {% if message['role'] == 'system' %}{% set ns.system = message['content'] | trim %}{% endif %}{% endfor %}\
+         {{ ns.system + '\\n\\n' }}{% for message in messages %}{% if message['role'] in ['user', 'assistant'] %}\
+         {{ '### Instruction:\\n' if message['role'] == 'user' else '### Response:\\n' }}\
+         {{ message['content'] | trim }}{% if not loop.last %}{{ '\\n\\n' }}{% endif %}{% endif %}{% endfor %}\
+         {% if add_generation_prompt and (not messages or messages[-1]['role'] != 'assistant') %}\
+         {{ '### Response:\\n' }}{% endif %}",
     ),
     (
         "chatml",
@@ -28,22 +31,31 @@ const NAMED: [(&str, &str); 5] = [
     ),
     (
         "exaone",
-        "{% for message in messages %}{{ '[|' + message['role'] + '|]' + message['content'] }}\
-         {% if message['role'] != 'user' %}{{ '[|endofturn|]' }}{% endif %}{{ '\\n' }}{% endfor %}\
-         {% if add_generation_prompt %}{{ '[|assistant|]' }}{% endif %}",
+        "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}\
+         {{ '        [|system|][|endofturn|]\\n\\n' }}{% endif %}\
+         {{ '    [|' + message['role'] + '|]' + message['content'] + '\\n        ' }}\
+         {% if message['role'] != 'user' %}{{ '[|endofturn|]' }}{% endif %}{{ '\\n\\n' }}{% endfor %}\
+         {% if add_generation_prompt %}{{ '    [|assistant|]\\n' }}{% endif %}",
     ),
     (
         "llama3",
-        "{{ bos_token }}{% for message in messages %}\
+        "{% for message in messages %}{% if loop.first %}{{ bos_token }}{% endif %}\
          {{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n' }}\
-         {{ message['content'] | trim + '<|eot_id|>' }}{% endfor %}\
+         {{ message['content'] | trim + '<|eot_id|>\\n' }}{% endfor %}\
          {% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}",
     ),
     (
         "mistral",
-        "{{ bos_token }}{% for message in messages %}\
-         {% if message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}\
-         {% else %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% endif %}{% endfor %}",
+        "{{ bos_token }}{% if messages and messages[0]['role'] == 'system' %}\
+         {% set system = messages[0]['content'] + '\\n\\n' %}{% set turns = messages[1:] %}\
+         {% else %}{% set system = '' %}{% set turns = messages %}{% endif %}\
+         {% for message in turns %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}\
+         {{ raise_exception('behind a system message, user and assistant take turns, the user first') }}{% endif %}\
+         {% if message['role'] == 'user' %}\
+         {{ ' [INST] ' + (system if loop.first else '') + message['content'] + ' [/INST]' }}\
+         {% elif message['role'] == 'assistant' %}{{ ' ' + message['content'] + eos_token }}\
+         {% else %}{{ raise_exception('only user and assistant can follow a system message') }}{% endif %}\
+         {% endfor %}",
     ),
 ];
 
@@ -54,6 +66,11 @@ const SHORTEST_JINJA: usize = 20;
 pub fn parse(text: &str) -> Option<ChatTemplate> {
     if text == "auto" {
         return Some(ChatTemplate::Auto);
+    }
+    let is_path = ["./", "../", "/"].iter().any(|start| text.starts_with(start))
+        || [".jinja", ".jinja2", ".j2"].iter().any(|end| text.ends_with(end));
+    if is_path && !text.contains(['{', '\n']) {
+        return Some(ChatTemplate::File(text.to_owned()));
     }
     let named = NAMED.iter().find(|(name, _)| *name == text).map(|(_, template)| *template);
     let jinja = || (text.len() >= SHORTEST_JINJA && text.contains('{')).then_some(text);
@@ -75,6 +92,10 @@ mod tests {
         assert!(matches!(parse("chatml"), Some(ChatTemplate::Jinja(text)) if text.contains("<|im_start|>")));
         let own = "{% for m in messages %}{{ m }}{% endfor %}";
         assert_eq!(parse(own), Some(ChatTemplate::Jinja(own.to_owned())));
+        for file in ["./t.txt", "../x", "/t", "chat.jinja", "a/b.j2"] {
+            assert_eq!(parse(file), Some(ChatTemplate::File(file.to_owned())));
+        }
+        assert!(matches!(parse("/{{ a template with a slash }}"), Some(ChatTemplate::Jinja(_))));
         for slip in ["chatlm", "{{ short }}", "a long text that is no template"] {
             assert_eq!(parse(slip), None, "{slip}");
         }

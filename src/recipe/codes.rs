@@ -98,7 +98,6 @@ static CODES: &[Code] = &[
         Some("models are listed twice; the first entry of each holds"),
         "A model is listed twice: the first entry holds, but a slice cannot take other layers of it as well.",
     ),
-    code("empty-layer-range", WARNING, None, "A `layer_range` holds no layer."),
     code("exclusive-keys", ERROR, None, "Keys stand together of which there can be only one."),
     code(
         "filter-without-match",
@@ -134,6 +133,12 @@ static CODES: &[Code] = &[
     ),
     code("missing-base", ERROR, None, "The method needs a base, and none is given where it is needed."),
     code(
+        "missing-chat-template",
+        ERROR,
+        None,
+        "The file of a chat template is not there, or cannot be read.",
+    ),
+    code(
         "missing-dash",
         ERROR,
         None,
@@ -152,8 +157,6 @@ static CODES: &[Code] = &[
     code("no-effect", WARNING, None, "A key is read and has no effect."),
     code("no-space", ERROR, None, "There is no space behind the colon of a key."),
     code("no-stage", ERROR, None, "The recipe has no stage."),
-    code("not-a-model", ERROR, None, "An adapter stands where a model should."),
-    code("not-an-adapter", ERROR, None, "A model stands where an adapter should."),
     code(
         "odd-space",
         ERROR,
@@ -161,6 +164,12 @@ static CODES: &[Code] = &[
         "A no-break space, or another that YAML takes for a letter, stands where a space should.",
     ),
     code("one-name", ERROR, None, "Two tensors would get one name."),
+    code(
+        "padding-kept",
+        NOTE,
+        Some("stages keep the padding rows of their embeddings, since the vocabularies are equal"),
+        "Vocabularies are equal, so the padding rows of embeddings stay.",
+    ),
     code(
         "parameter-beside",
         NOTE,
@@ -223,6 +232,13 @@ static CODES: &[Code] = &[
         Some("tensors are made without models that lack them"),
         "A model lacks a tensor that the others have; where it is optional, it is made without that model.",
     ),
+    code("token-source", ERROR, None, "There is no such kind of source for a token's row."),
+    code(
+        "token-without-row",
+        ERROR,
+        None,
+        "A model's tokenizer has a token that its embedding has no row for.",
+    ),
     code(
         "tokenizer-assumed",
         NOTE,
@@ -230,7 +246,12 @@ static CODES: &[Code] = &[
         "A model has no tokenizer.json and is taken to have the stage's vocabulary.",
     ),
     code("tokenizer-missing", ERROR, None, "The model whose tokenizer is asked for has none."),
-    code("tokenizer-not-yet", ERROR, None, "The recipe asks for a vocabulary that cannot be made."),
+    code(
+        "tokenizer-unread",
+        ERROR,
+        None,
+        "Vocabularies differ, and one is in a file in which tokens cannot be looked up.",
+    ),
     code("too-large", ERROR, None, "The recipe is larger than any recipe."),
     code("unknown-chat-template", ERROR, None, "There is no chat template of the name."),
     code("unknown-code", ERROR, None, "`allow` names a code that no finding has, or that only errors have."),
@@ -244,6 +265,7 @@ static CODES: &[Code] = &[
     code("unknown-method", ERROR, None, "There is no merge method of the name."),
     code("unknown-module", ERROR, None, "The models have no module of the name."),
     code("unknown-parameter", ERROR, None, "The method has no such parameter, but one of nearly this name."),
+    code("unknown-token", ERROR, None, "A model lacks the token, or the row, that another token is to get."),
     code("unknown-variable", ERROR, None, "No variable of the name is declared."),
     code("unnamed-stage", ERROR, None, "More than one stage has no name."),
     code(
@@ -273,8 +295,10 @@ static CODES: &[Code] = &[
     ),
     code("unused-variable", WARNING, Some("variables are not used"), "A variable is declared and not used."),
     code("vars-in-stage", ERROR, None, "`vars` stands inside a stage, where it has no effect."),
+    code("vocabularies-apart", ERROR, None, "The tokenizers of two models have no token in common."),
     code("wrong-type", ERROR, None, "A value is of the wrong type."),
     code("yaml", ERROR, None, "The recipe is not valid YAML."),
+    code("zero-rows", WARNING, None, "No model has a token of the output, and its rows become zeros."),
 ];
 
 #[cfg(test)]

@@ -2,7 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::meant::{Body, Gradient, Input, Module, Parameters, Recipe, Section, Setting, Slice, StageId};
+use super::meant::{
+    Body, Gradient, Input, Module, Parameters, Recipe, Section, Setting, Slice, StageId, TokenEntry,
+    TokenRow, Tokenizer, TokenizerSource,
+};
 use crate::methods::{Default, ParamSpec};
 
 /// A stage with every parameter, those left to their defaults too.
@@ -54,7 +57,40 @@ pub fn stage(recipe: &Recipe, id: StageId) -> Value {
         "parameters": parameters,
     });
     described[key] = body;
+    if let Some(asked) = &stage.tokenizer {
+        described["tokenizer"] = tokenizer(recipe, &asked.value);
+    }
     described
+}
+
+fn tokenizer(recipe: &Recipe, tokenizer: &Tokenizer) -> Value {
+    let Tokenizer { source, tokens, pad_to_multiple_of, trim_vocab } = tokenizer;
+    let source = match source {
+        TokenizerSource::Union => "union",
+        TokenizerSource::Base => "base",
+        TokenizerSource::Model(reference) => recipe.name_of(reference),
+    };
+    let row = |row: &TokenRow| match row {
+        TokenRow::Zero => json!({ "kind": "zero" }),
+        TokenRow::Same(model) => json!(recipe.name_of(model)),
+        TokenRow::Token(model, token) => {
+            json!({ "kind": "model_token", "model": recipe.name_of(model), "token": token })
+        }
+        TokenRow::Id(model, id) => {
+            json!({ "kind": "model_token", "model": recipe.name_of(model), "token_id": id })
+        }
+    };
+    let entry = |TokenEntry { token, source, force }: &TokenEntry| {
+        let source = source.as_ref().map(|source| row(&source.value));
+        (token.value.clone(), json!({ "source": source, "force": force }))
+    };
+    let tokens: Map<String, Value> = tokens.iter().map(entry).collect();
+    json!({
+        "source": source,
+        "tokens": tokens,
+        "pad_to_multiple_of": pad_to_multiple_of,
+        "trim_vocab": trim_vocab,
+    })
 }
 
 fn default(param: &ParamSpec) -> Option<Value> {

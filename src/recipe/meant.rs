@@ -163,10 +163,36 @@ impl Reference {
 pub struct Tokenizer {
     /// Where the vocabulary comes from.
     pub source: TokenizerSource,
-    /// `tokens:` entries by token; only their presence matters until remapping is built.
-    pub tokens: Vec<String>,
-    /// What divides the vocabulary's size; only its presence matters until padding is built.
+    /// Entries of `tokens:`, in the order of the recipe.
+    pub tokens: Vec<TokenEntry>,
+    /// What divides the number of rows, which are filled up with the mean of the others.
     pub pad_to_multiple_of: Option<usize>,
+    /// Whether rows without a token go even where all vocabularies are equal.
+    pub trim_vocab: bool,
+}
+
+/// A token that the recipe names: it is in the output, and its row may come from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenEntry {
+    /// With the place of its key.
+    pub token: Spanned<String>,
+    /// The row for models that lack the token; without it the usual rules hold.
+    pub source: Option<Spanned<TokenRow>>,
+    /// Whether models that have the token get that row, too.
+    pub force: bool,
+}
+
+/// Where a token's row comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenRow {
+    /// All zeros.
+    Zero,
+    /// A model's row for the same token.
+    Same(Reference),
+    /// A model's row for another token.
+    Token(Reference, String),
+    /// A model's row of a number.
+    Id(Reference, u32),
 }
 
 /// Whose vocabulary an output gets.
@@ -174,7 +200,7 @@ pub struct Tokenizer {
 pub enum TokenizerSource {
     /// Every token of any of the models; what a `tokenizer` without a `source` means.
     Union,
-    /// That of the stage's base, which it must have then.
+    /// That of the stage's base, or of its first model where it has none.
     Base,
     /// That of a model or stage named in the recipe, which need not be merged.
     Model(Reference),
@@ -207,6 +233,16 @@ pub struct Clause {
 /// which gives no value, so that the next lower level is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradient(pub Vec<Value>);
+
+impl TokenRow {
+    /// The model whose row it is.
+    pub fn model(&self) -> Option<&Reference> {
+        match self {
+            Self::Zero => None,
+            Self::Same(model) | Self::Token(model, _) | Self::Id(model, _) => Some(model),
+        }
+    }
+}
 
 impl Module {
     /// What the module merges, list by list, in the order of the recipe.
@@ -249,18 +285,22 @@ impl Stage {
         references
     }
 
-    /// The model whose tokenizer the recipe asks for by name.
-    pub fn tokenizer_model(&self) -> Option<&Reference> {
-        match &self.tokenizer.as_ref()?.value.source {
+    /// The models that the stage's tokenizer takes tokens or rows from by name.
+    pub fn tokenizer_models(&self) -> impl Iterator<Item = &Reference> {
+        let tokenizer = self.tokenizer.as_ref().map(|tokenizer| &tokenizer.value);
+        let source = tokenizer.and_then(|tokenizer| match &tokenizer.source {
             TokenizerSource::Model(reference) => Some(reference),
             TokenizerSource::Union | TokenizerSource::Base => None,
-        }
+        });
+        let entries = tokenizer.into_iter().flat_map(|tokenizer| &tokenizer.tokens);
+        let rows = entries.filter_map(|entry| entry.source.as_ref()?.value.model());
+        source.into_iter().chain(rows)
     }
 
     /// Every stage that this one reads, its tokenizer's included; a stage may be named twice.
     pub fn stages_read(&self) -> impl Iterator<Item = StageId> {
         let references = self.references().into_iter().map(|spanned| &spanned.value);
-        references.chain(self.tokenizer_model()).filter_map(|reference| match reference.plain() {
+        references.chain(self.tokenizer_models()).filter_map(|reference| match reference.plain() {
             Reference::Stage(stage) => Some(*stage),
             Reference::Model(_) | Reference::Adapted(_) => None,
         })

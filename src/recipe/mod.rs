@@ -21,6 +21,7 @@ mod settings;
 mod slips;
 mod span;
 mod stage;
+mod tokenizer;
 mod vars;
 mod yaml;
 
@@ -29,6 +30,6 @@ pub use finding::{Finding, Severity};
 pub use load::{LoadOptions, Loaded, load};
 pub use meant::{
     Adapted, Body, Clause, Gradient, Input, Module, ModuleBody, Parameters, Recipe, Reference, Section,
-    Setting, Slice, Stage, StageId, Tokenizer, TokenizerSource,
+    Setting, Slice, Stage, StageId, TokenEntry, TokenRow, Tokenizer, TokenizerSource,
 };
 pub use span::{Span, Spanned};

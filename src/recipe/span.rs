@@ -19,7 +19,7 @@ impl Span {
 }
 
 /// A value with the place in the recipe that it came from.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Spanned<T> {
     /// What was read.
     pub value: T,

@@ -3,12 +3,11 @@
 use super::chat_template::{self, ChatTemplate};
 use super::fields::{Fields, did_you_mean, unknown_key};
 use super::finding::Finding;
-use super::meant::{Stage, Tokenizer, TokenizerSource};
+use super::meant::Stage;
 use super::naming;
 use super::reference::Resolver;
 use super::span::Spanned;
-use super::yaml::{Node, Value};
-use super::{allow, body, check};
+use super::{allow, body, check, tokenizer};
 use crate::methods::{self, Method, elsewhere};
 use crate::tensor::Dtype;
 
@@ -68,7 +67,7 @@ impl StageReader<'_> {
         let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
         let (body, parameters) =
             body::read((&name.value, fields, &KEYS), self.resolver, method.spec(), base.as_ref(), findings)?;
-        let tokenizer = self.tokenizer(fields.get("base_model").is_some(), findings);
+        let tokenizer = tokenizer::read(fields, self.resolver, findings);
         let seed = fields.whole("seed", findings).or_else(|| fields.whole("random_seed", findings));
         if let Some(entry) = fields.entry("seed").or(fields.entry("random_seed"))
             && !method.spec().draws
@@ -172,70 +171,12 @@ impl StageReader<'_> {
             let help = match did_you_mean(text, chat_template::names()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!(
-                    "write a Jinja template, or one of: {}",
+                    "write a Jinja template, the path of a file that holds one, such as ./chat.jinja, or one of: {}",
                     chat_template::names().collect::<Vec<_>>().join(", ")
                 ),
             };
             findings.push(Finding::error("unknown-chat-template", span, message).help(help));
         }
         Some(Spanned { value: template?, span })
-    }
-
-    fn tokenizer(&self, has_base: bool, findings: &mut Vec<Finding>) -> Option<Spanned<Tokenizer>> {
-        let short = self.fields.get("tokenizer_source");
-        let Some(long) = self.fields.get("tokenizer") else {
-            let node = short?;
-            let source = self.tokenizer_source(node, has_base, findings)?;
-            let tokenizer = Tokenizer { source, tokens: Vec::new(), pad_to_multiple_of: None };
-            return Some(Spanned { value: tokenizer, span: node.span });
-        };
-        if let Some(short) = short {
-            let message = "`tokenizer` and `tokenizer_source` cannot stand together";
-            findings.push(Finding::error("exclusive-keys", short.span, message));
-        }
-        const TOKENIZER_KEYS: [&str; 3] = ["source", "tokens", "pad_to_multiple_of"];
-        let fields = Fields::read(long, "`tokenizer`", &TOKENIZER_KEYS, findings)?;
-        for entry in &fields.others {
-            unknown_key(entry, "`tokenizer`", &TOKENIZER_KEYS, findings);
-        }
-        let source = match fields.get("source") {
-            Some(node) => self.tokenizer_source(node, has_base, findings)?,
-            None => TokenizerSource::Union,
-        };
-        let tokens = match fields.get("tokens") {
-            Some(node) => Fields::read(node, "`tokens`", &[], findings)?
-                .others
-                .iter()
-                .map(|entry| entry.key.clone())
-                .collect(),
-            None => Vec::new(),
-        };
-        let pad_to_multiple_of = fields.whole("pad_to_multiple_of", findings).map(|n| n as usize);
-        let tokenizer = Tokenizer { source, tokens, pad_to_multiple_of };
-        Some(Spanned { value: tokenizer, span: fields.span })
-    }
-
-    fn tokenizer_source(
-        &self,
-        node: &Node,
-        has_base: bool,
-        findings: &mut Vec<Finding>,
-    ) -> Option<TokenizerSource> {
-        match &node.value {
-            Value::Scalar { text, .. } if text == "union" => Some(TokenizerSource::Union),
-            Value::Scalar { text, .. } if text == "base" => {
-                if !has_base {
-                    let message =
-                        format!("stage `{}` takes the base's tokenizer but has no base", self.name.value);
-                    findings
-                        .push(Finding::error("missing-base", node.span, message).help("add a `base_model:`"));
-                }
-                Some(TokenizerSource::Base)
-            }
-            _ => {
-                let Spanned { value, .. } = self.resolver.read(node, findings)?;
-                Some(TokenizerSource::Model(value))
-            }
-        }
     }
 }

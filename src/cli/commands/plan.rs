@@ -13,7 +13,7 @@ use crate::cli::config::Flags;
 use crate::cli::error::{CliError, WORK};
 use crate::cli::ui::{Show, Ui};
 use crate::cli::words::bytes;
-use crate::plan::{Node, NodeId, Plan};
+use crate::plan::{Node, NodeId, Plan, RowCount, StagePlan};
 use crate::project::Status;
 use crate::recipe::{Recipe, StageId};
 
@@ -55,7 +55,8 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let work = run + if_changed;
     let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, &recipe, *node), reason)));
     if ui.json {
-        let stages: Vec<_> = counts.iter().map(|(id, count)| stage_json(&recipe, *id, count)).collect();
+        let stages: Vec<_> =
+            counts.iter().map(|(id, count)| stage_json(&recipe, *id, count, plan.stage(*id))).collect();
         let reasons: Vec<_> =
             reasons.iter().map(|(text, actions)| json!({ "change": text, "actions": actions })).collect();
         ui.print_json(json!({
@@ -71,6 +72,7 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         let mut text = String::new();
         for (id, count) in &counts {
             text.push_str(&stage_line(&recipe, *id, count));
+            text.push_str(&rows_lines(plan.stage(*id)));
         }
         text.push('\n');
         if work == 0 && reads == 0 {
@@ -114,7 +116,11 @@ fn count(plan: &Plan, id: StageId, status: &Status, name_of: &dyn Fn(NodeId) -> 
     let mut count = StageCount { tensors: stage.tensors.len(), ..StageCount::default() };
     count.not_needed = stage.tensors.len() - stage.nodes.len();
     for (tensor, node) in &stage.nodes {
-        let own = matches!(&plan[*node], Node::Action(action) if action.owner.stage == id && action.owner.tensor == *tensor);
+        // Rows that are laid in a new order are this stage's work, too.
+        let is_of = |owner: &str| {
+            owner.strip_prefix(tensor.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
+        };
+        let own = matches!(&plan[*node], Node::Action(action) if action.owner.stage == id && is_of(&action.owner.tensor));
         match status.verdicts[node] {
             _ if !own => *count.same_as.entry(name_of(*node)).or_default() += 1,
             Verdict::Run => count.run += 1,
@@ -143,8 +149,52 @@ fn stage_line(recipe: &Recipe, id: StageId, count: &StageCount) -> String {
     format!("{}: {tensors} tensors: {}\n", recipe.stage(id).name, parts.join(", "))
 }
 
-fn stage_json(recipe: &Recipe, id: StageId, count: &StageCount) -> serde_json::Value {
+/// What becomes of the rows of embeddings and heads, a line a model.
+fn rows_lines(stage: &StagePlan) -> String {
+    let mut text = String::new();
+    let mut told: Vec<&Vec<RowCount>> = Vec::new();
+    for counts in stage.rows.values() {
+        // Embedding and head are most often alike.
+        if told.contains(&counts) {
+            continue;
+        }
+        told.push(counts);
+        let names: Vec<&str> =
+            stage.rows.iter().filter(|(_, other)| *other == counts).map(|(name, _)| name.as_str()).collect();
+        text.push_str(&format!("  rows of {}:\n", names.join(", ")));
+        for count in counts {
+            let RowCount { model, taken, from_others, averaged, zeroed, padding, dropped } = count;
+            let parts = [
+                (taken, "its own"),
+                (from_others, "another model's"),
+                (averaged, "averaged"),
+                (zeroed, "zero"),
+                (padding, "padding"),
+                (dropped, "dropped"),
+            ];
+            let parts: Vec<String> =
+                parts.iter().filter(|(n, _)| **n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+            text.push_str(&format!("    {model}: {}\n", parts.join(", ")));
+        }
+    }
+    text
+}
+
+fn stage_json(recipe: &Recipe, id: StageId, count: &StageCount, stage: &StagePlan) -> serde_json::Value {
+    let row_count = |count: &RowCount| {
+        let RowCount { model, taken, from_others, averaged, zeroed, padding, dropped } = count;
+        json!({
+            "model": model, "taken": taken, "from_others": from_others, "averaged": averaged,
+            "zeroed": zeroed, "padding": padding, "dropped": dropped,
+        })
+    };
+    let rows: serde_json::Map<_, _> = stage
+        .rows
+        .iter()
+        .map(|(tensor, counts)| (tensor.clone(), counts.iter().map(row_count).collect()))
+        .collect();
     json!({
+        "rows": rows,
         "stage": recipe.stage(id).name,
         "tensors": count.tensors,
         "run": count.run,
