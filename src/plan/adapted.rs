@@ -24,8 +24,8 @@ impl AdaptedInventory {
     /// # Errors
     /// Everything about it that is wrong, not understood, or made for another model.
     pub fn new(base: &Inventory, adapter: &Inventory) -> Result<Self, Vec<String>> {
-        let Inventory { tensors, views, .. } = base;
-        let mut changes = apply(Base { tensors, views }, &adapter.config, &adapter.tensors)?;
+        let Inventory { tensors, views, config, .. } = base;
+        let mut changes = apply(Base { tensors, views, config }, &adapter.config, &adapter.tensors)?;
         let mut inventory = base.clone();
         for (name, changed) in &mut changes {
             if changed.spec.dtype.is_eight_bits() {

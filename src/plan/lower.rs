@@ -268,6 +268,7 @@ impl<'a> Lowering<'a> {
                 let input = self.of_adapter(site.id, adapted, Role::MODEL, key);
                 self.as_dtype(owner, input, spec.dtype).node
             }
+            Change::OfModel(name) => self.tensor(site, &adapted.of, name, spec),
             Change::Updated { base, update, beside } => {
                 let base = match base {
                     BaseTensor::OfModel(name) => self.beneath(site, adapted, name),

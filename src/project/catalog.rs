@@ -1,7 +1,7 @@
 //! Opens the models that a recipe refers to, without reading a tensor.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -11,13 +11,14 @@ use super::error::ProjectError;
 use super::missing::{self, Missing};
 use super::settings::Project;
 use crate::error::ErrorClass;
-use crate::model::checkpoint::Checkpoint;
+use crate::model::checkpoint::{Checkpoint, is_checkpoint};
 use crate::model::layout::Layout;
 use crate::model::locate::{NotFound, commit_of};
 use crate::model::source_file::SourceFile;
 use crate::model::{ModelError, adapter, experts};
 use crate::plan::{Inventory, Model, Needed, models_needed};
 use crate::recipe::{Finding, Recipe, Span, StageId};
+use crate::reference::ModelRef;
 
 /// The models that a recipe refers to, opened, with what is known of each.
 #[derive(Debug)]
@@ -42,18 +43,26 @@ impl Project {
         let mut findings = Vec::new();
         let (mut dirs, mut absent) = (Vec::new(), Vec::new());
         let needed = models_needed(recipe, targets);
-        for Needed { reference, is_adapter, span } in &needed {
+        for needed in &needed {
+            let Needed { reference, is_adapter, span } = needed;
             let found =
                 if *is_adapter { self.places.find_adapter(reference) } else { self.places.find(reference) };
             match found {
                 Ok(dir) => dirs.push(dir),
-                Err(NotFound { tried }) => {
-                    absent.push(Missing { reference, is_adapter: *is_adapter, span: *span, tried });
-                }
+                Err(missing) => match of_other_kind(needed, &missing) {
+                    Some(finding) => findings.push(finding),
+                    None => {
+                        let tried = missing.tried;
+                        absent.push(Missing { reference, is_adapter: *is_adapter, span: *span, tried });
+                    }
+                },
             }
         }
         if !absent.is_empty() {
-            return Ok((None, missing::findings(&self.places, recipe, &absent)));
+            findings.extend(missing::findings(&self.places, recipe, &absent));
+        }
+        if !findings.is_empty() {
+            return Ok((None, findings));
         }
         let mut checkpoints = Vec::new();
         let opened: Vec<_> =
@@ -93,6 +102,21 @@ impl Project {
             .collect();
         Ok((Some(Catalog { models, checkpoints }), findings))
     }
+}
+
+/// Tells of a model where an adapter is meant, and the reverse.
+fn of_other_kind(needed: &Needed, missing: &NotFound) -> Option<Finding> {
+    let Needed { reference: ModelRef { path, .. }, is_adapter, span } = needed;
+    let is_other = |dir: &PathBuf| if *is_adapter { is_checkpoint(dir) } else { adapter::is_adapter(dir) };
+    missing.tried.iter().find(|dir| is_other(dir))?;
+    Some(if *is_adapter {
+        let message = format!("`{path}` is a model, not an adapter");
+        Finding::error("not-an-adapter", *span, message).help("an adapter's folder holds adapter_config.json")
+    } else {
+        let message = format!("`{path}` is an adapter, not a model");
+        let help = format!("write `MODEL+{path}`, with the model that it was made for");
+        Finding::error("not-a-model", *span, message).help(help)
+    })
 }
 
 /// Tells of what a file holds beside tensors.

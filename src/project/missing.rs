@@ -1,6 +1,6 @@
 //! Tells of models that were found nowhere: what stands in their place, what may have been meant, how to get them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::model::locate::Places;
 use crate::model::nearby;
@@ -24,7 +24,6 @@ pub fn findings(places: &Places, recipe: &Recipe, missing: &[Missing<'_>]) -> Ve
         .iter()
         .map(|model| {
             let mut finding = Finding::error("missing-model", model.span, message(model));
-            finding.help.extend(instead(model));
             let meant = (!model.is_adapter).then(|| meant(places, recipe, &model.reference.path)).flatten();
             finding.help.extend(meant.map(|meant| match missing {
                 [_] => format!("did you mean {meant}?"),
@@ -47,32 +46,11 @@ fn message(model: &Missing<'_>) -> String {
         Some(file) if file.is_file() => {
             format!("`{path}` is a file, and none that lamarck reads a model from")
         }
-        Some(dir) if is_adapter(dir) => format!("`{path}` is a LoRA adapter, and no model by itself"),
         Some(_) => {
             format!("the folder `{path}` holds no model: there is no config.json, and there are no weights")
         }
         None => format!("model `{path}` was not found"),
     }
-}
-
-fn is_adapter(dir: &Path) -> bool {
-    dir.join("adapter_config.json").is_file()
-}
-
-/// What to write for an adapter.
-fn instead(model: &Missing<'_>) -> Option<String> {
-    if model.is_adapter {
-        return None;
-    }
-    let dir = model.tried.iter().find(|dir| is_adapter(dir))?;
-    let config = std::fs::read(dir.join("adapter_config.json")).ok()?;
-    let config: serde_json::Value = serde_json::from_slice(&config).unwrap_or_default();
-    let base = config["base_model_name_or_path"].as_str().filter(|base| !base.is_empty());
-    let path = &model.reference.path;
-    Some(format!(
-        "write `{}+{path}`: the model that it was made for, and the adapter",
-        base.unwrap_or("MODEL")
-    ))
 }
 
 /// What was most likely meant by a name.

@@ -127,20 +127,37 @@ impl Parts<'_> {
             _ => None,
         };
         match range {
-            Some((start, end)) if start < end => {
+            Some((start, end)) if start <= end => {
+                if start == end {
+                    let message = format!("`layer_range: [{start}, {end}]` takes no layer");
+                    findings.push(Finding::warning("empty-layer-range", node.span, message));
+                }
                 Some(Spanned { value: (start as usize, end as usize), span: node.span })
             }
             Some(_) => {
-                let message = "a `layer_range` must end behind its start";
+                let message = "a `layer_range` must not end before its start";
                 findings.push(Finding::error("layer-range", node.span, message));
                 None
             }
             None => {
                 let message =
                     "`layer_range` must be two whole numbers: the first layer and the one behind the last";
-                findings.push(Finding::error("wrong-type", node.span, message));
+                let finding = Finding::error("wrong-type", node.span, message);
+                findings.push(finding.help("write `layer_range: [0, 8]` for layers 0 to 7"));
                 None
             }
+        }
+    }
+
+    /// Tells of what mergekit reads for a stage alone, and drops elsewhere without a word.
+    fn of_a_stage(&self, fields: &Fields<'_>, what: &str, keys: &[&str], findings: &mut Vec<Finding>) {
+        for entry in keys.iter().filter_map(|key| fields.entry(key)) {
+            let message = format!(
+                "stage `{}`: `{}` has no effect in {what}, in mergekit neither",
+                self.settings.stage, entry.key
+            );
+            let help = "put these layers into a stage of their own, and name that here";
+            findings.push(Finding::warning("no-effect", entry.key_span, message).help(help));
         }
     }
 
@@ -149,8 +166,10 @@ impl Parts<'_> {
     }
 
     fn slice(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Slice> {
-        const KEYS: [&str; 4] = ["sources", "base_model", "parameters", "residual_weight"];
+        const KEYS: [&str; 6] =
+            ["sources", "base_model", "parameters", "residual_weight", "merge_method", "dtype"];
         let fields = Fields::read(node, "a slice", &KEYS, findings)?;
+        self.of_a_stage(&fields, "a slice", &["merge_method", "dtype"], findings);
         if let Some(entry) = fields.entry("residual_weight") {
             let message = "`residual_weight` has no effect, in mergekit neither";
             findings.push(Finding::warning("no-effect", entry.key_span, message));
@@ -167,12 +186,13 @@ impl Parts<'_> {
     }
 
     fn modules(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Vec<Module>> {
-        const KEYS: [&str; 3] = ["models", "slices", "parameters"];
+        const KEYS: [&str; 6] = ["models", "slices", "parameters", "merge_method", "base_model", "dtype"];
         let listed = Fields::read(node, "`modules`", &[], findings)?;
         let mut modules = Vec::new();
         for entry in &listed.others {
             let what = format!("module `{}`", entry.key);
             let fields = Fields::read(&entry.value, &what, &KEYS, findings)?;
+            self.of_a_stage(&fields, &what, &["merge_method", "base_model", "dtype"], findings);
             let parameters = self.settings.read(&fields, &what, &KEYS, Level::Above, findings);
             let body = match (fields.list("models", findings), fields.list("slices", findings)) {
                 (Some(models), None) => ModuleBody::Models(self.inputs(models, false, self.base, findings)),

@@ -98,6 +98,7 @@ static CODES: &[Code] = &[
         Some("models are listed twice; the first entry of each holds"),
         "A model is listed twice: the first entry holds, but a slice cannot take other layers of it as well.",
     ),
+    code("empty-layer-range", WARNING, None, "A `layer_range` holds no layer."),
     code("exclusive-keys", ERROR, None, "Keys stand together of which there can be only one."),
     code(
         "filter-without-match",
@@ -157,6 +158,8 @@ static CODES: &[Code] = &[
     code("no-effect", WARNING, None, "A key is read and has no effect."),
     code("no-space", ERROR, None, "There is no space behind the colon of a key."),
     code("no-stage", ERROR, None, "The recipe has no stage."),
+    code("not-a-model", ERROR, None, "An adapter stands where a model should."),
+    code("not-an-adapter", ERROR, None, "A model stands where an adapter should."),
     code(
         "odd-space",
         ERROR,

@@ -19,6 +19,7 @@ mod hostile;
 mod increment;
 mod keys;
 mod layers;
+mod lora;
 mod machine;
 mod mergekit;
 mod methods;

@@ -152,3 +152,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_only_a_stage_has_is_told_of_elsewhere() {
+    let space = Space::with_full_recipe();
+    let source = "{model: arcee-ai/Virtuoso-Small, layer_range: [0, 2]}";
+    let check = |body: &str| {
+        space.write("x.yaml", format!("merge_method: passthrough\n{body}\n"));
+        space.ok(&["check", "x.yaml"]).stderr
+    };
+    let told = check(&format!("slices: [{{merge_method: slerp, sources: [{source}]}}]"));
+    assert!(told.contains("`merge_method` has no effect in a slice") && !told.contains("unknown"), "{told}");
+    let models = "models: [{model: arcee-ai/Virtuoso-Small}]";
+    let told = check(&format!("modules: {{default: {{dtype: float32, base_model: x/y, {models}}}}}"));
+    assert!(told.contains("`base_model` has no effect in module") && told.contains("`dtype`"), "{told}");
+    let told = check(&format!(
+        "slices: [{{sources: [{source}]}}, {{sources: [{{model: arcee-ai/Virtuoso-Small, layer_range: ['5', 5]}}]}}]"
+    ));
+    assert!(told.contains("[5, 5]` takes no layer"), "{told}");
+    space.write("x.yaml", "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: 0-8}]}]\n");
+    assert!(space.fails(1, &["check", "x.yaml"]).contains("write `layer_range: [0, 8]`"));
+}

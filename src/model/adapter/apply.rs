@@ -21,6 +21,8 @@ pub struct Base<'a> {
     pub tensors: &'a BTreeMap<String, TensorSpec>,
     /// Where tensors come from that are not stored under their name.
     pub views: &'a BTreeMap<String, View>,
+    /// Its config.json.
+    pub config: &'a Value,
 }
 
 /// Finds what an adapter's tensors do to a model's.
@@ -56,6 +58,7 @@ pub fn apply(
     for (module, parts) in &modules {
         gathering.module(module, parts);
     }
+    gathering.keep_head(base.config);
     gathering.finish()
 }
 
@@ -117,8 +120,27 @@ impl<'a> Gathering<'a> {
         }
         match (Expert::parse(module), self.names.tied_to(&weight)) {
             (Some(expert), _) if self.expert(module, expert, product) => {}
+            (None, Some(_)) if self.config.keeps_ties => {}
             (None, Some(tied)) => self.matrix(module, (&weight, tied), product),
             _ => self.unmatched.push(product.a),
+        }
+    }
+
+    /// An embedding that was trained as a whole leaves the head that it was tied to as it was, unless the two were
+    /// kept one: the model has a head of its own then.
+    fn keep_head(&mut self, config: &Value) {
+        const HEAD: &str = "lm_head.weight";
+        let architecture = config.pointer("/architectures/0").and_then(Value::as_str).unwrap_or_default();
+        let has_head = ["ForCausalLM", "LMHeadModel"].iter().any(|ending| architecture.ends_with(ending));
+        let is_tied = config.get("tie_word_embeddings").and_then(Value::as_bool).unwrap_or(true);
+        let Some(embedding) = self.names.tied_to(HEAD).filter(|_| has_head && is_tied) else { return };
+        if self.whole.get(embedding).is_some_and(|changed| matches!(changed.change, Change::Whole { .. }))
+            && !self.config.keeps_ties
+            && !self.whole.contains_key(HEAD)
+            && !self.updates.contains_key(HEAD)
+        {
+            let spec = self.names.tensors[embedding].clone();
+            self.change(HEAD.to_owned(), Changed { spec, change: Change::OfModel(embedding.to_owned()) });
         }
     }
 
@@ -126,6 +148,7 @@ impl<'a> Gathering<'a> {
     fn own(&mut self, name: &str, key: &'a str) {
         let (target, like) = match (self.names.find(name), self.names.tied_to(name)) {
             (Some(target), _) => (target, target),
+            (None, Some(_)) if self.config.keeps_ties => return,
             (None, Some(tied)) => (name, tied),
             (None, None) => return self.unmatched.push(key),
         };

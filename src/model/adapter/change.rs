@@ -16,6 +16,8 @@ pub struct Changed {
 pub enum Change {
     /// The adapter holds it, as it is.
     Whole { key: String, stored: TensorSpec },
+    /// It is what the model has under another name.
+    OfModel(String),
     /// An update of a tensor by others, which are inputs 1 and up.
     Updated { base: BaseTensor, update: Update, beside: Vec<(Role, String)> },
     /// A tensor with some rows from another.

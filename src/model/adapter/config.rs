@@ -15,6 +15,8 @@ pub struct Config {
     rank_stabilised: bool,
     /// Whether weights of a transposed shape are expected.
     pub fan_in_fan_out: bool,
+    /// Whether what was trained of an embedding and of the head tied to it is one thing.
+    pub keeps_ties: bool,
     pub target_parameters: Vec<String>,
     tokens: Tokens,
     targets: Targets,
@@ -50,13 +52,12 @@ enum Chosen {
 
 /// Keys that say how an adapter was trained or what it belongs to, and that its weights do not hang on. Biases and
 /// whole modules show in the file of tensors.
-const WITHOUT_EFFECT: [&str; 25] = [
+const WITHOUT_EFFECT: [&str; 24] = [
     "auto_mapping",
     "base_model_class",
     "base_model_name_or_path",
     "bias",
     "corda_config",
-    "ensure_weight_tying",
     "ephemeral_gpu_offload",
     "eva_config",
     "inference_mode",
@@ -79,8 +80,9 @@ const WITHOUT_EFFECT: [&str; 25] = [
 ];
 
 /// Keys that are read below.
-const READ: [&str; 15] = [
+const READ: [&str; 16] = [
     "alpha_pattern",
+    "ensure_weight_tying",
     "exclude_modules",
     "fan_in_fan_out",
     "init_lora_weights",
@@ -129,6 +131,7 @@ impl Config {
             alpha_pattern: reader.patterns("alpha_pattern"),
             rank_stabilised: reader.get("use_rslora").unwrap_or(false),
             fan_in_fan_out: reader.get("fan_in_fan_out").unwrap_or(false),
+            keeps_ties: reader.get("ensure_weight_tying").unwrap_or(false),
             target_parameters: reader.get("target_parameters").unwrap_or_default(),
             tokens: reader.tokens(),
             targets: Targets {
