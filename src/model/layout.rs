@@ -29,6 +29,9 @@ const HEADS: [&str; 4] = ["lm_head", "embed_out", "output", "decoder"];
 /// Leading words that some checkpoints of a family have and others leave out.
 const WRAPPERS: [&str; 5] = ["model", "transformer", "gpt_neox", "bert", "roberta"];
 
+/// What mergekit calls a module, and what it is called by where checkpoints keep it.
+const OTHER_NAMES: [(&str, &[&str]); 1] = [("text_decoder", &["language_model", "text_model", "model"])];
+
 /// Endings of tensors that hold no learned weights.
 const BUFFERS: [&str; 4] =
     ["rotary_emb.inv_freq", "attn.masked_bias", "attention.masked_bias", "position_ids"];
@@ -96,6 +99,8 @@ impl Layout {
                 for module in several {
                     module.name = module_name(&module.prefix);
                 }
+                let beside = without_layers(names, &modules);
+                modules.extend(beside);
             }
         }
         Self { modules }
@@ -105,6 +110,13 @@ impl Layout {
     pub fn bare() -> Self {
         let (name, prefix) = ("default".to_owned(), String::new());
         Self { modules: vec![Module { name, prefix, layers: 0, digits: 1 }] }
+    }
+
+    /// The number of the module that a recipe names.
+    pub fn module(&self, name: &str) -> Option<usize> {
+        let called = |name: &str| self.modules.iter().position(|module| module.name == name);
+        let others = OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, names)| *names);
+        called(name).or_else(|| others.unwrap_or_default().iter().find_map(|name| called(name)))
     }
 
     /// The module a tensor belongs to and its position there.
@@ -232,6 +244,26 @@ fn is_before(name: &str) -> bool {
             .any(|word| matches!(word, "wte" | "wpe") || (word.contains("embed") && word != "embed_out"))
 }
 
+/// The modules that have no layers, such as a projector between two that have: whatever stands beside all stacks,
+/// but for heads, by its first word.
+fn without_layers<'a>(names: impl Iterator<Item = &'a str>, stacks: &[Module]) -> Vec<Module> {
+    let is_of = |name: &str, stack: &Module| {
+        let inner: Vec<&str> = stack.prefix.split('.').collect();
+        let (_, inner) = inner.split_last().expect("a prefix has a word");
+        let shared = inner.iter().zip(name.split('.')).take_while(|(a, b)| **a == *b).count();
+        let wrappers = inner.iter().take_while(|word| WRAPPERS.contains(word)).count();
+        shared == inner.len() || shared > wrappers
+    };
+    let mut found: BTreeMap<String, Module> = BTreeMap::new();
+    for name in names.filter(|name| !is_head(name) && stacks.iter().all(|stack| !is_of(name, stack))) {
+        let words: Vec<&str> = name.split('.').collect();
+        let Some(at) = words.iter().position(|word| !WRAPPERS.contains(word)) else { continue };
+        let (name, prefix) = (words[at].to_owned(), words[..=at].join("."));
+        found.entry(prefix.clone()).or_insert(Module { name, prefix, layers: 0, digits: 1 });
+    }
+    found.into_values().collect()
+}
+
 /// Names a module after its prefix without wrappers and the stack word: `vision_tower`, `text_model`.
 fn module_name(prefix: &str) -> String {
     let words: Vec<&str> = prefix.split('.').collect();
@@ -321,6 +353,32 @@ mod tests {
         let named: Vec<_> = layout.modules.iter().map(|module| module.name.as_str()).collect();
         assert_eq!(named, ["language_model", "vision_tower"]);
         assert_eq!(layout.place("vision_tower.patch_embed.weight"), (1, Position::Before));
+        assert_eq!(layout.module("text_decoder"), Some(0));
+    }
+
+    #[test]
+    fn what_stands_beside_all_stacks_is_a_module_without_layers() {
+        let modules = |names: &[&str]| -> Vec<(String, usize)> {
+            let layout = Layout::infer(names.iter().copied(), &json!({}));
+            layout.modules.into_iter().map(|module| (module.name, module.layers)).collect()
+        };
+        let named = |name: &str, layers| (name.to_owned(), layers);
+        let names = [
+            "model.language_model.layers.0.w",
+            "model.language_model.norm.weight",
+            "model.vision_tower.layers.1.w",
+            "model.multi_modal_projector.linear.weight",
+            "lm_head.weight",
+        ];
+        let expected =
+            [named("language_model", 1), named("vision_tower", 2), named("multi_modal_projector", 0)];
+        assert_eq!(modules(&names), expected);
+        let names =
+            ["model.layers.0.w", "model.norm.weight", "model.embed_tokens.weight", "visual.blocks.0.w"];
+        assert_eq!(modules(&names), [named("model", 1), named("visual", 1)]);
+        let names =
+            ["decoder.block.0.w", "encoder.block.0.w", "encoder.final_layer_norm.weight", "shared.weight"];
+        assert_eq!(modules(&names), [named("decoder", 1), named("encoder", 1), named("shared", 0)]);
     }
 
     #[test]

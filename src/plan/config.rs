@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::catalog::Inventory;
 use super::segments::Segment;
 use super::stage_shape::OutputTensor;
-use crate::model::layout::{is_head, is_token_embedding, layer_count_keys, per_layer_lists};
+use crate::model::layout::{Layout, is_head, is_token_embedding, layer_count_keys, per_layer_lists};
 use crate::recipe::{Body, ModuleBody, Reference, Stage};
 use crate::tensor::Dtype;
 
@@ -23,7 +23,7 @@ pub fn output_config<'r>(
     let mut config = donor.config.clone();
     for (module, layout) in donor.layout.modules.iter().enumerate() {
         let own: Vec<&Segment<'_>> = segments.iter().filter(|segment| segment.module == module).collect();
-        if is_sliced(stage, &layout.name) {
+        if is_sliced(stage, &donor.layout, module) {
             set_layers(&mut config, donor, layout.layers, &own, inventory);
         }
     }
@@ -32,13 +32,13 @@ pub fn output_config<'r>(
     config
 }
 
-fn is_sliced(stage: &Stage, module: &str) -> bool {
+fn is_sliced(stage: &Stage, layout: &Layout, module: usize) -> bool {
     match &stage.body {
         Body::Models(_) => false,
         Body::Slices(_) => true,
-        Body::Modules(modules) => modules
-            .iter()
-            .any(|listed| listed.name.value == module && matches!(listed.body, ModuleBody::Slices(_))),
+        Body::Modules(modules) => modules.iter().any(|listed| {
+            layout.module(&listed.name.value) == Some(module) && matches!(listed.body, ModuleBody::Slices(_))
+        }),
     }
 }
 

@@ -72,7 +72,7 @@ pub fn segments<'r, 'i>(
         Body::Modules(listed) => {
             let mut segments = Vec::new();
             for entry in listed {
-                let Some(module) = modules.iter().position(|module| module.name == entry.name.value) else {
+                let Some(module) = reference.layout.module(&entry.name.value) else {
                     let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
                     let message = format!("stage `{}` has no module `{}`", stage.name, entry.name.value);
                     let help = format!("its models have: {}", names.join(", "));
