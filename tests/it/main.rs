@@ -17,6 +17,7 @@ mod harness;
 mod history;
 mod hostile;
 mod increment;
+mod json;
 mod keys;
 mod layers;
 mod lora;

@@ -35,7 +35,7 @@ pub fn run(args: &MethodsArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     };
     if ui.json {
         let list: Vec<_> = specs.iter().map(|spec| as_json(spec)).collect();
-        ui.print_json(if args.name.is_some() { list[0].clone() } else { json!({ "methods": list }) })?;
+        ui.print_json(if args.name.is_some() { alone(list[0].clone()) } else { json!({ "methods": list }) })?;
     } else if args.name.is_some() {
         ui.print(&describe(specs[0]))?;
     } else {
@@ -44,6 +44,13 @@ pub fn run(args: &MethodsArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         ui.print(&lines.collect::<String>())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A method as a document of its own, whose `version` is another.
+fn alone(mut method: serde_json::Value) -> serde_json::Value {
+    method["method_version"] = method["version"].take();
+    method.as_object_mut().expect("a method is a map").shift_remove("version");
+    method
 }
 
 fn describe(spec: &MethodSpec) -> String {
