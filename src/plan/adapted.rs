@@ -34,7 +34,9 @@ impl AdaptedInventory {
             inventory.tensors.insert(name.clone(), changed.spec.clone());
         }
         // A head of its own may have come.
-        inventory.layout = Layout::infer(inventory.tensors.keys().map(String::as_str), &inventory.config);
+        if !inventory.is_bare() {
+            inventory.layout = Layout::infer(inventory.tensors.keys().map(String::as_str), &inventory.config);
+        }
         Ok(Self { inventory, changes })
     }
 

@@ -44,6 +44,7 @@ mod token_ids;
 mod token_plan;
 mod vocabulary;
 
+pub use adapted::AdaptedInventory;
 pub use catalog::{Inventory, Model};
 pub use graph::{Action, Input, Node, NodeId, Owner, Plan, Source, StagePlan};
 pub use order::needed;

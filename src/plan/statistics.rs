@@ -16,13 +16,16 @@ pub fn add_statistics(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeI
     let mut added = BTreeMap::new();
     for (tensor, node) in own {
         let Node::Action(action) = &plan[node] else { continue };
-        if !matches!(action.op.access(), Access::Streaming(_)) {
-            continue;
-        }
+        // What an adapter changes is compared with the tensor beneath it alone.
+        let n_compared = match action.op.access() {
+            Access::Streaming(_) => action.inputs.len(),
+            Access::Beside(_) => 1,
+            Access::Rows(_) | Access::Whole(_) | Access::Digests => continue,
+        };
         let mut inputs = vec![Input { node, label: tensor.clone(), role: statistics::RESULT }];
         let base = action.inputs.iter().position(|input| input.role == Role::BASE).unwrap_or(0);
         inputs.push(Input { role: Role::BASE, ..action.inputs[base].clone() });
-        let others = action.inputs.iter().enumerate().filter(|(i, _)| *i != base);
+        let others = action.inputs[..n_compared].iter().enumerate().filter(|(i, _)| *i != base);
         inputs.extend(others.map(|(_, input)| input.clone()));
         let op = Arc::new(Statistics { models: inputs.len() - 2 });
         let owner = Owner { stage: action.owner.stage, tensor: format!("{tensor}: statistics") };

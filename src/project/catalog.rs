@@ -150,7 +150,10 @@ fn unusable(error: &ModelError, span: Span) -> Finding {
     Finding::error("unusable-model", span, message)
 }
 
-fn inventory(checkpoint: &Checkpoint, Beside { vocabulary, generation, chat_template }: Beside) -> Inventory {
+pub(super) fn inventory(
+    checkpoint: &Checkpoint,
+    Beside { vocabulary, generation, chat_template }: Beside,
+) -> Inventory {
     let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
     let mut tensors = checkpoint.names().map(spec).collect();
     let view = |name: &str| Some((name.to_owned(), checkpoint.view(name)?.clone()));

@@ -49,6 +49,14 @@ pub enum ProjectError {
         /// Where it could have been, in the order of looking.
         tried: Vec<PathBuf>,
     },
+    /// An adapter cannot be applied to the model that it was asked for with.
+    #[error("the adapter {} cannot be applied: {}", path.display(), problems.join("; "))]
+    Adapter {
+        /// Its folder.
+        path: PathBuf,
+        /// Everything that is wrong with it.
+        problems: Vec<String>,
+    },
     /// The system did not start the threads of a build.
     #[error("cannot start {jobs} threads")]
     Threads {
@@ -77,7 +85,7 @@ impl ProjectError {
             Self::Model(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Output(error) => error.class(),
-            Self::NotRepeated { .. } | Self::NoModel { .. } => ErrorClass::Data,
+            Self::NotRepeated { .. } | Self::NoModel { .. } | Self::Adapter { .. } => ErrorClass::Data,
             Self::Threads { .. } => ErrorClass::System,
         }
     }

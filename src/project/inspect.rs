@@ -1,17 +1,21 @@
 //! Looking at single models.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::beside::Beside;
+use super::catalog::inventory;
 use super::error::ProjectError;
 use super::settings::Project;
 use crate::build::Bytes;
 use crate::digest::Digest;
-use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::view::{LogicalTensor, View};
+use crate::model::{ModelError, adapter};
 use crate::op::{Access, Tensor};
+use crate::plan::AdaptedInventory;
 use crate::reference::ModelRef;
 
 impl Project {
@@ -25,6 +29,29 @@ impl Project {
             ProjectError::NoModel { model: reference.to_string(), tried }
         })?;
         Ok(Checkpoint::open(&dir)?)
+    }
+
+    /// Finds an adapter and applies it to a model: its folder, and what is known of the result.
+    ///
+    /// # Errors
+    /// [`ProjectError::NoModel`] if it is nowhere, [`ProjectError::Adapter`] if it does not fit the model.
+    pub fn adapted(
+        &self,
+        model: &Checkpoint,
+        adapter: &ModelRef,
+    ) -> Result<(PathBuf, AdaptedInventory), ProjectError> {
+        let path = self.places.find_adapter(adapter).map_err(|missing| {
+            let tried = missing.tried;
+            ProjectError::NoModel { model: adapter.to_string(), tried }
+        })?;
+        let opened = adapter::open(&path)?;
+        match AdaptedInventory::new(
+            &inventory(model, Beside::default()),
+            &inventory(&opened, Beside::default()),
+        ) {
+            Ok(found) => Ok((path, found)),
+            Err(problems) => Err(ProjectError::Adapter { path, problems }),
+        }
     }
 }
 

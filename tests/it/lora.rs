@@ -278,3 +278,18 @@ fn folders_are_told_for_what_they_are() {
     odd.write("r.yaml", BAKE.replace("./a+./ad", "./no-base+./ad-pissa"));
     refused(&odd, &["pissa"]);
 }
+
+#[test]
+fn adapters_are_inspected_and_measured_with_their_model() {
+    let space = space();
+    let told = space.ok(&["inspect", "./a+./ad"]).stdout;
+    assert!(told.contains("which changes 2 tensors"), "{told}");
+    assert!(told.contains("model.layers.N.self_attn.q_proj.weight  F32 [4, 4]  adapted  x2"), "{told}");
+    let told: Value = serde_json::from_str(&space.ok(&["inspect", "--json", "./a+./ad"]).stdout).unwrap();
+    let is_adapted = |tensor: &&Value| tensor["adapted"] == true;
+    assert_eq!(told["tensors"].as_array().unwrap().iter().filter(is_adapted).count(), 2);
+    space.fails(1, &["inspect", "./a+./a"]);
+    space.ok(&["build", "-q", "r.yaml"]);
+    let told = space.ok(&["inspect", "merges/baked", "--stats"]).stdout;
+    assert!(told.contains("q_proj"), "{told}");
+}

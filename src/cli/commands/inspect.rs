@@ -21,21 +21,31 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         return statistics::run(args, ui);
     }
     let project = config::project(None, Flags { models: &args.models, ..Flags::default() })?;
-    let (path, revision) = match args.model.split_once('@') {
-        Some((path, revision)) if !Path::new(&args.model).exists() => (path, Some(revision.to_owned())),
-        _ => (args.model.as_str(), None),
-    };
-    let reference = ModelRef { path: path.to_owned(), revision, hub_only: false };
+    let (reference, adapter) = named(&args.model)?;
     let checkpoint = project.model(&reference)?;
+    let adapted = adapter.map(|adapter| project.adapted(&checkpoint, &adapter)).transpose()?;
+    if adapted.is_some() && args.digests {
+        let message =
+            "what an adapter makes has no digest before it is built; ask for those of the model alone";
+        return Err(CliError::Usage(message.to_owned()));
+    }
     let dir = &checkpoint.dir;
-    let names: Vec<&str> = checkpoint.names().collect();
+    let names: Vec<&str> = match &adapted {
+        Some((_, adapted)) => adapted.inventory.tensors.keys().map(String::as_str).collect(),
+        None => checkpoint.names().collect(),
+    };
+    let is_changed =
+        |name: &str| adapted.as_ref().is_some_and(|(_, adapted)| adapted.changes.contains_key(name));
     let digests: Vec<Option<String>> = if args.digests {
         digests(&checkpoint)?.iter().map(|digest| Some(digest.to_string())).collect()
     } else {
         vec![None; names.len()]
     };
-    let layout = Layout::infer(checkpoint.names(), &checkpoint.config);
-    let spec = |name: &str| checkpoint.spec(name).expect("the name is listed");
+    let layout = Layout::infer(names.iter().copied(), &checkpoint.config);
+    let spec = |name: &str| match &adapted {
+        Some((_, adapted)) => &adapted.inventory.tensors[name],
+        None => checkpoint.spec(name).expect("the name is listed"),
+    };
     let total: u64 = names.iter().map(|name| spec(name).n_bytes() as u64).sum();
     let parameters: usize = names.iter().map(|name| spec(name).shape.elements()).sum();
     let architectures = checkpoint.config["architectures"].as_array().into_iter().flatten();
@@ -50,7 +60,11 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
                     Position::Before | Position::After => None,
                 };
                 let spec = spec(name);
-                json!({ "name": name, "dtype": spec.dtype.name(), "shape": spec.shape.0, "layer": layer, "blake3": digest })
+                let mut tensor = json!({ "name": name, "dtype": spec.dtype.name(), "shape": spec.shape.0, "layer": layer, "blake3": digest });
+                if adapted.is_some() {
+                    tensor["adapted"] = is_changed(name).into();
+                }
+                tensor
             })
             .collect();
         let modules: Vec<_> = layout
@@ -58,7 +72,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             .iter()
             .map(|module| json!({ "name": module.name, "prefix": module.prefix, "layers": module.layers }))
             .collect();
-        ui.print_json(json!({
+        let mut document = json!({
             "path": dir.to_string_lossy(),
             "architectures": architecture,
             "modules": modules,
@@ -67,7 +81,11 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             "shards": checkpoint.shards.len(),
             "tokenizer": dir.join("tokenizer.json").is_file(),
             "tensors": tensors,
-        }))?;
+        });
+        if let Some((path, _)) = &adapted {
+            document["adapter"] = path.to_string_lossy().into();
+        }
+        ui.print_json(document)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut text = format!("{}\n", dir.display());
@@ -75,6 +93,10 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         text.push_str("a bare state dict: no config.json\n");
     } else {
         text.push_str(&format!("architecture: {}\n", architecture.join(", ")));
+    }
+    if let Some((path, adapted)) = &adapted {
+        let n = adapted.changes.len();
+        text.push_str(&format!("adapter: {}, which changes {n} tensor{}\n", path.display(), plural(n)));
     }
     for module in &layout.modules {
         let name = if module.name == "default" { String::new() } else { format!("{}: ", module.name) };
@@ -91,11 +113,20 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         "tokenizer: {}\n\n",
         if dir.join("tokenizer.json").is_file() { "tokenizer.json" } else { "none" }
     ));
-    for (group, n) in groups(&layout, &names, &|name| spec(name).to_string(), &digests) {
+    let line = |name: &str| format!("{}{}", spec(name), if is_changed(name) { "  adapted" } else { "" });
+    for (group, n) in groups(&layout, &names, &line, &digests) {
         text.push_str(&if n > 1 { format!("{group}  x{n}\n") } else { format!("{group}\n") });
     }
     ui.print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a model as it is named, with its adapter; a path that exists is taken as it is.
+fn named(text: &str) -> Result<(ModelRef, Option<ModelRef>), CliError> {
+    if Path::new(text).exists() {
+        return Ok((ModelRef { path: text.to_owned(), revision: None, hub_only: false }, None));
+    }
+    ModelRef::parse_pair(text).map_err(|problem| CliError::Usage(format!("`{text}`: {problem}")))
 }
 
 /// Tensors that differ in their layer's number alone share a line; with digests each has its own.
