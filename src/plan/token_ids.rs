@@ -66,18 +66,13 @@ fn rename(config: &mut Value, new: &dyn Fn(u32) -> Option<Option<u32>>) {
     }
 }
 
-/// Lets a key hold an id, alone or among others, in the config itself or in that of its text model.
+/// Lets a key hold an id, alone or among others, where the config itself or that of its text model has the key.
 fn agree(config: &mut Value, key: &str, id: u32) {
-    let is_nested = config.pointer(&format!("/text_config/{key}")).is_some();
-    if is_nested {
-        agree(&mut config["text_config"], key, id);
-    }
-    let Some(keys) = config.as_object_mut() else { return };
-    match keys.get(key) {
-        Some(Value::Array(ids)) if ids.contains(&id.into()) => {}
-        None if is_nested => {}
-        _ => {
-            keys.insert(key.to_owned(), id.into());
+    for pointer in [format!("/{key}"), format!("/text_config/{key}")] {
+        match config.pointer_mut(&pointer) {
+            Some(Value::Array(ids)) if ids.contains(&id.into()) => {}
+            Some(stated) => *stated = id.into(),
+            None => {}
         }
     }
 }

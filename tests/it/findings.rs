@@ -52,11 +52,12 @@ fn findings_of_a_kind_are_told_as_one() {
     warning[base-parameters]: stage `lamarck-14b-converge-della`: `density`, `weight` of `arcee-ai/Virtuoso-Small` have no effect, since `arcee-ai/Virtuoso-Small` is the base
     note[base-listed]: stage `lamarck-14b-converge-della` lists its base among its models, where it has no effect
     note[parameter-beside]: `t` beside `parameters` is taken as one of them
+    note[padding-kept]: 7 stages keep the padding rows of their embeddings, since the vocabularies are equal
     ");
     assert!(check.contains("also in lines"), "{check}");
     // A build shows what is likely a mistake, and counts the rest.
     let build = space.ok(&["build", "recipe.yaml"]).stderr;
-    assert!(build.contains("\n3 notes on recipe.yaml; `lamarck check recipe.yaml` shows all\n"), "{build}");
+    assert!(build.contains("\n4 notes on recipe.yaml; `lamarck check recipe.yaml` shows all\n"), "{build}");
     assert_eq!(build.matches("]: ").count(), 1, "{build}");
     // What only looks does not repeat it.
     for command in ["plan", "explain", "graph"] {

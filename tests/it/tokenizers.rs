@@ -56,6 +56,7 @@ fn model(space: &Space, name: &str, tokenizer: &Value, padding: usize, seed: u64
     let rows = ids(tokenizer).len() + padding;
     let mut checkpoint = Checkpoint::decoder(1, seed);
     checkpoint.config["vocab_size"] = rows.into();
+    checkpoint.config["eos_token_id"] = 0.into();
     checkpoint.random(EMBEDDING, &[rows, 4], seed);
     checkpoint.random(HEAD, &[rows, 4], seed);
     checkpoint.write(&space.path(name));
@@ -335,7 +336,7 @@ fn a_new_added_token_rebuilds_two_tensors() {
     let [a, found] = ["a", "merges/u"].map(|model| rows(&space, model, EMBEDDING));
     near(&found["<x>"], &a["two"], "<x>");
     space.ok(&["verify", "merges/u"]);
-    space.ok(&["cache", "gc", "--max-size", "0"]);
+    space.ok(&["cache", "gc", "--max-size", "1KB"]);
     space.replace("r.yaml", "weight: 0.5", "weight: 0.4");
     space.ok(&["build", "-q", "r.yaml"]);
     space.ok(&["verify", "merges/u", "--rebuild"]);
@@ -423,7 +424,7 @@ fn files_beside_the_weights_agree() {
     assert_eq!(space.read("merges/u/tokenizer.json"), space.read("b/tokenizer.json"));
     assert!(files("vocab.txt").exists() && !files("added_tokens.json").exists());
     let config = space.json("merges/u/config.json");
-    assert_eq!((config["eos_token_id"].as_u64(), config["pad_token_id"].as_u64()), (Some(3), Some(2)));
+    assert_eq!((config["eos_token_id"].as_u64(), config["vocab_size"].as_u64()), (Some(3), Some(4)));
     let generation = space.json("merges/u/generation_config.json");
     assert_eq!(generation["eos_token_id"], 3);
     assert_eq!(generation["temperature"], 0.7);
