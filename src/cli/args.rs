@@ -52,6 +52,8 @@ pub enum Command {
     Cache(CacheArgs),
     /// List the merge methods, or describe one
     Methods(MethodsArgs),
+    /// Print the JSON Schema of recipes, by which editors complete and check them
+    Schema,
     /// Build a recipe with the command line of `mergekit-yaml`
     MergekitYaml(MergekitYamlArgs),
     /// Build a recipe of several stages with the command line of `mergekit-multi`

@@ -83,5 +83,6 @@ fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
             commands::mergekit::yaml(command, ui)
         }
         Command::MergekitMulti(command) => commands::mergekit::multi(command, ui),
+        Command::Schema => commands::schema::run(ui),
     }
 }

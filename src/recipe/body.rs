@@ -2,6 +2,7 @@
 
 use super::fields::{Fields, whole};
 use super::finding::Finding;
+use super::keys;
 use super::meant::{Body, Input, Module, ModuleBody, Parameters, Reference, Slice};
 use super::reference::Resolver;
 use super::settings::{Level, SettingsReader};
@@ -12,9 +13,9 @@ use crate::reference::ModelRef;
 
 type Base<'a> = Option<&'a Spanned<Reference>>;
 
-/// Reads the body and the own parameters of a stage, given with its name and the keys it may have.
+/// Reads the body and the own parameters of a stage, given with its name.
 pub(super) fn read(
-    (stage, fields, keys): (&str, &Fields<'_>, &[&str]),
+    (stage, fields): (&str, &Fields<'_>),
     resolver: &Resolver<'_>,
     method: &'static MethodSpec,
     base: Base<'_>,
@@ -22,7 +23,7 @@ pub(super) fn read(
 ) -> Option<(Body, Parameters)> {
     let settings = SettingsReader { stage, method };
     let parts = Parts { resolver, settings, base };
-    let parameters = parts.settings.read(fields, "a stage", keys, Level::Above, findings);
+    let parameters = parts.settings.read(fields, "a stage", &keys::STAGE, Level::Above, findings);
     let models = fields.list("models", findings);
     let slices = fields.list("slices", findings);
     let modules = fields.get("modules");
@@ -89,8 +90,7 @@ impl Parts<'_> {
 
     fn input(&self, node: &Node, ranged: bool, base: Base<'_>, findings: &mut Vec<Finding>) -> Option<Input> {
         let what = if ranged { "a source" } else { "an entry of `models`" };
-        let keys: &[&str] =
-            if ranged { &["model", "layer_range", "parameters"] } else { &["model", "parameters"] };
+        let keys = if ranged { &keys::SOURCE } else { &keys::MODEL };
         let fields = Fields::read(node, what, keys, findings)?;
         let Some(model) = fields.get("model") else {
             findings.push(Finding::error("missing-key", fields.span, format!("{what} names no `model`")));
@@ -166,16 +166,14 @@ impl Parts<'_> {
     }
 
     fn slice(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Slice> {
-        const KEYS: [&str; 6] =
-            ["sources", "base_model", "parameters", "residual_weight", "merge_method", "dtype"];
-        let fields = Fields::read(node, "a slice", &KEYS, findings)?;
+        let fields = Fields::read(node, "a slice", &keys::SLICE, findings)?;
         self.of_a_stage(&fields, "a slice", &["merge_method", "dtype"], findings);
         if let Some(entry) = fields.entry("residual_weight") {
             let message = "`residual_weight` has no effect, in mergekit neither";
             findings.push(Finding::warning("no-effect", entry.key_span, message));
         }
         let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
-        let parameters = self.settings.read(&fields, "a slice", &KEYS, Level::Above, findings);
+        let parameters = self.settings.read(&fields, "a slice", &keys::SLICE, Level::Above, findings);
         let Some(sources) = fields.list("sources", findings) else {
             findings.push(Finding::error("missing-key", fields.span, "a slice has no `sources`"));
             return None;
@@ -186,14 +184,13 @@ impl Parts<'_> {
     }
 
     fn modules(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Vec<Module>> {
-        const KEYS: [&str; 6] = ["models", "slices", "parameters", "merge_method", "base_model", "dtype"];
-        let listed = Fields::read(node, "`modules`", &[], findings)?;
+        let listed = Fields::read(node, "`modules`", &keys::ANY, findings)?;
         let mut modules = Vec::new();
         for entry in &listed.others {
             let what = format!("module `{}`", entry.key);
-            let fields = Fields::read(&entry.value, &what, &KEYS, findings)?;
+            let fields = Fields::read(&entry.value, &what, &keys::MODULE, findings)?;
             self.of_a_stage(&fields, &what, &["merge_method", "base_model", "dtype"], findings);
-            let parameters = self.settings.read(&fields, &what, &KEYS, Level::Above, findings);
+            let parameters = self.settings.read(&fields, &what, &keys::MODULE, Level::Above, findings);
             let body = match (fields.list("models", findings), fields.list("slices", findings)) {
                 (Some(models), None) => ModuleBody::Models(self.inputs(models, false, self.base, findings)),
                 (None, Some(slices)) => ModuleBody::Slices(self.slices(slices, findings)),

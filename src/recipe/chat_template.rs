@@ -60,7 +60,7 @@ const NAMED: [(&str, &str); 5] = [
 ];
 
 /// A text shorter than this is taken for a misspelt name, not for a template.
-const SHORTEST_JINJA: usize = 20;
+pub const SHORTEST_JINJA: usize = 20;
 
 /// Reads a stage's `chat_template`; `None` if it is neither a known name nor a template.
 pub fn parse(text: &str) -> Option<ChatTemplate> {

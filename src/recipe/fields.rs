@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::finding::Finding;
+use super::keys::Map;
 use super::span::Span;
 use super::yaml::{Entry, Node, Plain, Value};
 
@@ -16,7 +17,7 @@ pub struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// Sorts a node's entries into known keys and others. `None`, with a finding, if it is not a map.
-    pub fn read(node: &'a Node, what: &str, known: &[&str], findings: &mut Vec<Finding>) -> Option<Self> {
+    pub fn read(node: &'a Node, what: &str, known: &Map, findings: &mut Vec<Finding>) -> Option<Self> {
         let Value::Map(all) = &node.value else {
             findings.push(Finding::error("wrong-type", node.span, format!("{what} must be a map of keys")));
             return None;
@@ -24,7 +25,7 @@ impl<'a> Fields<'a> {
         let mut entries: HashMap<&str, &Entry> = HashMap::new();
         let mut others: Vec<&Entry> = Vec::new();
         for entry in all {
-            let first = if known.contains(&entry.key.as_str()) {
+            let first = if known.names().any(|name| name == entry.key) {
                 entries.insert(&entry.key, entry)
             } else {
                 let earlier =
@@ -135,9 +136,14 @@ pub fn did_you_mean<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) ->
 }
 
 /// Tells of an unknown key: an error if it looks like a slip, else a warning.
-pub fn unknown_key(entry: &Entry, what: &str, known: &[&str], findings: &mut Vec<Finding>) {
+pub fn unknown_key<'k>(
+    entry: &Entry,
+    what: &str,
+    known: impl IntoIterator<Item = &'k str>,
+    findings: &mut Vec<Finding>,
+) {
     let message = format!("unknown key `{}` in {what}", entry.key);
-    findings.push(match did_you_mean(&entry.key, known.iter().copied()) {
+    findings.push(match did_you_mean(&entry.key, known) {
         Some(meant) => {
             Finding::error("unknown-key", entry.key_span, message).help(format!("did you mean `{meant}`?"))
         }

@@ -7,12 +7,13 @@ use super::allow::{self, Allowed};
 use super::cycle;
 use super::fields::Fields;
 use super::finding::Finding;
+use super::keys;
 use super::meant::{Recipe, Stage, StageId};
 use super::naming;
 use super::reference::Resolver;
 use super::slips;
 use super::span::{Span, Spanned};
-use super::stage::{KEYS, StageReader};
+use super::stage::StageReader;
 use super::vars::{self, Vars};
 use super::yaml::{self, Node};
 use crate::methods;
@@ -104,7 +105,7 @@ fn read(
         .iter()
         .enumerate()
         .filter_map(|(number, document)| {
-            let fields = Fields::read(document, "a stage", &KEYS, findings)?;
+            let fields = Fields::read(document, "a stage", &keys::STAGE, findings)?;
             let name = stage_name(&fields, &options.name, findings);
             allowed.extend(allow::read(&fields, scope(document), findings));
             if fields.get("name").is_none() {
@@ -147,7 +148,7 @@ struct StageName {
 }
 
 fn stage_name(fields: &Fields<'_>, file: &str, findings: &mut Vec<Finding>) -> StageName {
-    let marked = fields.flag(naming::FROM_FILE, findings).unwrap_or(false);
+    let marked = fields.flag(keys::NAME_FROM_FILE, findings).unwrap_or(false);
     match fields.text("name", findings) {
         Some((text, span)) => StageName { name: Spanned { value: text.to_owned(), span }, from_file: marked },
         None => {

@@ -4,18 +4,16 @@
 //! keeps therefore says the name, and that it is the file's: the stage must draw as it did without one, and
 //! a model that happens to be called the same must not come to mean the stage.
 
+use super::keys::NAME_FROM_FILE;
 use super::vars;
 use super::yaml::{self, Node, Value};
-
-/// The key that says that a stage's name is not its own.
-pub const FROM_FILE: &str = "name_from_file";
 
 /// Writes a name into a document of a text, the `number`th that is a stage. The text comes back as it was
 /// if there is no place for the keys in it, as behind an empty `name:`.
 pub fn with_name(text: &str, document: &Node, number: usize, name: &str) -> String {
     // In quotes, since it may read as a number; and a variable's mark stands for itself.
     let quoted = serde_json::to_string(&name.replace("${", "$${")).expect("texts serialise");
-    let (name_line, mark) = (format!("name: {quoted}"), format!("{FROM_FILE}: true"));
+    let (name_line, mark) = (format!("name: {quoted}"), format!("{NAME_FROM_FILE}: true"));
     let start = document.span.start;
     let (before, behind) = text.split_at(start);
     let named = if let Some(inner) = behind.strip_prefix('{') {
@@ -38,7 +36,7 @@ fn is_named(text: &str, document: &Node, number: usize) -> bool {
     let Ok(documents) = yaml::parse(text) else { return false };
     let mut stages = documents.iter().filter(|document| !vars::is_declaration(document));
     let mut expected = keys(document);
-    expected.extend(["name".to_owned(), FROM_FILE.to_owned()]);
+    expected.extend(["name".to_owned(), NAME_FROM_FILE.to_owned()]);
     expected.sort_unstable();
     stages.nth(number).is_some_and(|stage| {
         let mut found = keys(stage);

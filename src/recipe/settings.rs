@@ -4,6 +4,7 @@ use std::ops::Bound;
 
 use super::fields::{Fields, did_you_mean, unknown_key};
 use super::finding::Finding;
+use super::keys::{self, Map};
 use super::meant::{Clause, Gradient, Parameters, Setting};
 use super::slips;
 use super::span::Spanned;
@@ -36,7 +37,7 @@ impl SettingsReader<'_> {
         &self,
         fields: &Fields<'_>,
         what: &str,
-        known: &[&str],
+        known: &Map,
         level: Level<'_>,
         findings: &mut Vec<Finding>,
     ) -> Parameters {
@@ -49,12 +50,11 @@ impl SettingsReader<'_> {
                 self.add(entry, level, &mut parameters, &mut of_base, findings);
             } else {
                 let own = self.method.params.iter().map(|param| param.name);
-                let all: Vec<&str> = known.iter().copied().chain(own).collect();
-                unknown_key(entry, what, &all, findings);
+                unknown_key(entry, what, known.names().chain(own), findings);
             }
         }
         if let Some(node) = fields.get("parameters")
-            && let Some(listed) = Fields::read(node, "`parameters`", &[], findings)
+            && let Some(listed) = Fields::read(node, "`parameters`", &keys::ANY, findings)
         {
             for entry in listed.others {
                 self.add(entry, level, &mut parameters, &mut of_base, findings);
@@ -150,13 +150,12 @@ fn setting(param: &ParamSpec, node: &Node, findings: &mut Vec<Finding>) -> Optio
 }
 
 fn clauses(param: &ParamSpec, items: &[Node], findings: &mut Vec<Finding>) -> Option<Vec<Clause>> {
-    const KEYS: [&str; 2] = ["filter", "value"];
     let what = format!("an entry of `{}`", param.name);
     let mut clauses: Vec<Clause> = Vec::new();
     for item in items {
-        let fields = Fields::read(item, &what, &KEYS, findings)?;
+        let fields = Fields::read(item, &what, &keys::CLAUSE, findings)?;
         for entry in &fields.others {
-            unknown_key(entry, &what, &KEYS, findings);
+            unknown_key(entry, &what, keys::CLAUSE.names(), findings);
         }
         let filter = match fields.get("filter") {
             None => None,

@@ -3,35 +3,13 @@
 use super::chat_template::{self, ChatTemplate};
 use super::fields::{Fields, did_you_mean, unknown_key};
 use super::finding::Finding;
+use super::keys;
 use super::meant::Stage;
-use super::naming;
 use super::reference::Resolver;
 use super::span::Spanned;
-use super::{allow, body, check, tokenizer};
+use super::{body, check, tokenizer};
 use crate::methods::{self, Method, elsewhere};
 use crate::tensor::Dtype;
-
-/// Keys of a stage.
-pub(super) const KEYS: [&str; 18] = [
-    "name",
-    naming::FROM_FILE,
-    "merge_method",
-    "base_model",
-    "models",
-    "slices",
-    "modules",
-    "parameters",
-    "dtype",
-    "out_dtype",
-    "tokenizer_source",
-    "tokenizer",
-    "chat_template",
-    "seed",
-    "random_seed",
-    "cache",
-    allow::KEY,
-    "vars",
-];
 
 /// Names that people use for dtypes elsewhere.
 const DTYPE_ALIASES: [(&str, &str); 6] = [
@@ -66,7 +44,7 @@ impl StageReader<'_> {
         let method = self.method(findings)?;
         let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));
         let (body, parameters) =
-            body::read((&name.value, fields, &KEYS), self.resolver, method.spec(), base.as_ref(), findings)?;
+            body::read((&name.value, fields), self.resolver, method.spec(), base.as_ref(), findings)?;
         let tokenizer = tokenizer::read(fields, self.resolver, findings);
         let seed = fields.whole("seed", findings).or_else(|| fields.whole("random_seed", findings));
         if let Some(entry) = fields.entry("seed").or(fields.entry("random_seed"))
@@ -106,8 +84,8 @@ impl StageReader<'_> {
             let message = format!("stage `{}` has no `merge_method`", self.name.value);
             // A misspelt key is worth telling even where nothing else can be read.
             for entry in &self.fields.others {
-                if did_you_mean(&entry.key, KEYS).is_some() {
-                    unknown_key(entry, "a stage", &KEYS, findings);
+                if did_you_mean(&entry.key, keys::STAGE.names()).is_some() {
+                    unknown_key(entry, "a stage", keys::STAGE.names(), findings);
                 }
             }
             findings.push(Finding::error("missing-key", self.fields.span, message));

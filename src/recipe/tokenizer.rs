@@ -2,17 +2,11 @@
 
 use super::fields::{Fields, unknown_key};
 use super::finding::Finding;
+use super::keys;
 use super::meant::{TokenEntry, TokenRow, Tokenizer, TokenizerSource};
 use super::reference::Resolver;
 use super::span::Spanned;
 use super::yaml::{Entry, Node, Value};
-
-/// Keys of `tokenizer`.
-const KEYS: [&str; 4] = ["source", "tokens", "pad_to_multiple_of", "trim_vocab"];
-/// Keys of an entry of `tokens`.
-const TOKEN_KEYS: [&str; 2] = ["source", "force"];
-/// Keys of the source of such an entry, where it is no plain model.
-const SOURCE_KEYS: [&str; 4] = ["kind", "model", "token", "token_id"];
 
 /// Reads a stage's tokenizer; `None` if it has none, or, with a finding, one that cannot be read.
 pub(super) fn read(
@@ -32,16 +26,16 @@ pub(super) fn read(
         let message = "`tokenizer` and `tokenizer_source` cannot stand together";
         findings.push(Finding::error("exclusive-keys", short.span, message));
     }
-    let fields = Fields::read(long, "`tokenizer`", &KEYS, findings)?;
+    let fields = Fields::read(long, "`tokenizer`", &keys::TOKENIZER, findings)?;
     for entry in &fields.others {
-        unknown_key(entry, "`tokenizer`", &KEYS, findings);
+        unknown_key(entry, "`tokenizer`", keys::TOKENIZER.names(), findings);
     }
     let source = match fields.get("source") {
         Some(node) => reader.source(node, findings)?,
         None => TokenizerSource::Union,
     };
     let tokens = match fields.get("tokens") {
-        Some(node) => Fields::read(node, "`tokens`", &[], findings)?
+        Some(node) => Fields::read(node, "`tokens`", &keys::ANY, findings)?
             .others
             .iter()
             .filter_map(|entry| reader.token(entry, findings))
@@ -86,9 +80,9 @@ impl Reader<'_> {
         if entry.value.value == Value::Null {
             return Some(TokenEntry { token, source: None, force: false });
         }
-        let fields = Fields::read(&entry.value, &what, &TOKEN_KEYS, findings)?;
+        let fields = Fields::read(&entry.value, &what, &keys::TOKEN, findings)?;
         for entry in &fields.others {
-            unknown_key(entry, &what, &TOKEN_KEYS, findings);
+            unknown_key(entry, &what, keys::TOKEN.names(), findings);
         }
         let source = match fields.get("source") {
             Some(node) => Some(Spanned { value: self.row(node, &what, findings)?, span: node.span }),
@@ -113,9 +107,9 @@ impl Reader<'_> {
             return Some(TokenRow::Same(self.resolver.read(node, findings)?.value));
         };
         let what = format!("the source of {what}");
-        let fields = Fields::read(node, &what, &SOURCE_KEYS, findings)?;
+        let fields = Fields::read(node, &what, &keys::TOKEN_SOURCE, findings)?;
         for entry in &fields.others {
-            unknown_key(entry, &what, &SOURCE_KEYS, findings);
+            unknown_key(entry, &what, keys::TOKEN_SOURCE.names(), findings);
         }
         match fields.text("kind", findings)?.0 {
             "zero" => {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::allow::{self, Allowed};
 use super::fields::{Fields, did_you_mean, whole};
 use super::finding::Finding;
+use super::keys;
 use super::span::{Span, Spanned};
 use super::yaml::{self, Entry, Node, Plain, Value};
 
@@ -26,19 +27,18 @@ struct Variable {
     used: bool,
 }
 
-/// Keys of a document that is no stage.
-const KEYS: [&str; 4] = ["vars", "seed", "random_seed", allow::KEY];
-
 /// Whether a document declares what holds for all stages, and is none.
 pub fn is_declaration(document: &Node) -> bool {
     let Value::Map(entries) = &document.value else { return false };
-    !entries.is_empty() && entries.iter().all(|entry| KEYS.contains(&entry.key.as_str()))
+    !entries.is_empty() && entries.iter().all(|entry| keys::DECLARATION.names().any(|name| name == entry.key))
 }
 
 impl Vars {
     /// Reads a declaring document.
     pub fn declare(&mut self, document: &Node, findings: &mut Vec<Finding>) {
-        let Some(fields) = Fields::read(document, "the document", &KEYS, findings) else { return };
+        let Some(fields) = Fields::read(document, "the document", &keys::DECLARATION, findings) else {
+            return;
+        };
         self.allowed.extend(allow::read(&fields, 0..usize::MAX, findings));
         if let Some(seed) = fields.get("seed").or(fields.get("random_seed")) {
             match whole(seed) {
@@ -49,7 +49,8 @@ impl Vars {
                 }
             }
         }
-        let Some(vars) = fields.get("vars").and_then(|node| Fields::read(node, "`vars`", &[], findings))
+        let Some(vars) =
+            fields.get("vars").and_then(|node| Fields::read(node, "`vars`", &keys::ANY, findings))
         else {
             return;
         };

@@ -29,6 +29,7 @@ mod outputs;
 mod pickled;
 mod proof;
 mod recipes;
+mod schema;
 mod soak;
 mod sources;
 mod state_dicts;

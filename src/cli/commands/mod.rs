@@ -10,6 +10,7 @@ pub mod log;
 pub mod mergekit;
 pub mod methods;
 pub mod plan;
+pub mod schema;
 mod statistics;
 pub mod verify;
 
