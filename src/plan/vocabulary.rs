@@ -76,7 +76,7 @@ impl<'r> Chooser<'r, '_> {
             self.tell_of_padding(asked, wanted, &inputs, findings);
             return Ok(choice);
         }
-        self.remap(asked, source, wanted, &inputs, choice)
+        self.remap(asked, source, wanted, &inputs, choice, findings)
     }
 
     /// What a reference gives: its own files, and the tokens that it has been given.
@@ -169,13 +169,14 @@ impl<'r> Chooser<'r, '_> {
         wanted: &Vocabulary,
         inputs: &[&'r Spanned<Reference>],
         choice: Choice<'r>,
+        findings: &mut Vec<Finding>,
     ) -> Result<Choice<'r>, Finding> {
-        let source_tokens = self.tokens(source, wanted, asked)?;
+        let source_tokens = self.tokens(source, wanted, asked, findings)?;
         let mut of: Vec<(&'r Reference, Arc<Tokens>)> = Vec::new();
         let named = self.stage.tokenizer_models();
         for reference in inputs.iter().map(|input| &input.value).chain(named) {
             let tokens = match self.vocabulary(reference) {
-                Some(vocabulary) => self.tokens(reference, vocabulary, asked)?,
+                Some(vocabulary) => self.tokens(reference, vocabulary, asked, findings)?,
                 None => Arc::clone(&source_tokens),
             };
             if tokens.shared(&source_tokens) == 0 {
@@ -195,7 +196,8 @@ impl<'r> Chooser<'r, '_> {
         let is_union = asked.value.source == TokenizerSource::Union;
         let others = of.iter().filter(|_| is_union).map(|(_, tokens)| &**tokens);
         let made = output_tokens(&asked.value, &source_tokens, others).map(Arc::new);
-        let is_made = made.is_some();
+        // What was left out of the source's tokens has to leave its files as well.
+        let is_made = made.is_some() || wanted.rows.is_some_and(|rows| rows > source_tokens.rows());
         let tokens = made.unwrap_or(source_tokens);
         let multiple = asked.value.pad_to_multiple_of.unwrap_or(1);
         let rows = tokens.rows().next_multiple_of(multiple);
@@ -218,24 +220,43 @@ impl<'r> Chooser<'r, '_> {
         Ok(Choice { vocabulary: Some(vocabulary), remade, plan: Some(plan), ..choice })
     }
 
-    /// A vocabulary's tokens.
+    /// A vocabulary's tokens. Those that the model has no row for are left out, as mergekit does.
     fn tokens(
         &self,
         reference: &'r Reference,
         vocabulary: &Vocabulary,
         asked: &Spanned<Tokenizer>,
+        findings: &mut Vec<Finding>,
     ) -> Result<Arc<Tokens>, Finding> {
-        vocabulary.tokens.clone().ok_or_else(|| {
+        let Some(tokens) = &vocabulary.tokens else {
             let message = format!(
                 "stage `{}`: the vocabularies differ, and {} has its tokenizer in {} alone, in which tokens cannot be looked up",
                 self.stage.name,
                 self.name(reference),
                 vocabulary.file
             );
-            Finding::error("tokenizer-unread", asked.span, message).help(
+            return Err(Finding::error("tokenizer-unread", asked.span, message).help(
                 "put a tokenizer.json beside it, as `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers does",
-            )
-        })
+            ));
+        };
+        let Some(rows) = self.rows(reference).first().copied().filter(|rows| *rows < tokens.rows()) else {
+            return Ok(Arc::clone(tokens));
+        };
+        let within = tokens.within(rows);
+        let (_, first) = tokens.iter().find(|(id, _)| *id as usize >= rows).expect("the last id is one");
+        let n = tokens.len() - within.len();
+        let message = format!(
+            "stage `{}`: the tokenizer of {} has {n} token{} more than its {rows} rows ({first:?} is the first), left out here",
+            self.stage.name,
+            self.name(reference),
+            if n == 1 { "" } else { "s" }
+        );
+        let finding = Finding::warning("token-without-row", asked.span, message)
+            .help("the model's tokenizer is not the one that it was trained with");
+        if !findings.contains(&finding) {
+            findings.push(finding);
+        }
+        Ok(Arc::new(within))
     }
 }
 

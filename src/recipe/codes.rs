@@ -238,9 +238,9 @@ static CODES: &[Code] = &[
     code("token-source", ERROR, None, "There is no such kind of source for a token's row."),
     code(
         "token-without-row",
-        ERROR,
+        WARNING,
         None,
-        "A model's tokenizer has a token that its embedding has no row for.",
+        "A model's tokenizer has tokens that its embedding has no row for; they are left out.",
     ),
     code(
         "tokenizer-assumed",

@@ -529,13 +529,6 @@ fn vocabularies_that_do_not_fit_are_told() {
     });
     assert!(said.contains("the vocabularies of ./c and ./a share no token"), "{said}");
     let said = refused("tokenizer_source: union", |space| {
-        space.write("c/tokenizer.json", words(&["<unk>", "five", "one"], &["<|c|>", "<far>"]).to_string());
-    });
-    assert!(
-        said.contains("./c gives token \"<far>\" the id 4, but `lm_head.weight` has only 4 rows"),
-        "{said}"
-    );
-    let said = refused("tokenizer_source: union", |space| {
         fs::remove_file(space.path("c/tokenizer.json")).unwrap();
         space.write("c/tokenizer.model", "pieces");
     });
@@ -564,4 +557,33 @@ fn a_chat_template_can_stand_in_a_file() {
         said.contains("there is no chat template recipes/./chat.jinja") && said.contains("r.yaml:4"),
         "{said}"
     );
+}
+
+#[test]
+fn tokens_without_a_row_are_left_out() {
+    let space = Space::new();
+    three(&space);
+    let far = words(&["<unk>", "five", "one"], &["<|c|>", "<far>"]);
+    space.write("c/tokenizer.json", far.to_string());
+    for (source, n_tokens) in [("union", 9), ("./c", 4)] {
+        space.write("r.yaml", format!("{UNION}tokenizer_source: {source}\n"));
+        let said = space.ok(&["build", "r.yaml"]).stderr;
+        assert!(said.contains("the tokenizer of ./c has 1 token more than its 4 rows (\"<far>\""), "{said}");
+        let tokenizer = space.json("merges/u/tokenizer.json");
+        assert!(!ids(&tokenizer).contains_key("<far>") && ids(&tokenizer).len() == n_tokens, "{tokenizer}");
+        assert_eq!(space.json("merges/u/config.json")["vocab_size"], n_tokens);
+    }
+    // Merges go with the tokens that they make.
+    model(&space, "p", &pieces("abc", &[("a", "b"), ("ab", "c")], &["<|p|>"]), 0, 4);
+    model(&space, "q", &pieces("abcd", &[("c", "d")], &[]), 0, 5);
+    space.write("q/tokenizer.json", pieces("abcd", &[("c", "d"), ("a", "b")], &["<|q|>"]).to_string());
+    space.write(
+        "r.yaml",
+        "name: v\nmerge_method: linear\nmodels: [{model: ./q, parameters: {weight: 1}}, \
+         {model: ./p, parameters: {weight: 1}}]\ntokenizer_source: ./q\n",
+    );
+    space.ok(&["build", "-q", "r.yaml"]);
+    let tokenizer = space.json("merges/v/tokenizer.json");
+    assert_eq!(ids(&tokenizer).keys().collect::<Vec<_>>(), ["a", "b", "c", "cd", "d"]);
+    assert_eq!(tokenizer["model"]["merges"], json!([["c", "d"]]));
 }

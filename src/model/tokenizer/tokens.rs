@@ -40,6 +40,8 @@ pub struct Tokens {
     added: BTreeMap<Arc<str>, Flags>,
     /// Keys of config.json with the ids that the tokenizer's settings give them.
     special: Vec<(&'static str, u32)>,
+    /// Tokens of its file from this id on were left out.
+    cut: Option<u32>,
 }
 
 impl Tokens {
@@ -137,6 +139,22 @@ impl Tokens {
             }
             _ => is_new,
         }
+    }
+
+    /// The tokens that so many rows are enough for.
+    pub fn within(&self, rows: usize) -> Self {
+        let cut = u32::try_from(rows).unwrap_or(u32::MAX);
+        let mut tokens = Self { cut: Some(cut), ..self.clone() };
+        tokens.ids.retain(|_, id| *id < cut);
+        tokens.sorted.retain(|(id, _)| *id < cut);
+        tokens.added.retain(|token, _| self.ids[token] < cut);
+        tokens.special.retain(|(_, id)| *id < cut);
+        tokens
+    }
+
+    /// Whether tokens of its file were left out, and this is the id of one of them.
+    pub fn is_cut(&self, id: u32) -> bool {
+        self.cut.is_some_and(|cut| id >= cut)
     }
 
     /// How many tokens two vocabularies share.
@@ -291,6 +309,16 @@ mod tests {
             let found = Tokens::parse(text.as_bytes()).unwrap_err();
             assert!(found.contains(problem), "{text}: {found}");
         }
+    }
+
+    #[test]
+    fn tokens_beyond_the_rows_are_left_out() {
+        let text = br#"{"added_tokens":[{"id":2,"content":"<s>"}],"model":{"vocab":{"a":0,"b":1}}}"#;
+        let tokens = Tokens::parse(text).unwrap();
+        let mut cut = tokens.within(1);
+        assert_eq!((cut.iter().collect::<Vec<_>>(), cut.rows()), (vec![(0, "a")], 1));
+        assert!(cut.flags("<s>").is_none() && cut.is_cut(1) && !cut.is_cut(0) && !tokens.is_cut(2));
+        assert!(cut.add("c", None) && cut.id("c") == Some(1), "new tokens take the ids that are free");
     }
 
     #[test]

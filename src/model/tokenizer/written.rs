@@ -1,4 +1,5 @@
-//! A tokenizer's files for a vocabulary that grew: what was there stays, and new tokens get their places.
+//! A tokenizer's files for other tokens: what was there stays, but for tokens without a row, and new tokens get their
+//! places.
 //!
 //! A token that another model *added* is added here, with the same flags. Another model's ordinary token only needs
 //! its id and a row: it goes into the model's own vocabulary in a way that leaves the encoding of texts as it was.
@@ -55,9 +56,14 @@ pub fn check(bytes: &[u8], tokens: &Tokens) -> Result<(), String> {
 /// Adds what a tokenizer.json lacks.
 fn tokenizer(json: &mut Value, tokens: &Tokens) -> Result<(), String> {
     let before = Tokens::parse(json.to_string().as_bytes())?;
-    if let Some((id, token)) = before.iter().find(|(id, token)| tokens.id(token) != Some(*id)) {
+    let is_kept = |id: u32, token: &str| tokens.id(token) == Some(id);
+    if let Some((id, token)) = before.iter().find(|(id, token)| !is_kept(*id, token) && !tokens.is_cut(*id)) {
         return Err(format!("changed while it was being read: token {token:?} has id {id}"));
     }
+    if before.iter().any(|(id, token)| !is_kept(id, token)) {
+        cut(json, &is_kept);
+    }
+    let before = Tokens::parse(json.to_string().as_bytes())?;
     let mut list: Vec<Value> = json["added_tokens"].as_array().cloned().unwrap_or_default();
     let mut ordinary: Vec<(u32, String)> = Vec::new();
     for (id, token) in tokens.iter() {
@@ -95,6 +101,40 @@ fn tokenizer(json: &mut Value, tokens: &Tokens) -> Result<(), String> {
     Ok(())
 }
 
+/// Takes tokens out of a tokenizer.json, and the merges that make them.
+fn cut(json: &mut Value, is_kept: &dyn Fn(u32, &str) -> bool) {
+    let id = |id: &Value| id.as_u64().and_then(|id| u32::try_from(id).ok());
+    if let Some(list) = json["added_tokens"].as_array_mut() {
+        list.retain(|entry| {
+            entry["content"].as_str().zip(id(&entry["id"])).is_some_and(|(token, id)| is_kept(id, token))
+        });
+    }
+    let gone: HashSet<String> = match json.pointer_mut("/model/vocab") {
+        Some(Value::Object(own)) => {
+            let all: Vec<String> = own.keys().cloned().collect();
+            own.retain(|token, number| id(number).is_some_and(|id| is_kept(id, token)));
+            all.into_iter().filter(|token| !own.contains_key(token)).collect()
+        }
+        Some(Value::Array(pieces)) => {
+            let mut number = 0;
+            pieces.retain(|piece| {
+                number += 1;
+                piece[0].as_str().is_some_and(|token| is_kept(number - 1, token))
+            });
+            return;
+        }
+        _ => return,
+    };
+    let Some(merges) = json.pointer_mut("/model/merges").and_then(Value::as_array_mut) else { return };
+    merges.retain(|merge| {
+        let parts: Vec<&str> = match merge {
+            Value::String(pair) => pair.split(' ').collect(),
+            pair => pair.as_array().into_iter().flatten().filter_map(Value::as_str).collect(),
+        };
+        !gone.contains(&parts.concat()) && !parts.iter().any(|part| gone.contains(*part))
+    });
+}
+
 /// Appends Unigram pieces, whose ids are their places in the list.
 fn add_pieces(pieces: &mut Vec<Value>, missing: &[(u32, String)]) -> Result<(), String> {
     /// How much less than the worst piece a character of a new one counts at least.
@@ -127,6 +167,7 @@ fn entry(id: u32, token: &str, flags: Flags) -> Value {
 /// Lists new added tokens where the settings list them.
 fn settings(json: &mut Value, tokens: &Tokens) -> Result<(), String> {
     let Some(Value::Object(listed)) = json.get_mut("added_tokens_decoder") else { return Ok(()) };
+    listed.retain(|id, _| id.parse().is_ok_and(|id| !tokens.is_cut(id)));
     for (id, token) in tokens.iter() {
         let Some(flags) = tokens.flags(token) else { continue };
         if let Value::Object(mut entry) = entry(id, token, flags) {
@@ -140,6 +181,7 @@ fn settings(json: &mut Value, tokens: &Tokens) -> Result<(), String> {
 /// Lists new added tokens in added_tokens.json.
 fn added_tokens(json: &mut Value, tokens: &Tokens) -> Result<(), String> {
     let Value::Object(listed) = json else { return Err("is not a map of tokens".to_owned()) };
+    listed.retain(|token, _| tokens.id(token).is_some());
     for (id, token) in tokens.iter() {
         if tokens.flags(token).is_some() {
             listed.entry(token).or_insert(id.into());
