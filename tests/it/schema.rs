@@ -136,7 +136,7 @@ fn schema_and_reader_agree_on_all_recipes() {
 
 const RIGHT: [&str; 14] = [
     "merge_method: linear\nmodels: [{model: a, parameters: {weight: 1}}]",
-    "merge_method: linear\nmodels: [{model: a, parameters: {weight: ${share}}}]\n---\nvars: {share: 1}",
+    "merge_method: linear\nmodels: [{model: a, parameters: {weight: \"${share}\"}}]\n---\nvars: {share: 1}",
     "vars: {x: 1, y: two, z: yes}\nseed: 3\n---\nmerge_method: linear\nmodels: [{model: \"${y}\"}, {model: \"${x}\"}, {model: \"${z}\"}]",
     "merge_method: slerp\nbase_model: a\nslices:\n- sources: [{model: a, layer_range: [0, 2]}, {model: b, layer_range: [0, 2]}]\n  parameters: {t: [0, 1]}",
     "merge_method: slerp\nbase_model: a\nmodels: [{model: b}]\nparameters:\n  t: [{filter: mlp, value: [0, 1]}, {value: 0.5}]",
@@ -183,7 +183,8 @@ fn schema_and_reader_agree_on_every_form_of_a_value() {
     let validator = validator();
     for (texts, is_right) in [(&RIGHT[..], true), (&WRONG[..], false)] {
         for text in texts {
-            let (by_schema, by_reader) = verdicts(&validator, text).expect("it is YAML");
+            let (by_schema, by_reader) =
+                verdicts(&validator, text).unwrap_or_else(|| panic!("{text}\nis not YAML"));
             assert_eq!(
                 (by_schema.is_empty(), by_reader.is_empty()),
                 (is_right, is_right),

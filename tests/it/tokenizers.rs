@@ -386,7 +386,8 @@ fn files_beside_the_weights_agree() {
     model(&space, "b", &words(&["one", "<unk>", "two"], &["<|stop|>"]), 0, 2);
     space.write(
         "a/tokenizer_config.json",
-        r#"{"eos_token": "<|im_end|>", "added_tokens_decoder": {"2": {"content": "<|end|>"}}}"#,
+        r#"{"eos_token": "<|im_end|>", "added_tokens_decoder": {"2": {"content": "<|end|>"}},
+            "extra_special_tokens": ["<|end|>"], "tokenizer_class": "TokenizersBackend"}"#,
     );
     space.write("a/special_tokens_map.json", r#"{"eos_token": "<|im_end|>"}"#);
     space.write("a/added_tokens.json", r#"{"<|end|>": 2, "<|im_end|>": 3}"#);
@@ -412,6 +413,10 @@ fn files_beside_the_weights_agree() {
         (listed["5"]["content"].as_str(), listed["5"]["special"].as_bool()),
         (Some("<|stop|>"), Some(true))
     );
+    let settings = space.json("merges/u/tokenizer_config.json");
+    assert_eq!(settings["tokenizer_class"], "PreTrainedTokenizerFast", "transformers 4 knows this one");
+    assert_eq!(settings["additional_special_tokens"], json!(["<|end|>"]));
+    assert_eq!(settings["extra_special_tokens"], Value::Null);
     assert_eq!(space.json("merges/u/config.json")["eos_token_id"], 3);
     assert_eq!(
         space.read("merges/u/generation_config.json"),

@@ -164,8 +164,18 @@ fn entry(id: u32, token: &str, flags: Flags) -> Value {
     entry.into()
 }
 
-/// Lists new added tokens where the settings list them.
+/// Lists new added tokens where the settings list them, and spells what transformers 5 spells anew as version 4 does,
+/// which both read.
 fn settings(json: &mut Value, tokens: &Tokens) -> Result<(), String> {
+    if json["tokenizer_class"] == "TokenizersBackend" {
+        json["tokenizer_class"] = "PreTrainedTokenizerFast".into();
+    }
+    if json["extra_special_tokens"].is_array()
+        && let Some(settings) = json.as_object_mut()
+        && let Some(named) = settings.shift_remove("extra_special_tokens")
+    {
+        settings.entry("additional_special_tokens").or_insert(named);
+    }
     let Some(Value::Object(listed)) = json.get_mut("added_tokens_decoder") else { return Ok(()) };
     listed.retain(|id, _| id.parse().is_ok_and(|id| !tokens.is_cut(id)));
     for (id, token) in tokens.iter() {
