@@ -1,6 +1,6 @@
 //! A low-rank update of a tensor: `w + s * B * A`, and with magnitudes `m / |w + s * B * A| * (w + s * B * A)`.
 //!
-//! LoRA (Hu et al. 2021, https://arxiv.org/abs/2106.09685) and DoRA (Liu et al. 2024, https://arxiv.org/abs/2402.09353).
+//! LoRA (Hu et al. 2021, <https://arxiv.org/abs/2106.09685>) and DoRA (Liu et al. 2024, <https://arxiv.org/abs/2402.09353>).
 //! The tensor is seen as vectors, rows or columns, each of which gets a sum of the rows of one factor, with the other
 //! factor's numbers as coefficients: `d = sum over k of (s * l_k) * r_k`, in the order of k, in f32; then `w + d`. A norm
 //! is a sum of squares in f64, and its quotient with the magnitude is rounded to f32. The result is rounded once.
