@@ -420,7 +420,8 @@ fn summarise(errors: Vec<Finding>) -> Vec<Finding> {
     kept.into_iter()
         .map(|(mut error, more)| {
             if more > 0 {
-                error.message.push_str(&format!(" (and {more} more tensors)"));
+                let tensors = if more == 1 { "tensor" } else { "tensors" };
+                error.message.push_str(&format!(" (and for {more} more {tensors})"));
             }
             error
         })
