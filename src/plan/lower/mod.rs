@@ -3,6 +3,9 @@
 //! Every method first simplifies its arguments to the least work that gives the same bytes; what it then
 //! does not read is never lowered.
 
+mod adapter;
+mod remap;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -10,14 +13,12 @@ use super::arguments::{Resolved, Site};
 use super::catalog::{Model, ModelId, model_id};
 use super::fp8;
 use super::graph::{Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
-use super::rows::{Alignment, Donor, From, Run, push};
 use super::stage_shape::{Part, Shapes, StageShape, inventory_of, keeps_bytes};
 use crate::methods::Simplified;
-use crate::model::adapter::{BaseTensor, Change};
 use crate::model::view::View;
-use crate::op::{Convert, Identical, LowRank, Mean, MeanRow, Merge, Op, Role, RowRun, Rows, Zeros};
-use crate::recipe::{Adapted, Finding, Recipe, Reference, StageId};
-use crate::tensor::{Dtype, Shape, TensorSpec};
+use crate::op::{Convert, Identical, Merge, Op, Role};
+use crate::recipe::{Finding, Recipe, Reference, StageId};
+use crate::tensor::{Dtype, TensorSpec};
 
 /// Lowers everything the targets need. Errors are added to the findings; the plan is then incomplete.
 pub fn lower(
@@ -248,204 +249,6 @@ impl<'a> Lowering<'a> {
             None => self.source(model, tensor, spec),
             Some(view) => self.view(stage, model, tensor, spec, view),
         }
-    }
-
-    /// A tensor that an adapter changes, told as work of the first stage that reads it.
-    fn changed(
-        &mut self,
-        site: &Site<'a>,
-        (reference, adapted): (&'a Reference, &'a Adapted),
-        (tensor, change): (&str, &'a Change),
-        spec: &TensorSpec,
-    ) -> NodeId {
-        let key = (reference, tensor.to_owned(), spec.dtype);
-        if let Some(node) = self.adapted.get(&key) {
-            return *node;
-        }
-        let owner = Owner { stage: site.id, tensor: format!("{tensor} of {}", adapted.name) };
-        let node = match change {
-            Change::Whole { key, .. } => {
-                let input = self.of_adapter(site.id, adapted, Role::MODEL, key);
-                self.as_dtype(owner, input, spec.dtype).node
-            }
-            Change::OfModel(name) => self.tensor(site, &adapted.of, name, spec),
-            Change::Updated { base, update, beside } => {
-                let base = match base {
-                    BaseTensor::OfModel(name) => self.beneath(site, adapted, name),
-                    BaseTensor::OfAdapter(key) => self.of_adapter(site.id, adapted, Role::BASE, key),
-                };
-                let beside = beside.iter().map(|(role, key)| self.of_adapter(site.id, adapted, *role, key));
-                let inputs = [base].into_iter().chain(beside.collect::<Vec<_>>()).collect();
-                let op = LowRank { update: update.clone(), dtype: spec.dtype };
-                self.act(owner, Arc::new(op), inputs)
-            }
-            Change::Rows { base, rows, from } => {
-                let part =
-                    |number: usize| Owner { tensor: format!("{}[{number}]", owner.tensor), ..owner.clone() };
-                let base = self.beneath(site, adapted, base);
-                let base = self.as_dtype(part(0), base, spec.dtype);
-                let new = self.of_adapter(site.id, adapted, Role::MODEL, from);
-                let new = self.as_dtype(part(1), new, spec.dtype);
-                self.act(owner, Arc::new(rows.clone()), vec![base, new])
-            }
-        };
-        self.adapted.insert(key, node);
-        node
-    }
-
-    /// A tensor of an adapter as an input.
-    fn of_adapter(&mut self, stage: StageId, adapted: &Adapted, role: Role, key: &str) -> Input {
-        let model = model_id(self.models, &adapted.adapter);
-        let spec = self.models[model.0].inventory.tensors[key].clone();
-        Input { node: self.of_model(stage, model, key, &spec), label: adapted.adapter.path.clone(), role }
-    }
-
-    /// A tensor of what is beneath an adapter as an input.
-    fn beneath(&mut self, site: &Site<'a>, adapted: &'a Adapted, tensor: &str) -> Input {
-        let label = self.recipe.name_of(&adapted.of).to_owned();
-        let inventory = inventory_of(self.models, self.shapes, &adapted.of);
-        let spec = inventory.tensors[tensor].clone();
-        if spec.dtype.is_eight_bits() {
-            let span = site.stage().span;
-            let what = format!("stage `{}`: tensor `{tensor}` of {label}", site.stage().name);
-            if let Some(error) = fp8::unreadable(inventory, tensor, &what, span) {
-                self.report(error);
-            }
-        }
-        Input { node: self.tensor(site, &adapted.of, tensor, &spec), label, role: Role::BASE }
-    }
-
-    /// An input rounded to a dtype, if it is of another.
-    fn as_dtype(&mut self, owner: Owner, input: Input, dtype: Dtype) -> Input {
-        if self.plan[input.node].spec().dtype == dtype {
-            return input;
-        }
-        let node = self.act(owner, Arc::new(Convert { compute: None, dtype }), vec![input.clone()]);
-        Input { node, ..input }
-    }
-
-    /// Adds an action on inputs that were checked when an adapter was applied.
-    fn act(&mut self, owner: Owner, op: Arc<dyn Op>, inputs: Vec<Input>) -> NodeId {
-        let what = owner.tensor.clone();
-        self.plan.act(owner, op, inputs, Vec::new()).unwrap_or_else(|problem| panic!("`{what}` {problem}"))
-    }
-
-    /// A part of an embedding or head with its rows where the output has them.
-    fn remapped(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize) -> NodeId {
-        let donor = &alignment.donors[number];
-        let Some(runs) = &alignment.parts[number] else {
-            return self.tensor(site, donor.reference, &donor.tensor, &donor.spec);
-        };
-        let spec = &alignment.specs[number];
-        let what = format!("{}, rows of {}", site.name, self.recipe.name_of(donor.reference));
-        let real: Vec<Run> = runs.iter().filter(|run| run.from != From::Padding).cloned().collect();
-        if real.len() == runs.len() {
-            return self.gather(site, alignment, spec.dtype, what, runs, None);
-        }
-        let unpadded = self.gather(site, alignment, spec.dtype, format!("{what} but padding"), &real, None);
-        let shape = self.plan[unpadded].spec().shape.clone();
-        let columns = shape.0[1..].iter().product();
-        let op = MeanRow { rows: shape.0[0], columns };
-        let wide = self.work(site, format!("{what}, their mean"), Arc::new(op), vec![unpadded]);
-        let convert = Convert { compute: None, dtype: spec.dtype };
-        let padding = self.work(site, format!("{what}, padding"), Arc::new(convert), vec![wide]);
-        self.gather(site, alignment, spec.dtype, what, runs, Some(padding))
-    }
-
-    /// Rows of donors and of what is made of them, laid one behind the other.
-    fn gather(
-        &mut self,
-        site: &Site<'a>,
-        alignment: &Alignment<'a>,
-        dtype: Dtype,
-        what: String,
-        runs: &[Run],
-        padding: Option<NodeId>,
-    ) -> NodeId {
-        let row = &alignment.donors[0].spec.shape.0[1..];
-        let mut inputs: Vec<NodeId> = Vec::new();
-        let mut number_of: HashMap<From, usize> = HashMap::new();
-        let mut n_rows = 0;
-        let mut taken = Vec::new();
-        for run in runs {
-            let input = match number_of.get(&run.from) {
-                Some(number) => *number,
-                None => {
-                    inputs.push(match run.from {
-                        From::Donor(donor) => self.donor(site, alignment, donor, dtype),
-                        From::Mean(mean) => self.mean(site, alignment, mean, dtype),
-                        From::Zero => {
-                            let shape = Shape([&[1], row].concat());
-                            let op = Zeros { spec: TensorSpec { dtype, shape } };
-                            self.work(
-                                site,
-                                format!("{}, a row of zeros as {dtype}", site.name),
-                                Arc::new(op),
-                                Vec::new(),
-                            )
-                        }
-                        From::Padding => padding.expect("it is made before it is laid behind the others"),
-                    });
-                    number_of.insert(run.from, inputs.len() - 1);
-                    inputs.len() - 1
-                }
-            };
-            let rows = if run.from == From::Zero { 0..1 } else { run.rows.clone() };
-            n_rows += if run.from == From::Padding { 1 } else { rows.len() };
-            taken.push(RowRun { input, rows });
-        }
-        let op = Rows { runs: taken, shape: Shape([&[n_rows], row].concat()) };
-        self.work(site, what, Arc::new(op), inputs)
-    }
-
-    /// A donor's tensor in the dtype of the rows that it is laid beside.
-    fn donor(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize, dtype: Dtype) -> NodeId {
-        let Donor { reference, tensor, spec } = &alignment.donors[number];
-        let node = self.tensor(site, reference, tensor, spec);
-        if spec.dtype == dtype {
-            return node;
-        }
-        let what = format!("{}, {} as {dtype}", site.name, self.recipe.name_of(reference));
-        self.work(site, what, Arc::new(Convert { compute: None, dtype }), vec![node])
-    }
-
-    /// Means of rows that several donors have.
-    fn mean(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize, dtype: Dtype) -> NodeId {
-        let mut gathered = Vec::new();
-        for (donor, rows) in &alignment.means[number] {
-            let stored = alignment.donors[*donor].spec.dtype;
-            let mut runs: Vec<Run> = Vec::new();
-            rows.iter().for_each(|row| push(&mut runs, From::Donor(*donor), *row));
-            let name = self.recipe.name_of(alignment.donors[*donor].reference);
-            let what = format!("{}, rows of {name} for mean {}", site.name, number + 1);
-            gathered.push(self.gather(site, alignment, stored, what, &runs, None));
-        }
-        let what = format!("{}, mean {} as {dtype}", site.name, number + 1);
-        self.work(site, what, Arc::new(Mean { dtype }), gathered)
-    }
-
-    /// An action that remaps rows, once for all that read it.
-    fn work(&mut self, site: &Site<'a>, what: String, op: Arc<dyn Op>, inputs: Vec<NodeId>) -> NodeId {
-        let key = (site.id, what);
-        if let Some(node) = self.remapped.get(&key) {
-            return *node;
-        }
-        let label = |node: NodeId| match &self.plan[node] {
-            Node::Source(source) => self.models[source.model.0].reference.path.clone(),
-            Node::Action(action) if action.owner.stage == site.id => action.owner.tensor.clone(),
-            Node::Action(action) => self.recipe.stage(action.owner.stage).name.clone(),
-        };
-        let inputs =
-            inputs.into_iter().map(|node| Input { node, label: label(node), role: Role::PART }).collect();
-        let span = site.stage().tokenizer.as_ref().map(|tokenizer| tokenizer.span);
-        let origins = span.into_iter().map(|span| Origin { param: "rows", input: None, span }).collect();
-        let owner = Owner { stage: site.id, tensor: key.1.clone() };
-        let node = self
-            .plan
-            .act(owner, op, inputs, origins)
-            .unwrap_or_else(|problem| panic!("`{}` {problem}", key.1));
-        self.remapped.insert(key, node);
-        node
     }
 
     fn source(&mut self, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {
