@@ -14,6 +14,7 @@ use super::token_plan::TokenPlan;
 use super::vocabulary::{Choice, Chooser};
 use super::{bare, config, token_ids};
 use crate::methods::MissingRule;
+use crate::model::adapter::in_short;
 use crate::model::layout::{Layout, is_optional, is_vocabulary};
 use crate::recipe::{Finding, Recipe, Reference, Stage, StageId};
 use crate::tensor::TensorSpec;
@@ -55,7 +56,7 @@ fn adapt<'r>(
             Ok(found) => drop(shapes.adapted.insert(reference, found)),
             Err(problems) => {
                 let path = &adapted.adapter.path;
-                let message = format!("the adapter {path} cannot be applied: {}", problems.join("; "));
+                let message = format!("the adapter {path} cannot be applied: {}", in_short(&problems));
                 findings.push(Finding::error("adapter", span, message));
                 is_right = false;
             }

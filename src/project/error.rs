@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::build::BuildError;
 use crate::error::ErrorClass;
 use crate::model::ModelError;
+use crate::model::adapter::in_short;
 use crate::output::OutputError;
 use crate::store::StoreError;
 
@@ -50,7 +51,7 @@ pub enum ProjectError {
         tried: Vec<PathBuf>,
     },
     /// An adapter cannot be applied to the model that it was asked for with.
-    #[error("the adapter {} cannot be applied: {}", path.display(), problems.join("; "))]
+    #[error("the adapter {} cannot be applied: {}", path.display(), in_short(problems))]
     Adapter {
         /// Its folder.
         path: PathBuf,

@@ -12,8 +12,10 @@ mod gathering;
 mod key;
 mod matrices;
 mod names;
+mod problems;
 mod stacked;
 
 pub use apply::{Base, apply};
 pub use change::{BaseTensor, Change, Changed};
 pub use folder::{is_adapter, open};
+pub use problems::in_short;
