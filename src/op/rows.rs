@@ -1,4 +1,5 @@
-//! Rows of several tensors in a new order: an embedding whose tokens get other places.
+//! Rows of several tensors in a new order: an embedding whose tokens get other places, or some of whose rows an adapter
+//! has trained.
 //!
 //! No arithmetic and no bytes of its own: whoever reads the result reads the inputs. Which row comes from where is
 //! part of the key, in full where it is short and as a digest where it is long.
@@ -14,7 +15,7 @@ use crate::tensor::{Shape, TensorSpec};
 /// A map of rows is shown in full up to this many runs.
 const SHOWN: usize = 24;
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rows {
     /// Rows of the inputs, in the order of the result; a row may be taken more than once.
     pub runs: Vec<RowRun>,
@@ -23,6 +24,34 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// A tensor of this shape, the first input, with the rows of the second in place of some of its own, which are
+    /// listed in the second's order. `None` if a row is replaced twice, or is none that the tensor has.
+    pub fn replacing(replaced: &[usize], shape: Shape) -> Option<Self> {
+        let count = shape.0.first().copied().unwrap_or(0);
+        let mut sorted: Vec<(usize, usize)> = replaced.iter().copied().zip(0..).collect();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| pair[0].0 == pair[1].0)
+            || sorted.last().is_some_and(|(row, _)| *row >= count)
+        {
+            return None;
+        }
+        let (mut runs, mut next): (Vec<RowRun>, usize) = (Vec::new(), 0);
+        for (row, new) in sorted {
+            if next < row {
+                runs.push(RowRun { input: 0, rows: next..row });
+            }
+            match runs.last_mut() {
+                Some(last) if last.input == 1 && last.rows.end == new => last.rows.end += 1,
+                _ => runs.push(RowRun { input: 1, rows: new..new + 1 }),
+            }
+            next = row + 1;
+        }
+        if next < count {
+            runs.push(RowRun { input: 0, rows: next..count });
+        }
+        Some(Self { runs, shape })
+    }
+
     /// All runs as text, each as `FIRST..END of INPUT`.
     fn text(&self) -> String {
         let mut text = String::new();
@@ -107,6 +136,19 @@ mod tests {
         // A vector can stand for one row.
         let vector = rows(&[(0, 0..2), (1, 0..3)], &[3, 3]);
         assert_eq!(vector.output(&[&spec(&[2, 3]), &spec(&[3])]), Ok(spec(&[3, 3])));
+    }
+
+    #[test]
+    fn replaced_rows_follow_the_order_of_the_result() {
+        let text = |rows: &[usize], count: usize| {
+            let op = Rows::replacing(rows, Shape(vec![count, 2]))?;
+            let run = |RowRun { input, rows }: &RowRun| format!("{input}:{}..{}", rows.start, rows.end);
+            Some(op.runs.iter().map(run).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(text(&[2, 3], 6).as_deref(), Some("0:0..2 1:0..2 0:4..6"));
+        assert_eq!(text(&[3, 2, 0], 4).as_deref(), Some("1:2..3 0:1..2 1:1..2 1:0..1"));
+        assert_eq!(text(&[], 2).as_deref(), Some("0:0..2"));
+        assert_eq!((text(&[1, 1], 3), text(&[3], 3)), (None, None));
     }
 
     #[test]

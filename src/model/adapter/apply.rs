@@ -12,7 +12,7 @@ use super::gathering::{B, Gathering, Product, listed};
 use super::key::{Part, parse};
 use super::names::Names;
 use crate::model::view::View;
-use crate::op::{Block, Factor, ReplaceRows, Vectors};
+use crate::op::{Block, Factor, Rows, Vectors};
 use crate::tensor::TensorSpec;
 
 /// What an adapter is applied to.
@@ -183,7 +183,7 @@ impl<'a> Gathering<'a> {
             ));
             return;
         }
-        let Some(replace) = ReplaceRows::new(rows.to_vec(), spec.shape.0[0]) else {
+        let Some(replace) = Rows::replacing(rows, spec.shape.clone()) else {
             self.errors.push(format!(
                 "`trainable_token_indices` names a row twice, or one that the model's `{target}` {} has not",
                 spec.shape

@@ -1,6 +1,6 @@
 //! What an adapter does to one tensor.
 
-use crate::op::{ReplaceRows, Role, Update};
+use crate::op::{Role, Rows, Update};
 use crate::tensor::TensorSpec;
 
 /// A tensor that an adapter changes, or adds.
@@ -21,7 +21,7 @@ pub enum Change {
     /// An update of a tensor by others, which are inputs 1 and up.
     Updated { base: BaseTensor, update: Update, beside: Vec<(Role, String)> },
     /// A tensor with some rows from another.
-    Rows { base: String, rows: ReplaceRows, from: String },
+    Rows { base: String, rows: Rows, from: String },
 }
 
 /// The tensor beneath an update.
