@@ -2,7 +2,7 @@
 
 use super::fields::{Fields, whole};
 use super::finding::Finding;
-use super::keys;
+use super::keys::{self, Form, Map};
 use super::meant::{Body, Input, Module, ModuleBody, Parameters, Reference, Slice};
 use super::reference::Resolver;
 use super::settings::{Level, SettingsReader};
@@ -149,9 +149,10 @@ impl Parts<'_> {
         }
     }
 
-    /// Tells of what mergekit reads for a stage alone, and drops elsewhere without a word.
-    fn of_a_stage(&self, fields: &Fields<'_>, what: &str, keys: &[&str], findings: &mut Vec<Finding>) {
-        for entry in keys.iter().filter_map(|key| fields.entry(key)) {
+    /// Tells of keys that have an effect for a stage alone.
+    fn of_a_stage(&self, fields: &Fields<'_>, what: &str, known: &Map, findings: &mut Vec<Finding>) {
+        let of_stage = known.keys.iter().filter(|key| matches!(key.form, Form::OfStage));
+        for entry in of_stage.filter_map(|key| fields.entry(key.name)) {
             let message = format!(
                 "stage `{}`: `{}` has no effect in {what}, in mergekit neither",
                 self.settings.stage, entry.key
@@ -167,7 +168,7 @@ impl Parts<'_> {
 
     fn slice(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Slice> {
         let fields = Fields::read(node, "a slice", &keys::SLICE, findings)?;
-        self.of_a_stage(&fields, "a slice", &["merge_method", "dtype"], findings);
+        self.of_a_stage(&fields, "a slice", &keys::SLICE, findings);
         if let Some(entry) = fields.entry("residual_weight") {
             let message = "`residual_weight` has no effect, in mergekit neither";
             findings.push(Finding::warning("no-effect", entry.key_span, message));
@@ -189,7 +190,7 @@ impl Parts<'_> {
         for entry in &listed.others {
             let what = format!("module `{}`", entry.key);
             let fields = Fields::read(&entry.value, &what, &keys::MODULE, findings)?;
-            self.of_a_stage(&fields, &what, &["merge_method", "base_model", "dtype"], findings);
+            self.of_a_stage(&fields, &what, &keys::MODULE, findings);
             let parameters = self.settings.read(&fields, &what, &keys::MODULE, Level::Above, findings);
             let body = match (fields.list("models", findings), fields.list("slices", findings)) {
                 (Some(models), None) => ModuleBody::Models(self.inputs(models, false, self.base, findings)),

@@ -4,7 +4,6 @@ use std::fmt::Write;
 
 use super::meant::{
     Gradient, Input, Parameters, Recipe, Reference, Section, Setting, Stage, TokenEntry, TokenRow,
-    TokenizerSource,
 };
 use super::span::{Span, Spanned};
 use crate::methods::Value;
@@ -170,11 +169,7 @@ impl Fields<'_> {
 
     fn tokenizer(&mut self, stage: &Stage) {
         let Some(Spanned { value, span }) = &stage.tokenizer else { return };
-        let source = match &value.source {
-            TokenizerSource::Union => "union",
-            TokenizerSource::Base => "base",
-            TokenizerSource::Model(reference) => self.recipe.name_of(reference),
-        };
+        let source = self.recipe.name_of_source(&value.source);
         self.plain("tokenizer source", source.to_owned(), Some(*span));
         if let Some(multiple) = value.pad_to_multiple_of {
             self.plain("pad_to_multiple_of", multiple.to_string(), Some(*span));

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::meant::{
     Body, Gradient, Input, Module, Parameters, Recipe, Section, Setting, Slice, StageId, TokenEntry,
-    TokenRow, Tokenizer, TokenizerSource,
+    TokenRow, Tokenizer,
 };
 use crate::methods::{Default, ParamSpec};
 
@@ -65,11 +65,6 @@ pub fn stage(recipe: &Recipe, id: StageId) -> Value {
 
 fn tokenizer(recipe: &Recipe, tokenizer: &Tokenizer) -> Value {
     let Tokenizer { source, tokens, pad_to_multiple_of, trim_vocab } = tokenizer;
-    let source = match source {
-        TokenizerSource::Union => "union",
-        TokenizerSource::Base => "base",
-        TokenizerSource::Model(reference) => recipe.name_of(reference),
-    };
     let row = |row: &TokenRow| match row {
         TokenRow::Zero => json!({ "kind": "zero" }),
         TokenRow::Same(model) => json!(recipe.name_of(model)),
@@ -86,7 +81,7 @@ fn tokenizer(recipe: &Recipe, tokenizer: &Tokenizer) -> Value {
     };
     let tokens: Map<String, Value> = tokens.iter().map(entry).collect();
     json!({
-        "source": source,
+        "source": recipe.name_of_source(source),
         "tokens": tokens,
         "pad_to_multiple_of": pad_to_multiple_of,
         "trim_vocab": trim_vocab,

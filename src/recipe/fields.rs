@@ -16,6 +16,15 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
+    /// As [`Fields::read`], for a map that has no other keys: those are told of.
+    pub fn closed(node: &'a Node, what: &str, known: &Map, findings: &mut Vec<Finding>) -> Option<Self> {
+        let fields = Self::read(node, what, known, findings)?;
+        for entry in &fields.others {
+            unknown_key(entry, what, known.names(), findings);
+        }
+        Some(fields)
+    }
+
     /// Sorts a node's entries into known keys and others. `None`, with a finding, if it is not a map.
     pub fn read(node: &'a Node, what: &str, known: &Map, findings: &mut Vec<Finding>) -> Option<Self> {
         let Value::Map(all) = &node.value else {

@@ -55,6 +55,8 @@ pub enum Form {
     Codes,
     /// The key is known to be out of place.
     Nothing,
+    /// It is out of place, too: mergekit reads it for a stage alone, and drops it elsewhere without a word.
+    OfStage,
     Map(&'static Map),
     List(&'static Map),
     /// A map of names, each with a map.
@@ -67,6 +69,12 @@ const fn key(name: &'static str, form: Form, doc: &'static str) -> Key {
 
 const fn required(name: &'static str, form: Form, doc: &'static str) -> Key {
     Key { name, form, required: true, doc }
+}
+
+/// A key that has an effect for a stage alone.
+const fn of_stage(name: &'static str) -> Key {
+    const DOC: &str = "Has no effect here, in mergekit neither: these layers can be a stage of their own.";
+    key(name, Form::OfStage, DOC)
 }
 
 /// A map whose keys are its own.
@@ -175,16 +183,8 @@ pub static SLICE: Map = Map {
         key("base_model", Form::Model, "The base of this slice, instead of the stage's."),
         key("parameters", Form::Parameters, "Settings for this slice."),
         key("residual_weight", Form::Nothing, "Has no effect, in mergekit neither."),
-        key(
-            "merge_method",
-            Form::Nothing,
-            "Has no effect here, in mergekit neither: these layers can be a stage of their own.",
-        ),
-        key(
-            "dtype",
-            Form::Nothing,
-            "Has no effect here, in mergekit neither: these layers can be a stage of their own.",
-        ),
+        of_stage("merge_method"),
+        of_stage("dtype"),
     ],
 };
 
@@ -195,21 +195,9 @@ pub static MODULE: Map = Map {
         key("models", Form::List(&MODEL), "Whole models to merge in this module."),
         key("slices", Form::List(&SLICE), "Runs of the module's layers."),
         key("parameters", Form::Parameters, "Settings for this module."),
-        key(
-            "merge_method",
-            Form::Nothing,
-            "Has no effect here, in mergekit neither: these layers can be a stage of their own.",
-        ),
-        key(
-            "base_model",
-            Form::Nothing,
-            "Has no effect here, in mergekit neither: these layers can be a stage of their own.",
-        ),
-        key(
-            "dtype",
-            Form::Nothing,
-            "Has no effect here, in mergekit neither: these layers can be a stage of their own.",
-        ),
+        of_stage("merge_method"),
+        of_stage("base_model"),
+        of_stage("dtype"),
     ],
 };
 

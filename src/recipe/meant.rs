@@ -313,6 +313,15 @@ impl Recipe {
         &self.stages[id.0]
     }
 
+    /// The word or model that a recipe names a tokenizer's source by.
+    pub fn name_of_source<'a>(&'a self, source: &'a TokenizerSource) -> &'a str {
+        match source {
+            TokenizerSource::Union => "union",
+            TokenizerSource::Base => "base",
+            TokenizerSource::Model(reference) => self.name_of(reference),
+        }
+    }
+
     /// How a person would name a reference.
     pub fn name_of<'a>(&'a self, reference: &'a Reference) -> &'a str {
         match reference {

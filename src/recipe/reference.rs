@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::fields::{Fields, unknown_key};
+use super::fields::Fields;
 use super::finding::Finding;
 use super::keys;
 use super::meant::{Adapted, Reference, StageId};
@@ -57,10 +57,7 @@ impl Resolver<'_> {
 
     /// Reads `{model: {path, revision}, lora: {path, revision}, override_architecture}`.
     fn map(&self, node: &Node, findings: &mut Vec<Finding>) -> Option<Reference> {
-        let fields = Fields::read(node, "a model", &keys::MODEL_MAP, findings)?;
-        for entry in &fields.others {
-            unknown_key(entry, "a model", keys::MODEL_MAP.names(), findings);
-        }
+        let fields = Fields::closed(node, "a model", &keys::MODEL_MAP, findings)?;
         if let Some(entry) = fields.entry("override_architecture") {
             let message = "`override_architecture` has no effect: layers are inferred from tensor names";
             findings.push(Finding::warning("no-effect", entry.key_span, message));
@@ -129,10 +126,7 @@ fn part(node: &Node, key: &str, findings: &mut Vec<Finding>) -> Option<ModelRef>
         let problem = |problem| Finding::error("model-reference", node.span, format!("`{text}`: {problem}"));
         return ModelRef::parse(text).map_err(|error| findings.push(problem(error))).ok();
     }
-    let inner = Fields::read(node, &format!("`{key}`"), &keys::MODEL_PLACE, findings)?;
-    for entry in &inner.others {
-        unknown_key(entry, &format!("`{key}`"), keys::MODEL_PLACE.names(), findings);
-    }
+    let inner = Fields::closed(node, &format!("`{key}`"), &keys::MODEL_PLACE, findings)?;
     let Some((path, _)) = inner.text("path", findings) else {
         findings.push(Finding::error("missing-key", inner.span, format!("`{key}` names no `path`")));
         return None;

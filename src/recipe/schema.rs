@@ -278,7 +278,7 @@ fn form(form: Form, of: Option<(&'static MethodSpec, &'static Map)>) -> Vec<Valu
             let code = any_of(names_or_template(allowable.map(|code| code.name)));
             vec![json!({"type": "array", "items": code.clone()}), code]
         }
-        Form::Nothing => Vec::new(),
+        Form::Nothing | Form::OfStage => Vec::new(),
         Form::Map(map) => vec![inner(map)],
         Form::List(map) => vec![json!({"type": "array", "items": inner(map)})],
         Form::Named(map) => vec![json!({"type": "object", "additionalProperties": inner(map)})],

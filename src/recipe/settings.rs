@@ -153,10 +153,7 @@ fn clauses(param: &ParamSpec, items: &[Node], findings: &mut Vec<Finding>) -> Op
     let what = format!("an entry of `{}`", param.name);
     let mut clauses: Vec<Clause> = Vec::new();
     for item in items {
-        let fields = Fields::read(item, &what, &keys::CLAUSE, findings)?;
-        for entry in &fields.others {
-            unknown_key(entry, &what, keys::CLAUSE.names(), findings);
-        }
+        let fields = Fields::closed(item, &what, &keys::CLAUSE, findings)?;
         let filter = match fields.get("filter") {
             None => None,
             Some(_) => Some(fields.text("filter", findings)?.0.to_owned()).filter(|filter| filter != "*"),

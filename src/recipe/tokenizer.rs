@@ -1,6 +1,6 @@
 //! Reads what a stage says of its tokenizer: `tokenizer_source`, or `tokenizer` with everything that can stand in it.
 
-use super::fields::{Fields, unknown_key};
+use super::fields::Fields;
 use super::finding::Finding;
 use super::keys;
 use super::meant::{TokenEntry, TokenRow, Tokenizer, TokenizerSource};
@@ -26,10 +26,7 @@ pub(super) fn read(
         let message = "`tokenizer` and `tokenizer_source` cannot stand together";
         findings.push(Finding::error("exclusive-keys", short.span, message));
     }
-    let fields = Fields::read(long, "`tokenizer`", &keys::TOKENIZER, findings)?;
-    for entry in &fields.others {
-        unknown_key(entry, "`tokenizer`", keys::TOKENIZER.names(), findings);
-    }
+    let fields = Fields::closed(long, "`tokenizer`", &keys::TOKENIZER, findings)?;
     let source = match fields.get("source") {
         Some(node) => reader.source(node, findings)?,
         None => TokenizerSource::Union,
@@ -80,10 +77,7 @@ impl Reader<'_> {
         if entry.value.value == Value::Null {
             return Some(TokenEntry { token, source: None, force: false });
         }
-        let fields = Fields::read(&entry.value, &what, &keys::TOKEN, findings)?;
-        for entry in &fields.others {
-            unknown_key(entry, &what, keys::TOKEN.names(), findings);
-        }
+        let fields = Fields::closed(&entry.value, &what, &keys::TOKEN, findings)?;
         let source = match fields.get("source") {
             Some(node) => Some(Spanned { value: self.row(node, &what, findings)?, span: node.span }),
             None => None,
@@ -107,10 +101,7 @@ impl Reader<'_> {
             return Some(TokenRow::Same(self.resolver.read(node, findings)?.value));
         };
         let what = format!("the source of {what}");
-        let fields = Fields::read(node, &what, &keys::TOKEN_SOURCE, findings)?;
-        for entry in &fields.others {
-            unknown_key(entry, &what, keys::TOKEN_SOURCE.names(), findings);
-        }
+        let fields = Fields::closed(node, &what, &keys::TOKEN_SOURCE, findings)?;
         match fields.text("kind", findings)?.0 {
             "zero" => {
                 for key in ["model", "token", "token_id"] {
