@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::source_file::SourceFile;
 use super::view::View;
-use super::{ModelError, pickled, safetensors};
+use super::{ModelError, json, pickled, safetensors};
 use crate::tensor::TensorSpec;
 
 /// A format that checkpoints store tensors in.
@@ -90,7 +90,7 @@ impl Checkpoint {
         let files = shard_files(path);
         let config_path = path.join("config.json");
         let is_bare = files.is_ok() && !config_path.exists();
-        let config = if is_bare { Value::Null } else { read_json(&config_path)? };
+        let config = if is_bare { Value::Null } else { json::read(&config_path)? };
         if !is_bare && !config.is_object() {
             let problem = "is not a JSON object, as a model's configuration must be".to_owned();
             return Err(ModelError::Layout { path: config_path, problem });
@@ -155,7 +155,7 @@ fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
         }
         let path = dir.join(format.index);
         if path.is_file() {
-            let Index { weight_map } = serde_json::from_value(read_json(&path)?).map_err(|error| {
+            let Index { weight_map } = serde_json::from_value(json::read(&path)?).map_err(|error| {
                 let problem = format!("is not a {} index: {error}", format.name);
                 ModelError::Layout { path: path.clone(), problem }
             })?;
@@ -223,12 +223,4 @@ fn open_indexed(
         }
     }
     Ok((shards, tensors))
-}
-
-pub fn read_json(path: &Path) -> Result<Value, ModelError> {
-    let text = std::fs::read(path).map_err(ModelError::io(path))?;
-    serde_json::from_slice(&text).map_err(|error| ModelError::Layout {
-        path: path.to_owned(),
-        problem: format!("is not valid JSON: {error}"),
-    })
 }

@@ -3,6 +3,7 @@
 pub mod adapter;
 pub mod checkpoint;
 pub mod experts;
+pub mod json;
 pub mod layout;
 pub mod local_file;
 pub mod locate;

@@ -7,10 +7,9 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::OutputError;
-use crate::model::tokenizer::{CHAT_TEMPLATE, TOKENIZER_CONFIG, Tokens, check, rewritten};
-
-const TOKENIZER: &str = "tokenizer.json";
-const GENERATION: &str = "generation_config.json";
+use crate::model::tokenizer::{
+    CHAT_TEMPLATE, GENERATION, TOKENIZER, TOKENIZER_CONFIG, Tokens, check, rewritten,
+};
 
 /// Files that belong to a tokenizer; any of them may be missing.
 const TOKENIZER_FILES: [&str; 11] = [

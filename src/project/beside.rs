@@ -1,21 +1,16 @@
 //! What is known of models beside their weights, as far as a recipe asks for it: tokens, chat templates, and how texts
 //! are generated.
 
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use serde_json::Value;
 
-use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::layout::is_vocabulary;
-use crate::model::tokenizer::{Vocabulary, chat_template, vocabularies};
+use crate::model::tokenizer::{GENERATION, Vocabulary, chat_template, vocabularies};
+use crate::model::{ModelError, json};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::{Recipe, Stage, Tokenizer, TokenizerSource};
-
-/// How texts are generated, which names tokens by their ids.
-const GENERATION: &str = "generation_config.json";
 
 /// What is known of one model.
 #[derive(Clone, Default)]
@@ -38,7 +33,8 @@ pub fn beside(recipe: &Recipe, models: &[Option<&Checkpoint>]) -> Result<Vec<Bes
         let is_known = known.iter().flatten().any(|vocabulary| vocabulary.tokens.is_some());
         for ((beside, model), vocabulary) in of_models.iter_mut().zip(known) {
             beside.vocabulary = vocabulary;
-            beside.generation = if is_known { generation(&model.dir)? } else { None };
+            beside.generation =
+                if is_known { json::read_if_there(&model.dir.join(GENERATION))? } else { None };
         }
     }
     let is_auto = |stage: &Stage| {
@@ -74,16 +70,4 @@ fn differ_in_rows(models: &[(&mut Beside, &Checkpoint)]) -> bool {
     let mut rows = models.iter().map(rows);
     let first = rows.next();
     rows.any(|other| Some(other) != first)
-}
-
-fn generation(dir: &Path) -> Result<Option<Value>, ModelError> {
-    let path = dir.join(GENERATION);
-    match fs::read(&path) {
-        Ok(bytes) => match serde_json::from_slice(&bytes) {
-            Ok(json) => Ok(Some(json)),
-            Err(error) => Err(ModelError::Layout { path, problem: format!("is not valid JSON: {error}") }),
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(ModelError::io(&path)(error)),
-    }
 }

@@ -13,6 +13,7 @@ use crate::cli::error::CliError;
 use crate::cli::ui::Ui;
 use crate::cli::words::{bytes, plural};
 use crate::model::layout::{Layout, Position};
+use crate::model::tokenizer::TOKENIZER;
 use crate::project::digests;
 use crate::reference::ModelRef;
 
@@ -79,7 +80,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             "parameters": parameters,
             "bytes": total,
             "shards": checkpoint.shards.len(),
-            "tokenizer": dir.join("tokenizer.json").is_file(),
+            "tokenizer": dir.join(TOKENIZER).is_file(),
             "tensors": tensors,
         });
         if let Some((path, _)) = &adapted {
@@ -111,7 +112,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     ));
     text.push_str(&format!(
         "tokenizer: {}\n\n",
-        if dir.join("tokenizer.json").is_file() { "tokenizer.json" } else { "none" }
+        if dir.join(TOKENIZER).is_file() { TOKENIZER } else { "none" }
     ));
     let line = |name: &str| format!("{}{}", spec(name), if is_changed(name) { "  adapted" } else { "" });
     for (group, n) in groups(&layout, &names, &line, &digests) {

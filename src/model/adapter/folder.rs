@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use crate::model::ModelError;
-use crate::model::checkpoint::{Checkpoint, open_file, read_json};
+use crate::model::checkpoint::{Checkpoint, open_file};
+use crate::model::{ModelError, json};
 
 /// Says what kind of adapter it is.
 pub const CONFIG: &str = "adapter_config.json";
@@ -21,7 +21,7 @@ pub fn is_adapter(dir: &Path) -> bool {
 /// # Errors
 /// If a file is missing or damaged.
 pub fn open(dir: &Path) -> Result<Checkpoint, ModelError> {
-    let config = read_json(&dir.join(CONFIG))?;
+    let config = json::read(&dir.join(CONFIG))?;
     let Some(path) = TENSORS.iter().map(|name| dir.join(name)).find(|path| path.is_file()) else {
         let problem = format!("holds {CONFIG}, but neither {}", TENSORS.join(" nor "));
         return Err(ModelError::Layout { path: dir.to_owned(), problem });

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::tokens::{Tokens, rows_of};
+use super::tokens::{TOKENIZER, Tokens, rows_of};
 use crate::digest::Digest;
 use crate::model::ModelError;
 
 /// The file that is read, and those that hold a vocabulary where it is missing.
-const FILES: [&str; 5] = ["tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"];
+const FILES: [&str; 5] = [TOKENIZER, "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt"];
 
 /// What is known of a model's vocabulary.
 #[derive(Clone, Debug)]
@@ -50,7 +50,7 @@ pub fn vocabularies(dirs: &[&Path], in_full: bool) -> Result<Vec<Option<Vocabula
     let is_parsed = in_full || distinct.len() > 1;
     let read = |(digest, (file, path)): (&Digest, &(&'static str, &Path))| {
         let mut vocabulary = Vocabulary { name: digest.to_string(), file, rows: None, tokens: None };
-        if *file == FILES[0] {
+        if *file == TOKENIZER {
             let bytes = fs::read(path).map_err(ModelError::io(path))?;
             if is_parsed {
                 let tokens = Tokens::read(path, &bytes)?;

@@ -14,5 +14,5 @@ mod written;
 
 pub use known::{Vocabulary, vocabularies};
 pub use template::{CHAT_TEMPLATE, TOKENIZER_CONFIG, chat_template};
-pub use tokens::{Flags, Tokens};
+pub use tokens::{Flags, GENERATION, TOKENIZER, Tokens};
 pub use written::{check, rewritten};

@@ -2,18 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
 
 use super::template::TOKENIZER_CONFIG;
 use crate::digest::Digest;
-use crate::model::ModelError;
+use crate::model::{ModelError, json};
+
+/// The file that holds a tokenizer in full.
+pub const TOKENIZER: &str = "tokenizer.json";
+/// How texts are generated, which names tokens by their ids.
+pub const GENERATION: &str = "generation_config.json";
 
 /// Settings that name a token, with the keys of config.json that hold its id.
 const SPECIAL: [(&str, &str); 3] =
@@ -49,15 +51,7 @@ impl Tokens {
     pub fn read(path: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
         let problem = |problem: String| ModelError::Layout { path: path.to_owned(), problem };
         let mut tokens = Self::parse(bytes).map_err(problem)?;
-        let path = path.with_file_name(TOKENIZER_CONFIG);
-        let settings: Value = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| ModelError::Layout {
-                path: path.clone(),
-                problem: format!("is not valid JSON: {error}"),
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Value::Null,
-            Err(error) => return Err(ModelError::io(&path)(error)),
-        };
+        let settings = json::read_if_there(&path.with_file_name(TOKENIZER_CONFIG))?.unwrap_or_default();
         for (setting, key) in SPECIAL {
             let named = &settings[setting];
             let named = named.as_str().or_else(|| named["content"].as_str());

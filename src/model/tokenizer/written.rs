@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer;
 
 use super::template::TOKENIZER_CONFIG;
-use super::tokens::{Flags, Tokens};
+use super::tokens::{Flags, TOKENIZER, Tokens};
 
 /// Files of a tokenizer beside tokenizer.json that would contradict one that grew.
 const SUPERSEDED: [&str; 5] = ["tokenizer.model", "spiece.model", "vocab.json", "merges.txt", "vocab.txt"];
@@ -26,7 +26,7 @@ pub fn rewritten(name: &str, bytes: &[u8], tokens: &Tokens) -> Result<Option<Vec
         return Ok(None);
     }
     let edit: fn(&mut Value, &Tokens) -> Result<(), String> = match name {
-        "tokenizer.json" => tokenizer,
+        TOKENIZER => tokenizer,
         TOKENIZER_CONFIG => settings,
         "added_tokens.json" => added_tokens,
         _ => return Ok(Some(bytes.to_vec())),
