@@ -35,7 +35,7 @@ pub struct Inventory {
     pub config: Value,
     /// The tokens, if any stage asks for a tokenizer.
     pub vocabulary: Option<Vocabulary>,
-    /// generation_config.json, if vocabularies are known in full.
+    /// generation_config.json, if an id in it may change.
     pub generation: Option<Value>,
     /// The model's chat template, if any stage asks for the most common one.
     pub chat_template: Option<String>,

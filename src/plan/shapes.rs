@@ -3,6 +3,7 @@
 //! Nothing is decided here about values: what a tensor comes down to is `lower`'s.
 
 use std::collections::{BTreeMap, HashMap};
+use std::iter;
 
 use super::adapted::AdaptedInventory;
 use super::catalog::{Inventory, Model, model_id};
@@ -87,7 +88,7 @@ impl<'r> Shaper<'r, '_> {
             models: self.models,
             shapes: self.shapes,
         };
-        let Choice { donor, tokenizer, vocabulary, remade, plan, chat_template } =
+        let Choice { donor, source, tokenizer, vocabulary, remade, plan, chat_template } =
             chooser.choose(findings).map_err(|error| vec![error])?;
         let mut outputs = BTreeMap::new();
         let mut errors = Vec::new();
@@ -108,15 +109,17 @@ impl<'r> Shaper<'r, '_> {
         let mut generation = donor_inventory.generation.clone();
         if let Some(plan) = &plan {
             token_ids::set_rows(&mut config, plan.rows);
-        }
-        if (plan.is_some() || tokenizer != donor)
-            && let Some(tokens) = vocabulary.as_ref().and_then(|vocabulary| vocabulary.tokens.as_ref())
-        {
             let from =
                 donor_inventory.vocabulary.as_ref().and_then(|vocabulary| vocabulary.tokens.as_deref());
-            token_ids::follow(&mut config, from, tokens);
+            let special = vocabulary.as_ref().map_or(&[][..], |vocabulary| &vocabulary.special);
+            for config in iter::once(&mut config).chain(&mut generation) {
+                token_ids::follow(config, from, &plan.tokens, special);
+            }
+        } else {
+            let own = lookup(source);
+            token_ids::take_over(&mut config, &own.config);
             if let Some(generation) = &mut generation {
-                token_ids::follow(generation, from, tokens);
+                token_ids::take_over(generation, own.generation.as_ref().unwrap_or(&own.config));
             }
         }
         let counts = |(name, output): (&String, &OutputTensor<'r>)| {

@@ -2,20 +2,37 @@
 
 use serde_json::Value;
 
-use crate::model::tokenizer::Tokens;
+use crate::model::tokenizer::{Tokens, special_keys};
 
 /// Endings of keys that hold an id, or a list of ids.
 const ENDINGS: [&str; 3] = ["_token_id", "_token_ids", "_token_index"];
 
 /// Follows tokens to their new ids, from those of the model that the config comes from, where they are known, to the
-/// output's; and lets the ids of the tokenizer's own special tokens agree with it. Of several ids that end a text
-/// one must be the tokenizer's.
-pub fn follow(config: &mut Value, from: Option<&Tokens>, to: &Tokens) {
+/// output's; and lets keys agree with the ids of `special`, which are those of the tokenizer's own settings. Of several
+/// ids that end a text one must be the tokenizer's.
+pub fn follow(config: &mut Value, from: Option<&Tokens>, to: &Tokens, special: &[(&str, u32)]) {
     if let Some(from) = from {
         rename(config, &|id| from.token(id).map(|token| to.id(token)));
     }
-    for (key, id) in to.special() {
+    for (key, id) in special {
         agree(config, key, *id);
+    }
+}
+
+/// Lets a config name the tokens that begin, end and fill texts as another does, that of the model whose tokenizer is
+/// taken, where both have the same tokens. What the other does not state stays.
+pub fn take_over(config: &mut Value, other: &Value) {
+    let inner = ["", "/text_config"];
+    for key in special_keys() {
+        let stated = |place: &str| other.pointer(&format!("{place}/{key}")).filter(|id| !id.is_null());
+        let Some(first) = inner.iter().find_map(|place| stated(place)) else { continue };
+        for place in inner {
+            let Some(keys) = config.pointer_mut(place).and_then(Value::as_object_mut) else { continue };
+            let here = stated(place);
+            if here.is_some() || keys.contains_key(key) {
+                keys.insert(key.to_owned(), here.unwrap_or(first).clone());
+            }
+        }
     }
 }
 
@@ -95,7 +112,7 @@ mod tests {
             "bos_token_id": 0, "eos_token_id": [1, 2], "pad_token_id": null, "x_token_id": 1,
             "text_config": {"image_token_index": 2, "hidden_size": 2}, "far_token_id": 99,
         });
-        follow(&mut config, Some(&from), &to);
+        follow(&mut config, Some(&from), &to, &[]);
         let expected = json!({
             "bos_token_id": 7, "eos_token_id": [0], "pad_token_id": null, "x_token_id": null,
             "text_config": {"image_token_index": 0, "hidden_size": 2}, "far_token_id": 99,
@@ -112,6 +129,32 @@ mod tests {
         agree(&mut config, "pad_token_id", 4);
         let expected = json!({"eos_token_id": [3, 5], "bos_token_id": 2, "text_config": {"pad_token_id": 4}});
         assert_eq!(config, expected);
+    }
+
+    #[test]
+    fn special_ids_are_taken_over_where_the_other_states_them() {
+        let own = json!({"eos_token_id": 3, "pad_token_id": null, "bos_token_id": [1, 2], "vocab_size": 9});
+        let mut same = own.clone();
+        take_over(&mut same, &own);
+        assert_eq!(same, own);
+        for (before, after) in [
+            (
+                json!({"eos_token_id": [2, 5], "pad_token_id": 0, "x_token_id": 7}),
+                json!({"eos_token_id": 3, "pad_token_id": 0, "x_token_id": 7, "bos_token_id": [1, 2]}),
+            ),
+            (
+                json!({"text_config": {"eos_token_id": 2}, "bos_token_id": 0}),
+                json!({"text_config": {"eos_token_id": 3}, "bos_token_id": [1, 2], "eos_token_id": 3}),
+            ),
+            (json!(null), json!(null)),
+        ] {
+            let mut config = before;
+            take_over(&mut config, &own);
+            assert_eq!(config, after);
+        }
+        let mut config = json!({"eos_token_id": 2});
+        take_over(&mut config, &json!({"text_config": {"eos_token_id": 3, "pad_token_id": 1}}));
+        assert_eq!(config, json!({"eos_token_id": 3}), "there is no other place for what is new");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::recipe::{Finding, Recipe, Reference, Spanned, Stage, Tokenizer, Token
 /// Where the files beside a stage's weights come from.
 pub struct Choice<'r> {
     pub donor: ModelId,
+    /// What the recipe takes the tokenizer from.
+    pub source: &'r Reference,
     /// Whose tokenizer files the output gets.
     pub tokenizer: ModelId,
     pub vocabulary: Option<Vocabulary>,
@@ -80,7 +82,7 @@ impl<'r> Chooser<'r, '_> {
     }
 
     /// What a reference gives: its own files, and the tokens that it has been given.
-    fn of(&self, reference: &Reference) -> Choice<'r> {
+    fn of(&self, reference: &'r Reference) -> Choice<'r> {
         let vocabulary = self.vocabulary(reference).cloned();
         let chat_template = chat_template(self.stage, reference, self.models, self.shapes);
         let (donor, tokenizer, remade) = match reference.plain() {
@@ -95,7 +97,7 @@ impl<'r> Chooser<'r, '_> {
             }
             Reference::Adapted(_) => unreachable!("what is plain has no adapter"),
         };
-        Choice { donor, tokenizer, vocabulary, remade, plan: None, chat_template }
+        Choice { donor, source: reference, tokenizer, vocabulary, remade, plan: None, chat_template }
     }
 
     fn vocabulary(&self, reference: &Reference) -> Option<&Vocabulary> {
@@ -197,6 +199,7 @@ impl<'r> Chooser<'r, '_> {
         let others = of.iter().filter(|_| is_union).map(|(_, tokens)| &**tokens);
         let made = output_tokens(&asked.value, &source_tokens, others).map(Arc::new);
         // What was left out of the source's tokens has to leave its files as well.
+        let special = wanted.special.iter().filter(|(_, id)| !source_tokens.is_cut(*id)).copied().collect();
         let is_made = made.is_some() || wanted.rows.is_some_and(|rows| rows > source_tokens.rows());
         let tokens = made.unwrap_or(source_tokens);
         let multiple = asked.value.pad_to_multiple_of.unwrap_or(1);
@@ -205,6 +208,7 @@ impl<'r> Chooser<'r, '_> {
             name: tokens.fingerprint(),
             rows: Some(tokens.rows()),
             tokens: Some(Arc::clone(&tokens)),
+            special,
             ..wanted.clone()
         };
         let plan = TokenPlan {

@@ -29,12 +29,17 @@ pub fn beside(recipe: &Recipe, models: &[Option<&Checkpoint>]) -> Result<Vec<Bes
         let in_full = recipe.stages.iter().any(moves_tokens) || differ_in_rows(&of_models);
         let dirs: Vec<&Path> = of_models.iter().map(|(_, model)| model.dir.as_path()).collect();
         let known = vocabularies(&dirs, in_full)?;
-        // Where vocabularies are not known in full all are equal, and no id changes.
-        let is_known = known.iter().flatten().any(|vocabulary| vocabulary.tokens.is_some());
+        // Where vocabularies are not known in full all are equal, and an id changes only for another model's tokenizer.
+        let is_another = |stage: &Stage| {
+            let tokenizer = stage.tokenizer.as_ref().map(|tokenizer| &tokenizer.value);
+            tokenizer.is_some_and(|tokenizer| matches!(tokenizer.source, TokenizerSource::Model(_)))
+        };
+        let has_ids = known.iter().flatten().any(|vocabulary| vocabulary.tokens.is_some())
+            || recipe.stages.iter().any(is_another);
         for ((beside, model), vocabulary) in of_models.iter_mut().zip(known) {
             beside.vocabulary = vocabulary;
             beside.generation =
-                if is_known { json::read_if_there(&model.dir.join(GENERATION))? } else { None };
+                if has_ids { json::read_if_there(&model.dir.join(GENERATION))? } else { None };
         }
     }
     let is_auto = |stage: &Stage| {
@@ -50,15 +55,12 @@ pub fn beside(recipe: &Recipe, models: &[Option<&Checkpoint>]) -> Result<Vec<Bes
 
 /// Whether tokens may get other places even where all vocabularies are equal.
 fn moves_tokens(stage: &Stage) -> bool {
-    let Some(Tokenizer { source, tokens, pad_to_multiple_of, trim_vocab }) =
+    let Some(Tokenizer { source: _, tokens, pad_to_multiple_of, trim_vocab }) =
         stage.tokenizer.as_ref().map(|tokenizer| &tokenizer.value)
     else {
         return false;
     };
-    matches!(source, TokenizerSource::Model(_))
-        || !tokens.is_empty()
-        || pad_to_multiple_of.is_some()
-        || *trim_vocab
+    !tokens.is_empty() || pad_to_multiple_of.is_some() || *trim_vocab
 }
 
 /// Whether some embeddings have more rows than others.

@@ -436,6 +436,44 @@ fn files_beside_the_weights_agree() {
 }
 
 #[test]
+fn ids_are_those_of_the_model_whose_tokenizer_is_written() {
+    let space = Space::new();
+    let tokenizer = words(&["<unk>", "one"], &["<|end|>", "<|im_end|>"]);
+    for (name, eos, token) in [("a", 3, "<|im_end|>"), ("b", 2, "<|end|>"), ("c", 3, "<|im_end|>")] {
+        model(&space, name, &tokenizer, 0, eos);
+        let mut config = space.json(&format!("{name}/config.json"));
+        config["eos_token_id"] = eos.into();
+        space.write(&format!("{name}/config.json"), config.to_string());
+        let settings = json!({"eos_token": token}).to_string();
+        space.write(&format!("{name}/tokenizer_config.json"), settings);
+        let generation = json!({"eos_token_id": [eos], "temperature": 0.7}).to_string();
+        space.write(&format!("{name}/generation_config.json"), generation);
+    }
+    for (source, eos) in [("./b", 2), ("./c", 3)] {
+        for more in ["", ", pad_to_multiple_of: 8"] {
+            let recipe = format!(
+                "name: u\nmerge_method: linear\nmodels: [{{model: ./a}}, {{model: ./b}}, {{model: ./c}}]\n\
+                 parameters: {{weight: 1}}\ntokenizer: {{source: {source}{more}}}\n---\n\
+                 name: v\nmerge_method: passthrough\nmodels: [{{model: u}}]\n"
+            );
+            space.write("r.yaml", recipe);
+            space.ok(&["build", "-q", "r.yaml", "--stage", "u", "--stage", "v"]);
+            for out in ["merges/u", "merges/v"] {
+                let json = |file: &str| space.json(&format!("{out}/{file}"));
+                assert_eq!(json("config.json")["eos_token_id"], eos, "{out} {source}{more}");
+                let ids = &json("generation_config.json")["eos_token_id"];
+                assert!(*ids == json!(eos) || *ids == json!([eos]), "{out} {source}{more}: {ids}");
+                assert_eq!(json("generation_config.json")["temperature"], 0.7);
+                assert_eq!(
+                    json("tokenizer_config.json")["eos_token"],
+                    space.json(&format!("{source}/tokenizer_config.json"))["eos_token"]
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn rows_are_the_same_bytes_with_any_memory_and_threads() {
     let space = Space::new();
     let many: Vec<String> = (0..3000).map(|i| format!("w{i}")).collect();

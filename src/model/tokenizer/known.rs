@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::special::special;
 use super::tokens::{TOKENIZER, Tokens, rows_of};
 use crate::digest::Digest;
 use crate::model::ModelError;
@@ -26,6 +27,8 @@ pub struct Vocabulary {
     pub rows: Option<usize>,
     /// The tokens themselves, if the file can be read and somebody wants them.
     pub tokens: Option<Arc<Tokens>>,
+    /// Keys of config.json with the ids that the model's own settings give them, where tokens are known.
+    pub special: Vec<(&'static str, u32)>,
 }
 
 /// Each model's vocabulary; `None` for one without any file of a tokenizer.
@@ -49,7 +52,8 @@ pub fn vocabularies(dirs: &[&Path], in_full: bool) -> Result<Vec<Option<Vocabula
         files.iter().flatten().map(|(file, digest, path)| (*digest, (*file, path.as_path()))).collect();
     let is_parsed = in_full || distinct.len() > 1;
     let read = |(digest, (file, path)): (&Digest, &(&'static str, &Path))| {
-        let mut vocabulary = Vocabulary { name: digest.to_string(), file, rows: None, tokens: None };
+        let mut vocabulary =
+            Vocabulary { name: digest.to_string(), file, rows: None, tokens: None, special: Vec::new() };
         if *file == TOKENIZER {
             let bytes = fs::read(path).map_err(ModelError::io(path))?;
             if is_parsed {
@@ -65,7 +69,15 @@ pub fn vocabularies(dirs: &[&Path], in_full: bool) -> Result<Vec<Option<Vocabula
     };
     let known: HashMap<Digest, Vocabulary> =
         distinct.par_iter().map(read).collect::<Result<_, ModelError>>()?;
-    Ok(files.iter().map(|file| file.as_ref().map(|(_, digest, _)| known[digest].clone())).collect())
+    let of = |(dir, file): (&&Path, &Option<(&'static str, Digest, PathBuf)>)| {
+        let Some((_, digest, _)) = file else { return Ok(None) };
+        let mut vocabulary = known[digest].clone();
+        if let Some(tokens) = &vocabulary.tokens {
+            vocabulary.special = special(dir, tokens)?;
+        }
+        Ok(Some(vocabulary))
+    };
+    dirs.iter().zip(&files).map(of).collect()
 }
 
 fn digest(path: &Path) -> io::Result<Digest> {
@@ -103,5 +115,23 @@ mod tests {
         let alone = vocabularies(&[&a, &a], false).unwrap();
         assert!(alone[0].as_ref().unwrap().tokens.is_none(), "equal files are not parsed");
         assert!(vocabularies(&[&a], true).unwrap()[0].as_ref().unwrap().tokens.is_some());
+    }
+
+    #[test]
+    fn special_tokens_are_those_of_each_model() {
+        let space = tempfile::tempdir().unwrap();
+        let dirs = ["x", "y", "z"].map(|token| {
+            let dir = space.path().join(token);
+            fs::create_dir(&dir).unwrap();
+            fs::write(dir.join(TOKENIZER), r#"{"model":{"vocab":{"x":0,"y":1}}}"#).unwrap();
+            fs::write(dir.join("tokenizer_config.json"), format!(r#"{{"eos_token":"{token}"}}"#)).unwrap();
+            dir
+        });
+        let dirs: Vec<&Path> = dirs.iter().map(PathBuf::as_path).collect();
+        let known = vocabularies(&dirs, true).unwrap();
+        let special = |i: usize| known[i].as_ref().unwrap().special.as_slice();
+        assert_eq!(special(0), [("eos_token_id", 0)]);
+        assert_eq!(special(1), [("eos_token_id", 1)]);
+        assert_eq!(special(2), [], "a token that the tokenizer does not have");
     }
 }

@@ -8,18 +8,13 @@ use std::sync::Arc;
 use serde::de::{Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::template::TOKENIZER_CONFIG;
 use crate::digest::Digest;
-use crate::model::{ModelError, json};
+use crate::model::ModelError;
 
 /// The file that holds a tokenizer in full.
 pub const TOKENIZER: &str = "tokenizer.json";
 /// How texts are generated, which names tokens by their ids.
 pub const GENERATION: &str = "generation_config.json";
-
-/// Settings that name a token, with the keys of config.json that hold its id.
-const SPECIAL: [(&str, &str); 3] =
-    [("bos_token", "bos_token_id"), ("eos_token", "eos_token_id"), ("pad_token", "pad_token_id")];
 
 /// How an added token is found in a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,24 +35,14 @@ pub struct Tokens {
     sorted: Vec<(u32, Arc<str>)>,
     /// Tokens that were added beside the model's own vocabulary.
     added: BTreeMap<Arc<str>, Flags>,
-    /// Keys of config.json with the ids that the tokenizer's settings give them.
-    special: Vec<(&'static str, u32)>,
     /// Tokens of its file from this id on were left out.
     cut: Option<u32>,
 }
 
 impl Tokens {
-    /// Reads a tokenizer.json, given with its path, and the settings beside it.
+    /// Reads a tokenizer.json, given with its path.
     pub fn read(path: &Path, bytes: &[u8]) -> Result<Self, ModelError> {
-        let problem = |problem: String| ModelError::Layout { path: path.to_owned(), problem };
-        let mut tokens = Self::parse(bytes).map_err(problem)?;
-        let settings = json::read_if_there(&path.with_file_name(TOKENIZER_CONFIG))?.unwrap_or_default();
-        for (setting, key) in SPECIAL {
-            let named = &settings[setting];
-            let named = named.as_str().or_else(|| named["content"].as_str());
-            tokens.special.extend(named.and_then(|token| Some((key, tokens.id(token)?))));
-        }
-        Ok(tokens)
+        Self::parse(bytes).map_err(|problem| ModelError::Layout { path: path.to_owned(), problem })
     }
 
     /// Reads the text of a tokenizer.json; on failure says what is wrong with it.
@@ -111,11 +96,6 @@ impl Tokens {
         self.added.get(token).copied()
     }
 
-    /// Keys of config.json with the ids that the tokenizer's settings give them.
-    pub fn special(&self) -> &[(&'static str, u32)] {
-        &self.special
-    }
-
     /// Adds a token behind all others, unless it is there; an added one keeps the flags it was first added with.
     /// Says whether anything is new.
     pub fn add(&mut self, token: &str, flags: Option<Flags>) -> bool {
@@ -142,7 +122,6 @@ impl Tokens {
         tokens.ids.retain(|_, id| *id < cut);
         tokens.sorted.retain(|(id, _)| *id < cut);
         tokens.added.retain(|token, _| self.ids[token] < cut);
-        tokens.special.retain(|(_, id)| *id < cut);
         tokens
     }
 
