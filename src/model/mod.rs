@@ -9,6 +9,7 @@ pub mod local_file;
 pub mod locate;
 pub mod nearby;
 pub mod pickled;
+pub mod quantised;
 pub mod safetensors;
 pub mod source_file;
 pub mod tokenizer;

@@ -102,4 +102,6 @@ impl Role {
     pub const MODEL: Self = Self("model");
     /// A part of what a checkpoint stores in several tensors.
     pub const PART: Self = Self("part");
+    /// What quantised numbers are multiplied by.
+    pub const SCALE: Self = Self("scale");
 }

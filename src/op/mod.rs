@@ -6,6 +6,7 @@
 mod concat;
 mod contract;
 mod convert;
+mod dequantise;
 mod identical;
 mod low_rank;
 mod mean;
@@ -19,6 +20,7 @@ mod zeros;
 pub use concat::Concat;
 pub use contract::{Access, Beside, Op, Role, RowRun, Streaming, Tensor, Whole};
 pub use convert::Convert;
+pub use dequantise::{Blocks, Dequantise};
 pub use identical::Identical;
 pub use low_rank::{Block, Factor, LowRank, Update, Vectors};
 pub use mean::Mean;

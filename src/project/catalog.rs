@@ -14,6 +14,7 @@ use crate::error::ErrorClass;
 use crate::model::checkpoint::{Checkpoint, is_checkpoint};
 use crate::model::layout::Layout;
 use crate::model::locate::{NotFound, commit_of};
+use crate::model::quantised::{self, Undone};
 use crate::model::source_file::SourceFile;
 use crate::model::{ModelError, adapter, experts};
 use crate::plan::{Inventory, Model, Needed, models_needed};
@@ -85,11 +86,24 @@ impl Project {
         let models: Vec<Option<&Checkpoint>> =
             models.map(|(needed, checkpoint)| (!needed.is_adapter).then_some(checkpoint.as_ref())).collect();
         let beside = beside(recipe, &models)?;
-        let inventories: Vec<Inventory> = checkpoints
+        let read: Vec<_> = checkpoints
             .par_iter()
             .zip(beside)
             .map(|(checkpoint, beside)| inventory(checkpoint, beside))
             .collect();
+        let mut inventories: Vec<Inventory> = Vec::new();
+        for (read, Needed { reference, span, .. }) in read.into_iter().zip(&needed) {
+            match read {
+                Ok((inventory, undone)) => {
+                    inventories.push(inventory);
+                    findings.extend(undone.map(|undone| dequantised(reference, &undone, *span)));
+                }
+                Err(error) => findings.push(quantised(&error, *span)),
+            }
+        }
+        if inventories.len() < needed.len() {
+            return Ok((None, findings));
+        }
         let models: Vec<Model> = needed
             .into_iter()
             .zip(&checkpoints)
@@ -150,20 +164,50 @@ fn unusable(error: &ModelError, span: Span) -> Finding {
     Finding::error("unusable-model", span, message)
 }
 
+/// A model whose weights are quantised in a way that is not undone.
+fn quantised(error: &ModelError, span: Span) -> Finding {
+    Finding::error("quantised", span, error.to_string())
+        .help("merge a checkpoint of this model in bfloat16 or float16, from which it was quantised")
+}
+
+/// Tells of weights that are read as products with their scales.
+fn dequantised(reference: &ModelRef, undone: &Undone, span: Span) -> Finding {
+    let Undone { tensors, dtype, left_out } = undone;
+    let dtype = dtype.recipe_name().unwrap_or_else(|| dtype.name());
+    let without = match left_out.as_slice() {
+        [] => String::new(),
+        [first, rest @ ..] => {
+            let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
+            format!("; `{first}`{more}, of activations, is left out")
+        }
+    };
+    let message = format!(
+        "`{}` is stored in 8-bit floats with scales, and {tensors} of its tensors are read as {dtype}{without}",
+        reference.path
+    );
+    Finding::note("dequantised", span, message)
+}
+
+/// What is known of a checkpoint, and what was undone to read it as plain weights.
+///
+/// # Errors
+/// If its weights are quantised in another way.
 pub(super) fn inventory(
     checkpoint: &Checkpoint,
     Beside { vocabulary, generation, chat_template }: Beside,
-) -> Inventory {
+) -> Result<(Inventory, Option<Undone>), ModelError> {
     let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
     let mut tensors = checkpoint.names().map(spec).collect();
     let view = |name: &str| Some((name.to_owned(), checkpoint.view(name)?.clone()));
     let mut views = checkpoint.names().filter_map(view).collect();
-    let config = checkpoint.config.clone();
+    let mut config = checkpoint.config.clone();
+    let undone = quantised::undo(&mut tensors, &mut views, &mut config)
+        .map_err(|problem| ModelError::Layout { path: checkpoint.dir.clone(), problem })?;
     let layout = if config.is_null() {
         Layout::bare()
     } else {
         experts::join(&mut tensors, &mut views);
         Layout::infer(tensors.keys().map(String::as_str), &config)
     };
-    Inventory { tensors, views, layout, config, vocabulary, generation, chat_template }
+    Ok((Inventory { tensors, views, layout, config, vocabulary, generation, chat_template }, undone))
 }

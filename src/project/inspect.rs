@@ -45,10 +45,9 @@ impl Project {
             ProjectError::NoModel { model: adapter.to_string(), tried }
         })?;
         let opened = adapter::open(&path)?;
-        match AdaptedInventory::new(
-            &inventory(model, Beside::default()),
-            &inventory(&opened, Beside::default()),
-        ) {
+        let (model, _) = inventory(model, Beside::default())?;
+        let (opened, _) = inventory(&opened, Beside::default())?;
+        match AdaptedInventory::new(&model, &opened) {
             Ok(found) => Ok((path, found)),
             Err(problems) => Err(ProjectError::Adapter { path, problems }),
         }

@@ -79,6 +79,12 @@ static CODES: &[Code] = &[
         Some("densities are not between 0 and 1"),
         "A density is not between 0 and 1: above 1 all is kept, below 0 nothing.",
     ),
+    code(
+        "dequantised",
+        NOTE,
+        Some("models are stored in 8-bit floats with scales, and read as what these stand for"),
+        "A model is stored in 8-bit floats with scales, and read as the weights that these stand for.",
+    ),
     code("different-depths", ERROR, None, "The models of a stage have different numbers of layers."),
     code(
         "dtype-mismatch",
@@ -113,12 +119,6 @@ static CODES: &[Code] = &[
         "Arithmetic is in float32 also where the dtype is float64.",
     ),
     code("fp8-result", ERROR, None, "A merge of 8-bit floats needs a dtype for its result."),
-    code(
-        "fp8-scaled",
-        ERROR,
-        None,
-        "A model's 8-bit floats have scales beside them, which a merge would have to apply.",
-    ),
     code(
         "gradient-over-one-layer",
         WARNING,
@@ -180,6 +180,7 @@ static CODES: &[Code] = &[
         "A parameter stands beside `parameters` and is taken as one under it.",
     ),
     code("parameter-value", ERROR, None, "A parameter does not take the value."),
+    code("quantised", ERROR, None, "A model's weights are quantised in a way that lamarck does not undo."),
     code(
         "settings",
         ERROR,

@@ -123,8 +123,13 @@ impl Checkpoint {
     }
 
     /// Adds a tensor of eight-bit floats.
-    pub fn f8(&mut self, name: &str, dtype: Dtype, bytes: &[u8]) {
-        self.tensors.insert(name.to_owned(), (dtype, vec![bytes.len()], bytes.to_vec()));
+    pub fn f8(&mut self, name: &str, dtype: Dtype, shape: &[usize], bytes: &[u8]) {
+        self.tensors.insert(name.to_owned(), (dtype, shape.to_vec(), bytes.to_vec()));
+    }
+
+    /// Adds a tensor of unsigned bytes.
+    pub fn u8(&mut self, name: &str, shape: &[usize], bytes: &[u8]) {
+        self.tensors.insert(name.to_owned(), (Dtype::U8, shape.to_vec(), bytes.to_vec()));
     }
 
     pub fn remove(&mut self, name: &str) {

@@ -28,6 +28,7 @@ mod naming;
 mod outputs;
 mod pickled;
 mod proof;
+mod quantised;
 mod recipes;
 mod schema;
 mod soak;

@@ -7,7 +7,6 @@ use crate::model::adapter::{BaseTensor, Change};
 use crate::op::{Convert, LowRank, Op, Role};
 use crate::plan::arguments::Site;
 use crate::plan::catalog::model_id;
-use crate::plan::fp8;
 use crate::plan::graph::{Input, NodeId, Owner};
 use crate::plan::stage_shape::inventory_of;
 use crate::recipe::{Adapted, Reference, StageId};
@@ -69,13 +68,6 @@ impl<'a> Lowering<'a> {
         let label = self.recipe.name_of(&adapted.of).to_owned();
         let inventory = inventory_of(self.models, self.shapes, &adapted.of);
         let spec = inventory.tensors[tensor].clone();
-        if spec.dtype.is_eight_bits() {
-            let span = site.stage().span;
-            let what = format!("stage `{}`: tensor `{tensor}` of {label}", site.stage().name);
-            if let Some(error) = fp8::unreadable(inventory, tensor, &what, span) {
-                self.report(error);
-            }
-        }
         Input { node: self.tensor(site, &adapted.of, tensor, &spec), label, role: Role::BASE }
     }
 

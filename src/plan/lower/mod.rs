@@ -13,7 +13,7 @@ use super::arguments::{Resolved, Site};
 use super::catalog::{Model, ModelId, model_id};
 use super::fp8;
 use super::graph::{Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
-use super::stage_shape::{Part, Shapes, StageShape, inventory_of, keeps_bytes};
+use super::stage_shape::{Part, Shapes, StageShape, keeps_bytes};
 use crate::methods::Simplified;
 use crate::model::view::View;
 use crate::op::{Convert, Identical, Merge, Op, Role};
@@ -172,8 +172,10 @@ impl<'a> Lowering<'a> {
         parts: Vec<(&'a Part, Role)>,
         origins: Vec<Origin>,
     ) -> NodeId {
-        if let Some(error) = self.eight_bits(site, &parts) {
-            return self.give_up(site, error);
+        let result = &site.output.spec;
+        if result.dtype.is_eight_bits() {
+            let what = format!("stage `{}`: tensor `{}`", site.stage().name, site.name);
+            return self.give_up(site, fp8::unwritable(result, &what, site.stage().span));
         }
         let input = |(part, role): (&'a Part, Role)| Input {
             node: self.part(site, part),
@@ -190,24 +192,6 @@ impl<'a> Lowering<'a> {
                 self.give_up(site, Finding::error("inputs", stage.span, message))
             }
         }
-    }
-
-    /// What forbids an action that reads or writes eight-bit floats.
-    fn eight_bits(&self, site: &Site<'a>, parts: &[(&Part, Role)]) -> Option<Finding> {
-        let stage = site.stage();
-        let eight_bits = parts.iter().filter(|(part, _)| part.spec.dtype.is_eight_bits());
-        let mut scaled = eight_bits.filter_map(|(part, _)| {
-            let source = &site.segment.sources[part.source];
-            let inventory = inventory_of(self.models, self.shapes, source.reference);
-            let what = format!("stage `{}`: tensor `{}` of {}", stage.name, part.tensor, site.label(part));
-            fp8::unreadable(inventory, &part.tensor, &what, source.span)
-        });
-        let result = &site.output.spec;
-        let unwritable = || {
-            let what = format!("stage `{}`: tensor `{}`", stage.name, site.name);
-            fp8::unwritable(result, &what, stage.span)
-        };
-        scaled.next().or_else(|| result.dtype.is_eight_bits().then(unwritable))
     }
 
     /// The node of an input's tensor, its rows where the output has them.
