@@ -9,6 +9,7 @@ mod crash;
 mod damage;
 mod determinism;
 mod eviction;
+mod examples;
 mod findings;
 mod fp8;
 mod golden;

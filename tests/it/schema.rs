@@ -8,6 +8,7 @@ use lamarck::recipe::{LoadOptions, load};
 use serde_json::Value;
 use serde_yaml::{DuplicateKeyPolicy, Options};
 
+use crate::examples::examples;
 use crate::harness::{CARD, FULL, Space, project, project_text};
 
 const SHIPPED: &str = "docs/recipe.schema.json";
@@ -88,6 +89,7 @@ fn verdicts(validator: &Validator, text: &str) -> Option<(Vec<String>, Vec<Strin
 /// Every recipe of the tests, and those that are shipped.
 fn recipes() -> Vec<String> {
     let mut recipes = vec![FULL.to_owned(), CARD.to_owned()];
+    recipes.extend(examples().iter().map(|name| format!("examples/{name}.yaml")));
     for folder in ["tests/recipes/valid", "tests/recipes/invalid"] {
         for entry in fs::read_dir(project(folder)).expect("the samples are there") {
             let name = entry.expect("they can be read").file_name().into_string().expect("names are text");
