@@ -1,15 +1,15 @@
 //! A checkpoint: its shards, its tensors and, but for a bare state dict, its config.json.
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::Value;
 
+use super::index::{Index, Shards};
 use super::source_file::SourceFile;
 use super::view::View;
-use super::{ModelError, json, pickled, safetensors};
+use super::{ModelError, download, json, pickled, safetensors};
 use crate::tensor::TensorSpec;
 
 /// A format that checkpoints store tensors in.
@@ -71,11 +71,8 @@ pub struct Checkpoint {
     pub shards: Vec<Arc<dyn SourceFile>>,
     /// Each tensor with the number of its shard.
     tensors: BTreeMap<String, usize>,
-}
-
-#[derive(Deserialize)]
-struct Index {
-    weight_map: BTreeMap<String, String>,
+    /// What is odd about it, and does no harm.
+    pub remark: Option<String>,
 }
 
 impl Checkpoint {
@@ -85,29 +82,34 @@ impl Checkpoint {
         if path.is_file() {
             let dir = path.parent().unwrap_or(Path::new("")).to_owned();
             let (shards, tensors) = single(open_file(path)?);
-            return Ok(Self { dir, config: Value::Null, shards, tensors });
+            return Ok(Self { dir, config: Value::Null, shards, tensors, remark: None });
         }
         let files = shard_files(path);
         let config_path = path.join("config.json");
-        let is_bare = files.is_ok() && !config_path.exists();
+        let is_coming = || download::has_name(&config_path) || download::unfinished(&config_path).is_some();
+        let is_bare = files.is_ok() && !is_coming();
         let config = if is_bare { Value::Null } else { json::read(&config_path)? };
         if !is_bare && !config.is_object() {
             let problem = "is not a JSON object, as a model's configuration must be".to_owned();
             return Err(ModelError::Layout { path: config_path, problem });
         }
-        let (shards, tensors) = match files? {
-            ShardFiles::Single(format, file) => single((format.open)(&file)?),
-            ShardFiles::Indexed { format, path: index, weight_map } => {
-                open_indexed(path, format, &index, weight_map)?
-            }
+        let files = files?;
+        let (shards, tensors) = match &files {
+            ShardFiles::Single(format, file) => single((format.open)(file)?),
+            ShardFiles::Indexed(format, index) => index.open(format.extensions, format.open)?,
         };
-        Ok(Self { dir: path.to_owned(), config, shards, tensors })
+        let mut opened = Self { dir: path.to_owned(), config, shards, tensors, remark: None };
+        if let ShardFiles::Indexed(_, index) = &files {
+            let specs = opened.names().filter_map(|name| opened.spec(name));
+            opened.remark = index.remark(specs.map(|spec| spec.n_bytes() as u64).sum());
+        }
+        Ok(opened)
     }
 
     /// One file with its configuration.
     pub fn of_file(dir: &Path, config: Value, file: Arc<dyn SourceFile>) -> Self {
         let tensors = file.tensors().keys().map(|name| (name.clone(), 0)).collect();
-        Self { dir: dir.to_owned(), config, shards: vec![file], tensors }
+        Self { dir: dir.to_owned(), config, shards: vec![file], tensors, remark: None }
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
@@ -138,35 +140,34 @@ pub fn is_checkpoint(dir: &Path) -> bool {
         || FORMATS
             .iter()
             .flat_map(|format| [format.single, format.index])
-            .any(|name| dir.join(name).is_file())
+            .any(|name| download::has_name(&dir.join(name)))
         || lone_file(dir).is_some()
 }
 
 enum ShardFiles {
     Single(&'static StoredFormat, PathBuf),
-    Indexed { format: &'static StoredFormat, path: PathBuf, weight_map: BTreeMap<String, String> },
+    Indexed(&'static StoredFormat, Index),
 }
 
 fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
     for format in &FORMATS {
         let single = dir.join(format.single);
-        if single.is_file() {
+        if download::has_name(&single) {
             return Ok(ShardFiles::Single(format, single));
         }
-        let path = dir.join(format.index);
-        if path.is_file() {
-            let Index { weight_map } = serde_json::from_value(json::read(&path)?).map_err(|error| {
-                let problem = format!("is not a {} index: {error}", format.name);
-                ModelError::Layout { path: path.clone(), problem }
-            })?;
-            return Ok(ShardFiles::Indexed { format, path, weight_map });
+        let index = dir.join(format.index);
+        if download::has_name(&index) {
+            return Ok(ShardFiles::Indexed(format, Index::read(&index, format.name)?));
         }
     }
     if let Some((format, file)) = lone_file(dir) {
         return Ok(ShardFiles::Single(format, file));
     }
     let names: Vec<&str> = FORMATS.iter().flat_map(|format| [format.single, format.index]).collect();
-    let problem = format!("holds none of {}", names.join(", "));
+    let mut problem = format!("holds none of {}", names.join(", "));
+    if let Some(part) = download::unfinished_in(dir) {
+        problem += &format!("; {} lies there: the download did not finish, run it again", part.display());
+    }
     Err(ModelError::Layout { path: dir.to_owned(), problem })
 }
 
@@ -182,45 +183,7 @@ fn lone_file(dir: &Path) -> Option<(&'static StoredFormat, PathBuf)> {
     only.filter(|_| found.next().is_none())
 }
 
-fn single(shard: Arc<dyn SourceFile>) -> Opened {
+fn single(shard: Arc<dyn SourceFile>) -> Shards {
     let tensors = shard.tensors().keys().map(|name| (name.clone(), 0)).collect();
     (vec![shard], tensors)
-}
-
-type Opened = (Vec<Arc<dyn SourceFile>>, BTreeMap<String, usize>);
-
-fn open_indexed(
-    dir: &Path,
-    format: &StoredFormat,
-    index_path: &Path,
-    weight_map: BTreeMap<String, String>,
-) -> Result<Opened, ModelError> {
-    let problem = |problem| ModelError::Layout { path: index_path.to_owned(), problem };
-    let mut files: Vec<&String> = weight_map.values().collect();
-    files.sort_unstable();
-    files.dedup();
-    let mut shards = Vec::new();
-    for file in &files {
-        // A shard's name comes from the file; it must not lead out of the directory.
-        let mut parts = Path::new(file).components();
-        if !matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None)) {
-            return Err(problem(format!("names shard `{file}`, which is not a plain file name")));
-        }
-        shards.push((format.open)(&dir.join(file))?);
-    }
-    let mut tensors = BTreeMap::new();
-    for (name, file) in &weight_map {
-        let number = files.binary_search(&file).expect("files holds every value of the map");
-        if !shards[number].tensors().contains_key(name) {
-            return Err(problem(format!("places tensor `{name}` in {file}, which does not hold it")));
-        }
-        tensors.insert(name.clone(), number);
-    }
-    for shard in &shards {
-        if let Some(name) = shard.tensors().keys().find(|name| !weight_map.contains_key(*name)) {
-            let path = shard.path().display();
-            return Err(problem(format!("does not list tensor `{name}`, which {path} holds")));
-        }
-    }
-    Ok((shards, tensors))
 }

@@ -7,16 +7,24 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::ModelError;
+use super::download::{absent, has_name, lfs_pointer, unfinished};
 
 /// Reads a file.
 ///
 /// # Errors
 /// If it is not there, cannot be read or is not JSON.
 pub fn read(path: &Path) -> Result<Value, ModelError> {
-    let bytes = fs::read(path).map_err(ModelError::io(path))?;
-    serde_json::from_slice(&bytes).map_err(|error| ModelError::Layout {
-        path: path.to_owned(),
-        problem: format!("is not valid JSON: {error}"),
+    let problem = |problem| ModelError::Layout { path: path.to_owned(), problem };
+    // A pipe could be read for ever.
+    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(problem("is not a regular file".to_owned()));
+    }
+    let bytes = fs::read(path).map_err(|error| match error.kind() {
+        ErrorKind::NotFound if has_name(path) || unfinished(path).is_some() => problem(absent(path)),
+        _ => ModelError::io(path)(error),
+    })?;
+    serde_json::from_slice(&bytes).map_err(|error| {
+        problem(lfs_pointer(&bytes).unwrap_or_else(|| format!("is not valid JSON: {error}")))
     })
 }
 

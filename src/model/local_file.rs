@@ -4,15 +4,16 @@
 //! may have more shards than a process may have files open, so only those read last stay open.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::File;
+use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::ModelError;
 use super::source_file::{Entry, Headers, SourceFile};
 use super::view::LogicalTensor;
+use super::{ModelError, download};
 use crate::disk;
 use crate::identity::Identity;
 
@@ -41,15 +42,39 @@ pub struct LocalFile {
 
 impl LocalFile {
     /// Opens a file and reads its headers.
+    ///
+    /// # Errors
+    /// Also if there is no whole file yet, with what to do.
     pub fn open(path: &Path, headers: ReadHeaders) -> Result<Self, ModelError> {
-        let file = File::open(path).map_err(ModelError::io(path))?;
-        let metadata = file.metadata().map_err(ModelError::io(path))?;
+        let problem = |problem| ModelError::Header { path: path.to_owned(), problem };
+        let metadata = fs::metadata(path).map_err(|error| match error.kind() {
+            ErrorKind::NotFound => problem(download::absent(path)),
+            _ => ModelError::io(path)(error),
+        })?;
+        // Before opening: a pipe could wait for ever.
         if !metadata.is_file() {
-            let problem = "is not a regular file".to_owned();
-            return Err(ModelError::Header { path: path.to_owned(), problem });
+            return Err(problem("is not a regular file".to_owned()));
         }
+        let file = File::open(path).map_err(ModelError::io(path))?;
         let identity = Identity::of(&file).map_err(ModelError::io(path))?;
-        let headers = headers(&file, identity.size, path)?;
+        if identity.size <= download::MAX_LFS_BYTES {
+            let mut start = vec![0; identity.size as usize];
+            file.read_exact_at(&mut start, 0).map_err(ModelError::io(path))?;
+            if let Some(pointer) = download::lfs_pointer(&start) {
+                return Err(problem(pointer));
+            }
+        }
+        let headers = headers(&file, identity.size, path).map_err(|error| match error {
+            ModelError::Header { problem: said, .. } => problem(match download::unfinished(path) {
+                Some(part) => format!(
+                    "{said}; {} lies beside it: the download did not finish, run it again",
+                    part.display()
+                ),
+                None if identity.size == 0 => format!("{said}: it is empty; download it again"),
+                None => said,
+            }),
+            other => other,
+        })?;
         Ok(Self { path: path.to_owned(), identity, headers, suspect: AtomicBool::new(false) })
     }
 
@@ -103,7 +128,7 @@ impl SourceFile for LocalFile {
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
         self.file()?.read_exact_at(into, offset).map_err(|error| match error.kind() {
-            std::io::ErrorKind::UnexpectedEof => ModelError::Changed { path: self.path.clone() },
+            ErrorKind::UnexpectedEof => ModelError::Changed { path: self.path.clone() },
             _ => ModelError::Io { path: self.path.clone(), source: error },
         })
     }
@@ -129,8 +154,8 @@ impl SourceFile for LocalFile {
     }
 
     fn check_unchanged(&self) -> Result<(), ModelError> {
-        let metadata = match std::fs::metadata(&self.path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        let metadata = match fs::metadata(&self.path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
                 return Err(ModelError::Changed { path: self.path.clone() });
             }
             metadata => metadata.map_err(ModelError::io(&self.path))?,

@@ -2,7 +2,9 @@
 
 pub mod adapter;
 pub mod checkpoint;
+pub mod download;
 pub mod experts;
+pub mod index;
 pub mod json;
 pub mod layout;
 pub mod local_file;

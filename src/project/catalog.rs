@@ -80,6 +80,8 @@ impl Project {
         }
         for (Needed { span, .. }, checkpoint) in needed.iter().zip(&checkpoints) {
             findings.extend(checkpoint.shards.iter().filter_map(|shard| beside_tensors(&**shard, *span)));
+            findings
+                .extend(checkpoint.remark.iter().map(|remark| Finding::note("index-size", *span, remark)));
         }
         // What lies beside an adapter counts for nothing.
         let models = needed.iter().zip(&checkpoints);

@@ -125,6 +125,12 @@ static CODES: &[Code] = &[
         Some("gradients run over one layer, which takes their last value"),
         "A gradient runs over a single layer, which takes its last value.",
     ),
+    code(
+        "index-size",
+        NOTE,
+        Some("indexes of shards give other sizes than their tensors have"),
+        "The index of a model's shards gives another size than the tensors have.",
+    ),
     code("inputs", ERROR, None, "Too few or too many models are left of a tensor to merge."),
     code(
         "layer-range",
