@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, RenameFlags, StatxFlags, renameat_with, statx};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::disk;
@@ -64,11 +64,22 @@ pub(super) fn parent_of(target: &Path) -> &Path {
     target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Whether a folder lies on another mount than its parent, also one of the same file system.
+/// Whether a folder lies on another mount than its parent, where there is such a thing also one of the same file system.
 pub(super) fn is_mount_point(target: &Path, parent: &Path) -> bool {
-    let mount = |path: &Path| {
-        let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok()?;
-        Some((found.stx_mnt_id, fs::metadata(path).ok()?.dev()))
-    };
-    mount(target).is_some_and(|of_target| mount(parent) != Some(of_target))
+    let place = |path: &Path| Some((mount_id(path)?, fs::metadata(path).ok()?.dev()));
+    place(target).is_some_and(|of_target| place(parent) != Some(of_target))
+}
+
+/// The number of the mount that a path lies on, which tells apart what `mount --bind` shows twice.
+#[cfg(target_os = "linux")]
+fn mount_id(path: &Path) -> Option<u64> {
+    use rustix::fs::{AtFlags, StatxFlags, statx};
+
+    statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID).ok().map(|found| found.stx_mnt_id)
+}
+
+/// Elsewhere a file system is mounted once.
+#[cfg(not(target_os = "linux"))]
+fn mount_id(_path: &Path) -> Option<u64> {
+    Some(0)
 }
