@@ -8,37 +8,53 @@ use serde_json::Value;
 
 use super::index::{Index, Shards};
 use super::source_file::SourceFile;
+use super::tokenizer::TOKENIZER;
 use super::view::View;
-use super::{ModelError, download, json, pickled, safetensors};
+use super::{ModelError, download, gguf, json, pickled, safetensors};
 use crate::tensor::TensorSpec;
 
 /// A format that checkpoints store tensors in.
 struct StoredFormat {
     name: &'static str,
+    /// How the files of a checkpoint are called; `None` where any name will do.
+    files: Option<Files>,
+    /// How names of such files end.
+    extensions: &'static [&'static str],
+    open: Open,
+    /// The configuration of a file that says something of its own model, given the config.json beside it.
+    config: Option<OwnConfig>,
+}
+
+#[derive(Clone, Copy)]
+struct Files {
     /// The file of a checkpoint that has but one.
     single: &'static str,
     /// The file that says which of several holds which tensor.
     index: &'static str,
-    /// How names of such files end.
-    extensions: &'static [&'static str],
-    open: fn(&Path) -> Result<Arc<dyn SourceFile>, ModelError>,
 }
 
 /// Formats that are read, those that are preferred first. A new one is a file beside this one and a line here.
-const FORMATS: [StoredFormat; 2] = [
+const FORMATS: [StoredFormat; 3] = [
     StoredFormat {
         name: "safetensors",
-        single: "model.safetensors",
-        index: "model.safetensors.index.json",
+        files: Some(Files { single: "model.safetensors", index: "model.safetensors.index.json" }),
         extensions: &["safetensors"],
         open: safetensors::open,
+        config: None,
     },
     StoredFormat {
         name: "pickled",
-        single: "pytorch_model.bin",
-        index: "pytorch_model.bin.index.json",
+        files: Some(Files { single: "pytorch_model.bin", index: "pytorch_model.bin.index.json" }),
         extensions: &["bin", "pt", "pth", "ckpt"],
         open: pickled::open,
+        config: None,
+    },
+    StoredFormat {
+        name: "GGUF",
+        files: None,
+        extensions: &["gguf"],
+        open: gguf::open,
+        config: Some(gguf::config),
     },
 ];
 
@@ -61,6 +77,18 @@ fn format_of(path: &Path) -> Option<&'static StoredFormat> {
     FORMATS.iter().find(|format| format.extensions.contains(&extension))
 }
 
+type Open = fn(&Path) -> Result<Arc<dyn SourceFile>, ModelError>;
+type OwnConfig = fn(&Path, Option<Value>) -> Result<Value, ModelError>;
+
+/// What is worth knowing about a checkpoint.
+#[derive(Debug)]
+pub enum Remark {
+    /// Its index gives another size than its tensors have.
+    IndexSize(String),
+    /// It is this file, which has no tokenizer's files beside it.
+    NoTokenizer(PathBuf),
+}
+
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -71,8 +99,8 @@ pub struct Checkpoint {
     pub shards: Vec<Arc<dyn SourceFile>>,
     /// Each tensor with the number of its shard.
     tensors: BTreeMap<String, usize>,
-    /// What is odd about it, and does no harm.
-    pub remark: Option<String>,
+    /// What is worth knowing about it, and does no harm.
+    pub remark: Option<Remark>,
 }
 
 impl Checkpoint {
@@ -80,11 +108,15 @@ impl Checkpoint {
     /// tensors and no config.json, are bare state dicts.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
         if path.is_file() {
-            let dir = path.parent().unwrap_or(Path::new("")).to_owned();
-            let (shards, tensors) = single(open_file(path)?);
-            return Ok(Self { dir, config: Value::Null, shards, tensors, remark: None });
+            if let Some(StoredFormat { open, config: Some(config), .. }) = format_of(path) {
+                return Self::of_model_file(path, *open, *config);
+            }
+            return Ok(Self::of_file(folder_of(path), Value::Null, open_file(path)?));
         }
         let files = shard_files(path);
+        if let Ok(ShardFiles::Single(StoredFormat { open, config: Some(config), .. }, file)) = &files {
+            return Self::of_model_file(file, *open, *config);
+        }
         let config_path = path.join("config.json");
         let is_coming = || download::has_name(&config_path) || download::unfinished(&config_path).is_some();
         let is_bare = files.is_ok() && !is_coming();
@@ -101,9 +133,21 @@ impl Checkpoint {
         let mut opened = Self { dir: path.to_owned(), config, shards, tensors, remark: None };
         if let ShardFiles::Indexed(_, index) = &files {
             let specs = opened.names().filter_map(|name| opened.spec(name));
-            opened.remark = index.remark(specs.map(|spec| spec.n_bytes() as u64).sum());
+            let remark = index.remark(specs.map(|spec| spec.n_bytes() as u64).sum());
+            opened.remark = remark.map(Remark::IndexSize);
         }
         Ok(opened)
+    }
+
+    /// A file that says something of its own model.
+    fn of_model_file(path: &Path, open: Open, config: OwnConfig) -> Result<Self, ModelError> {
+        let dir = folder_of(path);
+        let file = open(path)?;
+        let config = config(path, json::read_if_there(&dir.join("config.json"))?)?;
+        let has_tokenizer =
+            [TOKENIZER, "tokenizer.model", "vocab.json"].iter().any(|name| dir.join(name).exists());
+        let remark = (!has_tokenizer).then(|| Remark::NoTokenizer(path.to_owned()));
+        Ok(Self { remark, ..Self::of_file(dir, config, file) })
     }
 
     /// One file with its configuration.
@@ -137,10 +181,7 @@ impl Checkpoint {
 pub fn is_checkpoint(dir: &Path) -> bool {
     (dir.is_file() && format_of(dir).is_some())
         || dir.join("config.json").is_file()
-        || FORMATS
-            .iter()
-            .flat_map(|format| [format.single, format.index])
-            .any(|name| download::has_name(&dir.join(name)))
+        || names().any(|name| download::has_name(&dir.join(name)))
         || lone_file(dir).is_some()
 }
 
@@ -151,11 +192,12 @@ enum ShardFiles {
 
 fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
     for format in &FORMATS {
-        let single = dir.join(format.single);
+        let Some(Files { single, index }) = format.files else { continue };
+        let single = dir.join(single);
         if download::has_name(&single) {
             return Ok(ShardFiles::Single(format, single));
         }
-        let index = dir.join(format.index);
+        let index = dir.join(index);
         if download::has_name(&index) {
             return Ok(ShardFiles::Indexed(format, Index::read(&index, format.name)?));
         }
@@ -163,24 +205,47 @@ fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
     if let Some((format, file)) = lone_file(dir) {
         return Ok(ShardFiles::Single(format, file));
     }
-    let names: Vec<&str> = FORMATS.iter().flat_map(|format| [format.single, format.index]).collect();
-    let mut problem = format!("holds none of {}", names.join(", "));
+    let mut problem = format!("holds none of {}", names().collect::<Vec<_>>().join(", "));
+    if let [(_, first), _, ..] = &lone_files(dir)[..] {
+        problem +=
+            &format!(", but several models in one file; name one of them, such as {}", first.display());
+    }
     if let Some(part) = download::unfinished_in(dir) {
         problem += &format!("; {} lies there: the download did not finish, run it again", part.display());
     }
     Err(ModelError::Layout { path: dir.to_owned(), problem })
 }
 
-/// The only file of tensors in a folder that says nothing else of itself: that of a bare state dict.
+/// Names that a checkpoint's files have.
+fn names() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().filter_map(|format| format.files).flat_map(|Files { single, index }| [single, index])
+}
+
+/// The only one of the files of tensors that may be called anything.
 fn lone_file(dir: &Path) -> Option<(&'static StoredFormat, PathBuf)> {
-    if ["config.json", "adapter_config.json"].iter().any(|name| dir.join(name).exists()) {
-        return None;
+    let mut files = lone_files(dir);
+    files.pop().filter(|_| files.is_empty())
+}
+
+/// Files of tensors in a folder that says nothing else of itself, which are bare state dicts, and files that say
+/// something of their own model.
+fn lone_files(dir: &Path) -> Vec<(&'static StoredFormat, PathBuf)> {
+    let is_model = dir.join("config.json").exists();
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    if dir.join("adapter_config.json").exists() {
+        return Vec::new();
     }
-    let files = std::fs::read_dir(dir).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
-    let mut found =
-        files.filter_map(|file| Some((format_of(&file)?, file))).filter(|(_, file)| file.is_file());
-    let only = found.next();
-    only.filter(|_| found.next().is_none())
+    let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut files: Vec<_> = files
+        .filter_map(|file| Some((format_of(&file)?, file)))
+        .filter(|(format, file)| (!is_model || format.config.is_some()) && file.is_file())
+        .collect();
+    files.sort_by(|(_, a), (_, b)| a.cmp(b));
+    files
+}
+
+fn folder_of(file: &Path) -> &Path {
+    file.parent().unwrap_or(Path::new(""))
 }
 
 fn single(shard: Arc<dyn SourceFile>) -> Shards {

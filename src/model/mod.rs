@@ -4,6 +4,7 @@ pub mod adapter;
 pub mod checkpoint;
 pub mod download;
 pub mod experts;
+pub mod gguf;
 pub mod index;
 pub mod json;
 pub mod layout;

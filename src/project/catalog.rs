@@ -11,7 +11,7 @@ use super::error::ProjectError;
 use super::missing::{self, Missing};
 use super::settings::Project;
 use crate::error::ErrorClass;
-use crate::model::checkpoint::{Checkpoint, is_checkpoint};
+use crate::model::checkpoint::{Checkpoint, Remark, is_checkpoint};
 use crate::model::layout::Layout;
 use crate::model::locate::{NotFound, commit_of};
 use crate::model::quantised::{self, Undone};
@@ -80,8 +80,7 @@ impl Project {
         }
         for (Needed { span, .. }, checkpoint) in needed.iter().zip(&checkpoints) {
             findings.extend(checkpoint.shards.iter().filter_map(|shard| beside_tensors(&**shard, *span)));
-            findings
-                .extend(checkpoint.remark.iter().map(|remark| Finding::note("index-size", *span, remark)));
+            findings.extend(checkpoint.remark.iter().map(|remark| remarked(remark, *span)));
         }
         // What lies beside an adapter counts for nothing.
         let models = needed.iter().zip(&checkpoints);
@@ -147,6 +146,20 @@ fn beside_tensors(shard: &dyn SourceFile, span: Span) -> Option<Finding> {
         names.join(", ") + more
     );
     (!others.is_empty()).then(|| Finding::note("beside-tensors", span, message))
+}
+
+fn remarked(remark: &Remark, span: Span) -> Finding {
+    match remark {
+        Remark::IndexSize(message) => Finding::note("index-size", span, message),
+        Remark::NoTokenizer(path) => {
+            let message = format!(
+                "{} has no tokenizer's files beside it, and what is made of it has none either",
+                path.display()
+            );
+            Finding::note("gguf-tokenizer", span, message)
+                .help("put tokenizer.json and tokenizer_config.json of the model that it was made from into its folder")
+        }
+    }
 }
 
 fn open(dir: &Path, is_adapter: bool) -> Result<Arc<Checkpoint>, ModelError> {

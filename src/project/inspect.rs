@@ -14,7 +14,7 @@ use crate::digest::Digest;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::view::{LogicalTensor, View};
 use crate::model::{ModelError, adapter};
-use crate::op::{Access, Tensor};
+use crate::op::{Access, RowRun, Tensor};
 use crate::plan::AdaptedInventory;
 use crate::reference::ModelRef;
 
@@ -82,13 +82,23 @@ fn made(tensor: &LogicalTensor, stored: &dyn Fn(&str) -> Bytes) -> Result<Vec<u8
         View::Stored(name) => return Ok(stored(name).in_full()?.into_owned()),
         View::Made { op, inputs } => (op, inputs),
     };
-    let Access::Whole(whole) = op.access() else {
-        unreachable!("files' own views are made of whole tensors")
-    };
     let read: Vec<Vec<u8>> = inputs.iter().map(|(_, input)| made(input, stored)).collect::<Result<_, _>>()?;
     let inputs: Vec<Tensor<'_>> =
         inputs.iter().zip(&read).map(|((_, input), bytes)| Tensor { spec: &input.spec, bytes }).collect();
-    let mut bytes = vec![0; tensor.spec.n_bytes()];
-    whole.run(&inputs, &mut bytes).expect("the file's headers were checked");
-    Ok(bytes)
+    match op.access() {
+        Access::Whole(whole) => {
+            let mut bytes = vec![0; tensor.spec.n_bytes()];
+            whole.run(&inputs, &mut bytes).expect("the file's headers were checked");
+            Ok(bytes)
+        }
+        Access::Rows(runs) => {
+            let run = |RowRun { input, rows }: &RowRun| {
+                let Tensor { spec, bytes } = inputs[*input];
+                let row = bytes.len() / spec.shape.0[0].max(1);
+                &bytes[rows.start * row..rows.end * row]
+            };
+            Ok(runs.iter().flat_map(run).copied().collect())
+        }
+        _ => unreachable!("files' own views are made of whole tensors or of rows"),
+    }
 }

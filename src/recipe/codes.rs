@@ -120,6 +120,12 @@ static CODES: &[Code] = &[
     ),
     code("fp8-result", ERROR, None, "A merge of 8-bit floats needs a dtype for its result."),
     code(
+        "gguf-tokenizer",
+        NOTE,
+        Some("GGUF files have no tokenizer's files beside them, and what is made of them has none either"),
+        "A GGUF file has no tokenizer's files beside it, and what is made of it has none either.",
+    ),
+    code(
         "gradient-over-one-layer",
         WARNING,
         Some("gradients run over one layer, which takes their last value"),

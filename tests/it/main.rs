@@ -13,6 +13,7 @@ mod eviction;
 mod examples;
 mod findings;
 mod fp8;
+mod gguf;
 mod golden;
 mod guests;
 mod harness;
