@@ -12,6 +12,8 @@ pub enum ErrorClass {
     Damage,
     /// There is no room, or the system did not read, write or start what it was asked to.
     System,
+    /// A server could not be reached, or gave an answer that cannot be used.
+    Remote,
     /// Another process holds a lock, and waiting was not wanted.
     Lock,
     /// Somebody stopped the work.

@@ -45,6 +45,15 @@ pub enum Event<'a> {
     },
     /// Another process removes results; the build waits until it is done.
     Waiting,
+    /// A file has come from the hub in full and is in place.
+    Fetched {
+        /// `org/name`.
+        model: &'a str,
+        /// Its place in the model's folder.
+        file: &'a str,
+        /// Its size.
+        bytes: u64,
+    },
     /// A source tensor was read and hashed.
     Hashed {
         /// The checkpoint's folder.
@@ -103,6 +112,9 @@ impl<F: Fn(Event<'_>) + Sync> Events for F {
         self(event);
     }
 }
+
+/// Where nobody listens.
+pub fn tell_nobody(_: Event<'_>) {}
 
 /// Work under way. It finishes when this is dropped.
 pub struct Span<'e> {

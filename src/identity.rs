@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::UNIX_EPOCH;
 
-use crate::digest::Checksums;
+use crate::digest::{Checksums, Digest};
 
 /// Device, inode, size and stamps of a file, and a probe of its content. The change stamp (ctime) moves even
 /// where a program puts the modification stamp back. The probe tells files apart that agree in all of that, as
@@ -30,6 +30,23 @@ impl Identity {
     pub fn of(file: &File) -> io::Result<Self> {
         let stamps = Self::without_probe(&file.metadata()?);
         Ok(Self { probe: probe(file, stamps.size)?, ..stamps })
+    }
+
+    /// The identity of a file that is elsewhere, by what its server calls its content: no stamps, and no place on a
+    /// disk of this machine.
+    pub fn of_content(name: &str, size: u64) -> Self {
+        let name = Digest::of(name.as_bytes()).0;
+        let (probe, rest) = name.split_first_chunk().expect("a digest is longer");
+        let (inode, _) = rest.split_first_chunk().expect("a digest is longer");
+        Self {
+            device: u64::MAX,
+            inode: u64::from_le_bytes(*inode),
+            size,
+            modified: 0,
+            changed: 0,
+            born: 0,
+            probe: u128::from_le_bytes(*probe),
+        }
     }
 
     /// Whether a file with this metadata is the same, as far as can be told without opening it.

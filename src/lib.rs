@@ -45,6 +45,7 @@
 //! | `methods` | merge methods, one file each: parameters, documentation, arithmetic, tests |
 //! | `op` | operations, one file each: everything that an action can be |
 //! | `reference` | how models are named |
+//! | `hub` | the Hugging Face hub and the cache that its files are fetched into |
 //! | `model` | checkpoints: where they are, their headers, what their layers are |
 //! | [`recipe`] | from YAML to stages whose every reference and parameter has been checked |
 //! | `plan` | a pure function from a recipe and headers to the graph of actions; their keys |
@@ -109,6 +110,7 @@ pub mod error;
 pub mod event;
 pub(crate) mod gc;
 pub(crate) mod history;
+pub(crate) mod hub;
 pub(crate) mod identity;
 #[doc(hidden)]
 pub mod kernels;

@@ -61,6 +61,13 @@ impl ModelRef {
     }
 }
 
+impl ModelRef {
+    /// Whether it is most likely meant to name a model on the hub: `org/name`, or any name after `hub:`.
+    pub fn is_on_hub(&self) -> bool {
+        self.is_hub_id() && (self.hub_only || (self.path.contains('/') && !self.path.starts_with("merges/")))
+    }
+}
+
 impl fmt::Display for ModelRef {
     /// As recipes write it, without a prefix.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -75,7 +75,9 @@ impl<'a> Build<'a> {
         if let Some(bytes) = self.0.held.lock().expect("no thread panics with it").get(&node) {
             return Ok(bytes.clone());
         }
-        if let Node::Source(source) = &self.0.context.plan[node] {
+        if let Node::Source(source) = &self.0.context.plan[node]
+            && self.0.is_local(source)
+        {
             return Ok(self.0.source_bytes(source));
         }
         Task::new(&self.0, self.0.cost(node).wide).bytes(node)

@@ -61,7 +61,12 @@ fn will_be_read(node: NodeId, resolution: &Resolution<'_>, shared: &Shared<'_>) 
 pub fn tell(shared: &Shared<'_>, node: NodeId) {
     match &shared.context.plan[node] {
         Node::Source(source) => {
-            if let Bytes::Source { shard, offset, n_bytes } = shared.source_bytes(source) {
+            // What is elsewhere is fetched by this, and not where something of the same bytes is here.
+            let digest = shared.resolved[node.index()].get().map(|resolved| resolved.digest);
+            let is_here = || digest.is_some_and(|digest| shared.is_kept(&digest).unwrap_or(true));
+            if let Bytes::Source { shard, offset, n_bytes } = shared.source_bytes(source)
+                && (shard.is_local() || !is_here())
+            {
                 shard.will_read(offset, n_bytes as u64);
             }
         }

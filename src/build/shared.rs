@@ -4,13 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::bytes::Bytes;
+use super::bytes::{Bytes, FilePart};
 use super::committer::Committer;
 use super::context::{Context, Resolved};
 use super::outside::Outside;
 use super::schedule::Cost;
 use super::warm::Warm;
 use crate::digest::Digest;
+use crate::model::ModelError;
 use crate::op::Access;
 use crate::plan::{Input, Node, NodeId, Source};
 use crate::store::StoreError;
@@ -83,6 +84,25 @@ impl Shared<'_> {
     pub fn source_bytes(&self, source: &Source) -> Bytes {
         let shard = self.context.checkpoints[source.model.0].shard_of(&source.tensor);
         Bytes::source(Arc::clone(shard.expect("the plan was made from these checkpoints")), &source.tensor)
+    }
+
+    /// A source's bytes, brought to this machine if they are elsewhere.
+    pub fn bring(&self, source: &Source) -> Result<Bytes, ModelError> {
+        let bytes = self.source_bytes(source);
+        let Bytes::Source { shard, offset, n_bytes } = &bytes else { return Ok(bytes) };
+        let Some(file) = shard.bring(*offset, *n_bytes as u64)? else { return Ok(bytes) };
+        let (path, n_bytes) = (shard.path().to_owned(), *n_bytes);
+        Ok(Bytes::File(Arc::new(FilePart { path, file, offset: 0, n_bytes, is_own: false })))
+    }
+
+    /// Whether a source is on this machine.
+    pub fn is_local(&self, source: &Source) -> bool {
+        self.context.checkpoints[source.model.0].shard_of(&source.tensor).is_none_or(|shard| shard.is_local())
+    }
+
+    /// Whether a digest's bytes are kept on this machine, by the store or in an output.
+    pub fn is_kept(&self, digest: &Digest) -> Result<bool, StoreError> {
+        Ok(self.context.store.blob_path(digest).exists() || self.snapshot.external(digest)?.is_some())
     }
 
     /// What the store remembers of a source, unless it is to be read whatever that is.

@@ -69,7 +69,12 @@ impl<'t, 'a> Task<'t, 'a> {
         let Shared { context, committer, .. } = self.shared;
         let Resolved { digest, key, outcome } = self.shared.resolved(node);
         let action = match &context.plan[node] {
-            Node::Source(source) => return self.read_again(source, digest),
+            Node::Source(source) => {
+                return match self.instead_of(source, &digest)? {
+                    Some(bytes) => Ok(bytes),
+                    None => self.read_again(source, digest),
+                };
+            }
             Node::Action(action) => action,
         };
         if outcome == Outcome::Ran {
@@ -113,10 +118,21 @@ impl<'t, 'a> Task<'t, 'a> {
         Examination { wide: self.wide, proceed: &proceed, span: None }.of(bytes, dtype)
     }
 
+    /// The bytes of a source that is elsewhere, if something on this machine holds the same.
+    fn instead_of(&self, source: &Source, digest: &Digest) -> Result<Option<Bytes>, BuildError> {
+        if self.shared.is_local(source) {
+            return Ok(None);
+        }
+        match self.read_blob(digest, source.spec.n_bytes())? {
+            Lookup::Found(bytes) => Ok(Some(bytes)),
+            Lookup::Missing | Lookup::Damaged => self.bytes_outside(digest),
+        }
+    }
+
     /// The bytes of a source whose digest is known. They may have changed without a trace since they were
     /// hashed, so they are held to their checksums as they are read, or to the digest where there are none.
     fn read_again(&self, source: &Source, digest: Digest) -> Result<Bytes, BuildError> {
-        let bytes = self.shared.source_bytes(source);
+        let bytes = self.shared.bring(source)?;
         let checksums = self.shared.snapshot.checksums(&digest)?;
         if let Some(checksums) = checksums.filter(|checksums| checksums.cover(bytes.n_bytes())) {
             return self.read(bytes.checked(Arc::new(checksums)), &source.tensor);
@@ -183,7 +199,7 @@ impl<'t, 'a> Task<'t, 'a> {
         let is_trusted = !range.identity.is_racy(started);
         // What is read to be hashed is at hand for computing; large tensors are read again, block by block, and
         // each block is checked.
-        let bytes = self.read(self.shared.source_bytes(source), &source.tensor)?;
+        let bytes = self.read(self.shared.bring(source)?, &source.tensor)?;
         let Examined { digest, finite, checksums } = {
             let span = Span::start(context.events, "hash source", &source.tensor);
             let proceed = || context.check_interrupted();
@@ -195,7 +211,12 @@ impl<'t, 'a> Task<'t, 'a> {
             tensor: &source.tensor,
             bytes: bytes.n_bytes() as u64,
         });
-        warm.put(node, &bytes.checked(Arc::clone(&checksums)));
+        let bytes = bytes.checked(Arc::clone(&checksums));
+        warm.put(node, &bytes);
+        // What came from elsewhere is not fetched a second time to be written out.
+        if !self.shared.is_local(source) && self.shared.is_output(node) {
+            self.shared.held.lock().expect("no thread panics with it").insert(node, bytes);
+        }
         committer.note_checksums((digest, checksums))?;
         let content = RangeContent { digest, mark: finite };
         if is_trusted {
@@ -370,7 +391,7 @@ pub fn accept(
     let Shared { context, outside, .. } = shared;
     let checkpoint = &context.checkpoints[source.model.0];
     let shard = checkpoint.shard_of(&source.tensor).expect("the source is a tensor of the checkpoint");
-    if is_trusted {
+    if is_trusted && shard.is_local() {
         outside.note_source(digest, &**shard, range);
     }
     if !context.locked.is_empty() {

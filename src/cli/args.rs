@@ -12,7 +12,8 @@ use super::mergekit::MergeOptions;
 /// cache, knows what each was made of, and computes again only what a change can reach.
 ///
 /// Exit codes: 0 done; 1 the recipe or the data is wrong; 2 usage; 3 the cache is damaged; 4 no space or
-/// an I/O failure; 5 a lock is held (`--no-wait`); 10 `plan --exit-code` found work; 130 and 143 interrupted.
+/// an I/O failure; 5 a lock is held (`--no-wait`); 6 the hub cannot be
+/// reached, or gives what cannot be used; 10 `plan --exit-code` found work; 130 and 143 interrupted.
 /// Treat any other as a failure.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
@@ -34,6 +35,8 @@ pub struct Args {
 pub enum Command {
     /// Build a recipe's final stages, or those given, into merges/NAME
     Build(BuildArgs),
+    /// Fetch the models that a recipe needs from the hub, ahead of a build
+    Fetch(FetchArgs),
     /// Show what a build would run and reuse, and why; runs nothing
     Plan(PlanArgs),
     /// Say why tensors are or are not up to date: which field, old -> new, and where in the recipe
@@ -123,6 +126,9 @@ pub struct RecipeArgs {
     /// Keep results in this folder [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// Ask nothing of the hub: use what is on this machine [environment: HF_HUB_OFFLINE]
+    #[arg(long)]
+    pub offline: bool,
     /// Give a variable of the recipe another value; can be repeated
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub sets: Vec<(String, String)>,
@@ -157,6 +163,10 @@ pub struct BuildArgs {
     /// Fail unless everything comes out as the lockfile in the output's place says
     #[arg(long)]
     pub locked: bool,
+    /// Read models of the hub straight into the build and keep nothing of them; fetches only the tensors that are needed,
+    /// each once
+    #[arg(long)]
+    pub stream: bool,
     /// Trust no file's stamps: read and hash every source anew, and write the output anew
     #[arg(long)]
     pub rehash: bool,
@@ -169,9 +179,21 @@ pub struct BuildArgs {
 }
 
 #[derive(Debug, ClapArgs)]
+pub struct FetchArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    /// Fetch the revisions that the lockfiles in the outputs' places name
+    #[arg(long)]
+    pub locked: bool,
+}
+
+#[derive(Debug, ClapArgs)]
 pub struct PlanArgs {
     #[command(flatten)]
     pub recipe: RecipeArgs,
+    /// Count on models being streamed, as `build --stream` does
+    #[arg(long)]
+    pub stream: bool,
     /// End with exit code 10 if a build would run anything
     #[arg(long)]
     pub exit_code: bool,
@@ -212,6 +234,9 @@ pub struct InspectArgs {
     /// Look for models (`org/name`) in this folder; can be repeated
     #[arg(long = "models", value_name = "DIR")]
     pub models: Vec<PathBuf>,
+    /// Ask nothing of the hub: use what is on this machine [environment: HF_HUB_OFFLINE]
+    #[arg(long)]
+    pub offline: bool,
     /// Read every tensor and print its digest
     #[arg(long, conflicts_with = "stats")]
     pub digests: bool,

@@ -3,14 +3,18 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::args::{BuildArgs, RecipeArgs};
 use super::error::CliError;
 use super::findings::Source;
+use super::hub;
 use super::settings::{self, Settings};
+use crate::hub::Hub;
 use crate::kernels::simd::{self, Level};
+use crate::model::ModelError;
 use crate::model::locate::Places;
-use crate::project::Project;
+use crate::project::{Project, ProjectError};
 
 const FILE: &str = "lamarck.toml";
 
@@ -27,18 +31,23 @@ pub struct Flags<'a> {
     pub merges: Option<&'a Path>,
     /// Where downloaded models are.
     pub hub: Option<&'a Path>,
+    /// Whether nothing may be asked of the hub.
+    pub offline: bool,
+    /// Whether models of the hub are read without being kept.
+    pub stream: bool,
 }
 
 impl<'a> From<&'a RecipeArgs> for Flags<'a> {
     fn from(args: &'a RecipeArgs) -> Self {
-        Self { models: &args.models, cache: args.cache.as_deref(), ..Self::default() }
+        let RecipeArgs { models, cache, offline, .. } = args;
+        Self { models, cache: cache.as_deref(), offline: *offline, ..Self::default() }
     }
 }
 
 impl<'a> From<&'a BuildArgs> for Flags<'a> {
     fn from(args: &'a BuildArgs) -> Self {
-        let BuildArgs { jobs, memory, shard_size, no_wait, .. } = *args;
-        Self { jobs, memory, shard_size, no_wait, ..Self::from(&args.recipe) }
+        let BuildArgs { jobs, memory, shard_size, no_wait, stream, .. } = *args;
+        Self { jobs, memory, shard_size, no_wait, stream, ..Self::from(&args.recipe) }
     }
 }
 
@@ -63,10 +72,12 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
         .or(from_environment)
         .unwrap_or_else(|| in_root(file.cache.as_deref().unwrap_or(Path::new("cache"))));
     let models = flags.models.iter().cloned().chain(file.models.iter().map(|dir| in_root(dir))).collect();
-    let hub = flags.hub.map(Path::to_owned).or_else(hub_cache);
+    let settings = hub::settings(flags.hub.map(Path::to_owned), flags.offline);
+    let cache_of_hub = settings.cache.clone();
+    let hub = Hub::new(settings, Arc::default()).map_err(ModelError::from).map_err(ProjectError::from)?;
     let mut roots = vec![PathBuf::new()];
     roots.extend((near != Path::new(".")).then(|| near.to_owned()));
-    let places = Places { roots, models, hub };
+    let places = Places { roots, models, hub: cache_of_hub, ..Places::default() };
     let memory = flags.memory.or(file.memory).unwrap_or(Project::DEFAULT_MEMORY);
     let shard_bytes = flags.shard_size.or(file.shard_size).unwrap_or(Project::DEFAULT_SHARD_BYTES);
     Ok(Project {
@@ -76,6 +87,8 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
             .map(Path::to_owned)
             .unwrap_or_else(|| in_root(file.merges.as_deref().unwrap_or(Path::new("merges")))),
         places,
+        hub: Some(Arc::new(hub)),
+        streams: flags.stream || file.stream,
         jobs: flags.jobs.or(file.jobs).unwrap_or(0).into(),
         patient: !flags.no_wait,
         cache_limit: file.cache_limit,
@@ -117,13 +130,6 @@ fn relative(near: &Path, dir: &Path, levels: usize) -> PathBuf {
     } else {
         dir.to_owned()
     }
-}
-
-fn hub_cache() -> Option<PathBuf> {
-    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("HF_HUB_CACHE")
-        .or_else(|| variable("HF_HOME").map(|home| home.join("hub")))
-        .or_else(|| variable("HOME").map(|home| home.join(".cache/huggingface/hub")))
 }
 
 /// The recipe to work on: the one given, the only one in `recipes/`, or `lamarck.yaml`.

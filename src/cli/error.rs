@@ -8,6 +8,7 @@ use super::findings::Source;
 use super::words::plural;
 use crate::build::BuildError;
 use crate::error::ErrorClass;
+use crate::hub::HubError;
 use crate::output::OutputError;
 use crate::project::ProjectError;
 use crate::recipe::Finding;
@@ -23,6 +24,8 @@ pub const DAMAGED: u8 = 3;
 pub const IO: u8 = 4;
 /// Another process holds a lock, and waiting was not wanted.
 pub const LOCKED: u8 = 5;
+/// The hub could not be reached, or gave what cannot be used.
+pub const UNREACHABLE: u8 = 6;
 /// `plan --exit-code` found work.
 pub const WORK: u8 = 10;
 /// Ctrl-C; other signals end with codes of their own.
@@ -79,6 +82,7 @@ impl CliError {
                 ErrorClass::Data => "data",
                 ErrorClass::Damage => "damage",
                 ErrorClass::System => "system",
+                ErrorClass::Remote => "remote",
                 ErrorClass::Lock => "lock",
                 ErrorClass::Interrupt => "interrupt",
                 ErrorClass::Internal => "internal",
@@ -117,6 +121,7 @@ impl CliError {
             Self::Project(ProjectError::Output(
                 OutputError::IsSource { .. } | OutputError::InCache { .. },
             )) => Some("choose another folder with --out".to_owned()),
+            Self::Project(error) if error.of_hub().is_some() => error.of_hub().and_then(HubError::help),
             Self::Project(error) if error.damage().is_some() => {
                 Some("the next build puts it aside and starts a new one".to_owned())
             }
@@ -140,6 +145,7 @@ fn code_of(class: ErrorClass) -> u8 {
         ErrorClass::Damage => DAMAGED,
         ErrorClass::System => IO,
         ErrorClass::Lock => LOCKED,
+        ErrorClass::Remote => UNREACHABLE,
         ErrorClass::Interrupt => INTERRUPTED,
     }
 }

@@ -4,7 +4,9 @@ mod args;
 mod commands;
 mod config;
 mod error;
+mod fetching;
 mod findings;
+mod hub;
 mod mergekit;
 mod progress;
 mod settings;
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
 fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
     match &args.command {
         Command::Build(command) => commands::build::run(command, ui),
+        Command::Fetch(command) => commands::fetch::run(command, ui),
         Command::Plan(command) => commands::plan::run(command, ui),
         Command::Explain(command) => commands::explain::run(command, ui),
         Command::Check(command) => commands::check::run(command, ui),

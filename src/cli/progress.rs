@@ -166,7 +166,7 @@ impl Events for Progress<'_> {
                 }
             }
             Event::Progress { bytes: n, .. } => self.read(n),
-            Event::Started { .. } | Event::Finished { .. } => {}
+            Event::Started { .. } | Event::Finished { .. } | Event::Fetched { .. } => {}
             Event::Damaged { digest } => {
                 if self.ui.json {
                     self.json(json!({ "event": "damaged", "digest": digest.to_string() }));

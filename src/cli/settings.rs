@@ -18,10 +18,12 @@ pub struct Settings {
     pub memory: Option<u64>,
     pub shard_size: Option<u64>,
     pub cache_limit: Option<u64>,
+    pub stream: bool,
     pub allow: Vec<&'static str>,
 }
 
-const KEYS: [&str; 8] = ["models", "cache", "merges", "jobs", "memory", "shard-size", "cache-limit", "allow"];
+const KEYS: [&str; 9] =
+    ["models", "cache", "merges", "jobs", "memory", "shard-size", "cache-limit", "stream", "allow"];
 
 const MAX_JOBS: u16 = 1024;
 
@@ -65,6 +67,7 @@ impl Reader {
             "memory" => self.settings.memory = self.size(name, value),
             "shard-size" => self.settings.shard_size = self.size(name, value),
             "cache-limit" => self.settings.cache_limit = self.size(name, value),
+            "stream" => self.settings.stream = self.switch(name, value),
             "allow" => {
                 for (code, span) in self.texts(name, value, "codes of findings", "[\"duplicate-key\"]") {
                     match allow::code(&code) {
@@ -108,6 +111,14 @@ impl Reader {
             self.wrong(Some(span(value)), format!("`{key}` must be a folder in quotes, such as \"{key}\""));
         }
         folder.map(PathBuf::from)
+    }
+
+    fn switch(&mut self, key: &str, value: &Value<'_>) -> bool {
+        let switch = value.get_ref().as_bool();
+        if switch.is_none() {
+            self.wrong(Some(span(value)), format!("`{key}` must be true or false"));
+        }
+        switch.unwrap_or_default()
     }
 
     fn jobs(&mut self, key: &str, value: &Value<'_>) -> Option<u16> {

@@ -54,6 +54,11 @@ impl Ui {
         }
     }
 
+    /// Whether JSON comes line by line, as things happen.
+    pub fn is_by_line(&self) -> bool {
+        self.by_line
+    }
+
     /// Prints results.
     pub fn print(&self, text: &str) -> Result<(), CliError> {
         Ok(print(text)?)

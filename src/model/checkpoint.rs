@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::index::{Index, Shards};
+use super::place::{OnDisk, OpenFile, Place};
 use super::source_file::SourceFile;
 use super::tokenizer::TOKENIZER;
 use super::view::View;
@@ -20,7 +21,7 @@ struct StoredFormat {
     files: Option<Files>,
     /// How names of such files end.
     extensions: &'static [&'static str],
-    open: Open,
+    open: OpenFile,
     /// The configuration of a file that says something of its own model, given the config.json beside it.
     config: Option<OwnConfig>,
 }
@@ -77,7 +78,6 @@ fn format_of(path: &Path) -> Option<&'static StoredFormat> {
     FORMATS.iter().find(|format| format.extensions.contains(&extension))
 }
 
-type Open = fn(&Path) -> Result<Arc<dyn SourceFile>, ModelError>;
 type OwnConfig = fn(&Path, Option<Value>) -> Result<Value, ModelError>;
 
 /// What is worth knowing about a checkpoint.
@@ -107,13 +107,18 @@ impl Checkpoint {
     /// Opens every shard and reads every header; no tensor is read. A file of tensors, and a folder that holds
     /// tensors and no config.json, are bare state dicts.
     pub fn open(path: &Path) -> Result<Self, ModelError> {
+        Self::open_at(path, &OnDisk)
+    }
+
+    /// The same, where not all files may be in the folder.
+    pub fn open_at(path: &Path, place: &dyn Place) -> Result<Self, ModelError> {
         if path.is_file() {
             if let Some(StoredFormat { open, config: Some(config), .. }) = format_of(path) {
                 return Self::of_model_file(path, *open, *config);
             }
             return Ok(Self::of_file(folder_of(path), Value::Null, open_file(path)?));
         }
-        let files = shard_files(path);
+        let files = shard_files(path, place);
         if let Ok(ShardFiles::Single(StoredFormat { open, config: Some(config), .. }, file)) = &files {
             return Self::of_model_file(file, *open, *config);
         }
@@ -127,8 +132,8 @@ impl Checkpoint {
         }
         let files = files?;
         let (shards, tensors) = match &files {
-            ShardFiles::Single(format, file) => single((format.open)(file)?),
-            ShardFiles::Indexed(format, index) => index.open(format.extensions, format.open)?,
+            ShardFiles::Single(format, file) => single(place.open(file, format.open)?),
+            ShardFiles::Indexed(format, index) => index.open(format.extensions, place, format.open)?,
         };
         let mut opened = Self { dir: path.to_owned(), config, shards, tensors, remark: None };
         if let ShardFiles::Indexed(_, index) = &files {
@@ -140,7 +145,7 @@ impl Checkpoint {
     }
 
     /// A file that says something of its own model.
-    fn of_model_file(path: &Path, open: Open, config: OwnConfig) -> Result<Self, ModelError> {
+    fn of_model_file(path: &Path, open: OpenFile, config: OwnConfig) -> Result<Self, ModelError> {
         let dir = folder_of(path);
         let file = open(path)?;
         let config = config(path, json::read_if_there(&dir.join("config.json"))?)?;
@@ -185,20 +190,34 @@ pub fn is_checkpoint(dir: &Path) -> bool {
         || lone_file(dir).is_some()
 }
 
+/// Whether every file of tensors that a checkpoint's folder speaks of is in it.
+pub fn is_whole(dir: &Path) -> bool {
+    match shard_files(dir, &OnDisk) {
+        Ok(ShardFiles::Single(_, file)) => file.exists(),
+        Ok(ShardFiles::Indexed(_, index)) => index.is_whole(),
+        Err(_) => false,
+    }
+}
+
+/// Files that say which of several files of tensors holds which.
+pub fn indexes() -> impl Iterator<Item = &'static str> {
+    FORMATS.iter().filter_map(|format| Some(format.files?.index))
+}
+
 enum ShardFiles {
     Single(&'static StoredFormat, PathBuf),
     Indexed(&'static StoredFormat, Index),
 }
 
-fn shard_files(dir: &Path) -> Result<ShardFiles, ModelError> {
+fn shard_files(dir: &Path, place: &dyn Place) -> Result<ShardFiles, ModelError> {
     for format in &FORMATS {
         let Some(Files { single, index }) = format.files else { continue };
         let single = dir.join(single);
-        if download::has_name(&single) {
+        if place.has(&single) {
             return Ok(ShardFiles::Single(format, single));
         }
         let index = dir.join(index);
-        if download::has_name(&index) {
+        if place.has(&index) {
             return Ok(ShardFiles::Indexed(format, Index::read(&index, format.name)?));
         }
     }

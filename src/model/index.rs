@@ -3,15 +3,17 @@
 //! It comes from a stranger like everything else. What it says is held against what the shards hold, both ways, so that
 //! no tensor is lost or read from elsewhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::place::{OpenFile, Place};
 use super::source_file::SourceFile;
 use super::{ModelError, json};
 
@@ -47,6 +49,12 @@ impl Index {
         Ok(Self { path: path.to_owned(), weight_map, total_size })
     }
 
+    /// Whether all shards are in the index's folder.
+    pub fn is_whole(&self) -> bool {
+        let dir = self.path.parent().unwrap_or(Path::new(""));
+        self.weight_map.values().collect::<BTreeSet<_>>().into_iter().all(|file| dir.join(file).exists())
+    }
+
     /// Opens every shard, all of whose names must end as the format's do.
     ///
     /// # Errors
@@ -54,7 +62,8 @@ impl Index {
     pub fn open(
         &self,
         extensions: &[&str],
-        open: fn(&Path) -> Result<Arc<dyn SourceFile>, ModelError>,
+        place: &dyn Place,
+        local: OpenFile,
     ) -> Result<Shards, ModelError> {
         let dir = self.path.parent().unwrap_or(Path::new(""));
         let mut files: Vec<&str> = self.weight_map.values().map(String::as_str).collect();
@@ -80,8 +89,10 @@ impl Index {
                  index that belongs to it, or else remove it"
             )));
         }
-        let shards: Vec<_> =
-            files.iter().map(|file| self.open_shard(&dir.join(file), open)).collect::<Result<_, _>>()?;
+        let shards: Vec<_> = files
+            .par_iter()
+            .map(|file| self.open_shard(&dir.join(file), place, local))
+            .collect::<Result<_, _>>()?;
         let mut tensors = BTreeMap::new();
         for (name, file) in &self.weight_map {
             let number = files.binary_search(&file.as_str()).expect("files holds every value of the map");
@@ -113,9 +124,10 @@ impl Index {
     fn open_shard(
         &self,
         path: &Path,
-        open: fn(&Path) -> Result<Arc<dyn SourceFile>, ModelError>,
+        place: &dyn Place,
+        local: OpenFile,
     ) -> Result<Arc<dyn SourceFile>, ModelError> {
-        open(path).map_err(|error| match error {
+        place.open(path, local).map_err(|error| match error {
             ModelError::Header { problem, .. } if !path.exists() => ModelError::Header {
                 path: path.to_owned(),
                 problem: format!("{problem}; {} names it as a shard of the model", self.path.display()),

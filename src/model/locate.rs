@@ -1,9 +1,11 @@
 //! Finds the directory that a model reference means: a path, a models folder, the Hugging Face cache.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::adapter::is_adapter;
 use super::checkpoint::is_checkpoint;
+use crate::hub::ModelFolder;
 use crate::reference::ModelRef;
 
 /// The places to look in, in order.
@@ -15,6 +17,8 @@ pub struct Places {
     pub models: Vec<PathBuf>,
     /// The Hugging Face cache (`HF_HOME/hub`).
     pub hub: Option<PathBuf>,
+    /// Revisions of models on the hub that count instead of the recipe's, by reference.
+    pub pinned: BTreeMap<String, String>,
 }
 
 /// A reference that was found nowhere.
@@ -57,32 +61,29 @@ impl Places {
                     let in_models = || model.revision.is_none().then_some(&self.models).into_iter().flatten();
                     in_models()
                         .find_map(|folder| try_dir(folder.join(&model.path)))
-                        .or_else(|| self.hub.as_ref().and_then(|hub| try_dir(snapshot(hub, model))))
+                        .or_else(|| self.hub.as_ref().and_then(|hub| try_dir(self.snapshot(hub, model))))
                 })?
             });
         found.ok_or(NotFound { tried })
     }
-}
 
-/// The commit of a directory in a Hugging Face cache.
-pub fn commit_of(dir: &Path) -> Option<String> {
-    let is_snapshot = dir.parent()?.file_name()? == "snapshots";
-    is_snapshot.then(|| dir.file_name()?.to_str().map(str::to_owned)).flatten()
-}
+    /// The revision of a model that counts: the one that is pinned, or the recipe's, or the newest.
+    pub fn revision<'a>(&'a self, model: &'a ModelRef) -> &'a str {
+        let pinned = self.pinned.get(&model.to_string());
+        pinned.or(model.revision.as_ref()).map_or("main", String::as_str)
+    }
 
-/// The snapshot directory of a model in a Hugging Face cache, which keeps
-/// `models--org--name/refs/REVISION` (holding a commit) and `models--org--name/snapshots/COMMIT/`.
-fn snapshot(hub: &Path, model: &ModelRef) -> PathBuf {
-    let repository = hub.join(format!("models--{}", model.path.replace('/', "--")));
-    let revision = model.revision.as_deref().unwrap_or("main");
-    let commit = std::fs::read_to_string(repository.join("refs").join(revision))
-        .map_or_else(|_| revision.to_owned(), |commit| commit.trim().to_owned());
-    repository.join("snapshots").join(commit)
+    /// Where a model is in a Hugging Face cache, if it is there.
+    fn snapshot(&self, hub: &Path, model: &ModelRef) -> PathBuf {
+        let (folder, revision) = (ModelFolder::new(hub, &model.path), self.revision(model));
+        folder.snapshot(&folder.commit(revision).unwrap_or_else(|| revision.to_owned()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::commit_of;
 
     fn model(path: &str, revision: Option<&str>) -> ModelRef {
         ModelRef { path: path.into(), revision: revision.map(Into::into), hub_only: false }
@@ -100,6 +101,7 @@ mod tests {
             roots: vec![space.path().join("here")],
             models: vec![space.path().join("models")],
             hub: Some(space.path().join("hub")),
+            ..Places::default()
         };
         let repository = space.path().join("hub/models--org--name");
         std::fs::create_dir_all(repository.join("refs")).unwrap();

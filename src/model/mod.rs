@@ -2,6 +2,7 @@
 
 pub mod adapter;
 pub mod checkpoint;
+pub mod companions;
 pub mod download;
 pub mod experts;
 pub mod gguf;
@@ -11,10 +12,13 @@ pub mod layout;
 pub mod local_file;
 pub mod locate;
 pub mod nearby;
+pub mod on_hub;
 pub mod pickled;
+pub mod place;
 pub mod quantised;
 pub mod safetensors;
 pub mod source_file;
+pub mod streamed_file;
 pub mod tokenizer;
 pub mod view;
 
@@ -22,6 +26,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::ErrorClass;
+use crate::hub::HubError;
 
 /// Why a checkpoint cannot be used. Every message names the file and, where there is one, the tensor.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +39,10 @@ pub enum ModelError {
     Layout { path: PathBuf, problem: String },
     #[error("{}: tensor `{tensor}` {problem}", path.display())]
     Tensor { path: PathBuf, tensor: String, problem: String },
+    #[error("{} can be looked into only when all of it is on this machine", path.display())]
+    Afar { path: PathBuf },
+    #[error(transparent)]
+    Hub(#[from] HubError),
     #[error("{} changed while it was being read; nothing read from it was kept, build again", path.display())]
     Changed { path: PathBuf },
     #[error(
@@ -64,8 +73,10 @@ impl ModelError {
             Self::Header { .. }
             | Self::Layout { .. }
             | Self::Tensor { .. }
+            | Self::Afar { .. }
             | Self::Changed { .. }
             | Self::Differs { .. } => ErrorClass::Data,
+            Self::Hub(error) => error.class(),
             Self::OwnFile => ErrorClass::Internal,
         }
     }

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::ModelError;
 use super::view::LogicalTensor;
@@ -52,6 +54,21 @@ pub trait SourceFile: Send + Sync + Debug {
     /// # Errors
     /// Also if the file is no longer in the state in which it was opened.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError>;
+
+    /// Whether the file is on a disk of this machine, where it can be opened by its path.
+    fn is_local(&self) -> bool {
+        true
+    }
+
+    /// Brings a range of a file that is elsewhere to this machine; `None` for a local one, which is read where it is.
+    /// What is brought is kept for as long as the file that is returned.
+    ///
+    /// # Errors
+    /// If it cannot be had.
+    fn bring(&self, offset: u64, n_bytes: u64) -> Result<Option<Arc<File>>, ModelError> {
+        let _ = (offset, n_bytes);
+        Ok(None)
+    }
 
     /// Has whatever holds the file begin to read a range. Only a hint.
     fn will_read(&self, offset: u64, n_bytes: u64);

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use super::error::OutputError;
 use super::format::layout::OutputLayout;
 use super::names::{CARD_FILE, CONFIG_FILE, LOCKFILE, RECIPE_FILE};
-use super::{extras, format, workbench};
+use super::{format, workbench};
 use crate::model::checkpoint::Checkpoint;
+use crate::model::companions;
 
 /// The real path of a directory, of which not all need be there yet: what is checked of it now must hold when it
 /// is made.
@@ -59,7 +60,7 @@ pub fn check_apart(dirs: &[PathBuf]) -> Result<(), OutputError> {
 pub fn check_free(dir: &Path, layout: &OutputLayout) -> Result<(), OutputError> {
     let occupied = || OutputError::Occupied { path: dir.to_owned() };
     let own = [CONFIG_FILE, CARD_FILE, RECIPE_FILE, LOCKFILE];
-    let copied = extras::NAMES.iter().flat_map(|names| names.iter().copied());
+    let copied = companions::copied();
     let others = format::entry_names().chain(copied).chain(own).map(|name| dir.join(name));
     for path in layout.names().map(|name| dir.join(name)).chain(others) {
         match fs::symlink_metadata(&path).map(|metadata| metadata.file_type()) {
@@ -90,7 +91,7 @@ pub fn check_not_read<'a>(
 ) -> Result<(), OutputError> {
     let is_read = |source: &Checkpoint| {
         // The files may be links that lead here from elsewhere.
-        let named = extras::NAMES.iter().flat_map(|names| names.iter().copied());
+        let named = companions::copied();
         let named = named.chain(format::entry_names()).chain([CONFIG_FILE]);
         let mut files = (source.shards.iter().map(|shard| shard.path().to_owned()))
             .chain(named.map(|name| source.dir.join(name)))

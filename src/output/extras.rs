@@ -7,31 +7,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::error::OutputError;
+use crate::model::companions::{DONOR_FILES, TOKENIZER_FILES};
 use crate::model::tokenizer::{
     CHAT_TEMPLATE, GENERATION, TOKENIZER, TOKENIZER_CONFIG, Tokens, check, rewritten,
 };
-
-/// Files that belong to a tokenizer; any of them may be missing.
-const TOKENIZER_FILES: [&str; 11] = [
-    TOKENIZER,
-    TOKENIZER_CONFIG,
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "tokenizer.model",
-    "spiece.model",
-    "vocab.json",
-    "merges.txt",
-    "vocab.txt",
-    CHAT_TEMPLATE,
-    "chat_template.json",
-];
-
-/// Files that come from the model that config.json comes from.
-const DONOR_FILES: [&str; 4] =
-    [GENERATION, "preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"];
-
-/// All files that outputs may copy from other checkpoints.
-pub(super) const NAMES: [&[&str]; 2] = [&TOKENIZER_FILES, &DONOR_FILES];
 
 /// Where the files come from, and what is changed in them.
 pub struct Extras<'a> {

@@ -25,14 +25,15 @@ use super::error::OutputError;
 use super::files::{
     entries, inode, is_mount_point, parent_of, regular, rename_if_free, rename_to_free, sync_folder,
 };
+use super::format;
 use super::move_in::{MoveIn, Progress, in_order};
 use super::names::LOCKFILE;
 use super::ownership::Owned;
 use super::workbench::{Workbench, clear_scratch, is_any_in, left_behind, take_turn};
-use super::{extras, format};
 use crate::digest::Digest;
 use crate::disk;
 use crate::event::{Event, Events};
+use crate::model::companions;
 
 /// The folder on a workbench that is the new version, or the old one after the two traded places.
 pub(super) const MODEL: &str = "model";
@@ -258,9 +259,7 @@ fn remove_old(old: &Path, target: &Path, owned: &Owned, kept_aside: &mut Vec<Pat
 
 fn is_read_by_loaders(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
-    format::is_weights(&name)
-        || name.ends_with(".json")
-        || extras::NAMES.iter().any(|names| names.contains(&&*name))
+    format::is_weights(&name) || name.ends_with(".json") || companions::copied().any(|copied| copied == name)
 }
 
 fn move_in(

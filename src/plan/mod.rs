@@ -47,13 +47,13 @@ mod vocabulary;
 pub use adapted::AdaptedInventory;
 pub use catalog::{Inventory, Model};
 pub use graph::{Action, Input, Node, NodeId, Owner, Plan, Source, StagePlan};
-pub use order::needed;
+pub use order::{final_stages, needed};
 pub use rows::RowCount;
 pub use statistics::add_statistics;
 
 /// Every stage, each behind those it reads.
 pub fn stages_in_order(recipe: &Recipe) -> Vec<StageId> {
-    needed(recipe, &order::final_stages(recipe))
+    needed(recipe, &final_stages(recipe))
 }
 
 /// A folder that is needed.
@@ -68,7 +68,7 @@ pub struct Needed {
 
 /// The models and adapters that the targets (or, without any, all final stages) need, in the order of the recipe.
 pub fn models_needed(recipe: &Recipe, targets: &[StageId]) -> Vec<Needed> {
-    let targets = if targets.is_empty() { order::final_stages(recipe) } else { targets.to_vec() };
+    let targets = if targets.is_empty() { final_stages(recipe) } else { targets.to_vec() };
     let mut stages = order::needed(recipe, &targets);
     stages.sort_unstable();
     let mut models: Vec<Needed> = Vec::new();
@@ -97,7 +97,7 @@ pub fn models_needed(recipe: &Recipe, targets: &[StageId]) -> Vec<Needed> {
 ///
 /// Returns the plan unless there is an error among the findings.
 pub fn plan(recipe: &Recipe, models: &[Model], targets: &[StageId]) -> (Option<Plan>, Vec<Finding>) {
-    let targets = if targets.is_empty() { order::final_stages(recipe) } else { targets.to_vec() };
+    let targets = if targets.is_empty() { final_stages(recipe) } else { targets.to_vec() };
     let order = order::needed(recipe, &targets);
     let mut findings = Vec::new();
     let shapes = shapes::shape_all(recipe, models, &order, &mut findings);

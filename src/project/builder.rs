@@ -14,7 +14,7 @@ use super::settings::Project;
 use crate::build::reasons::{Last, Reason, reason, roots};
 use crate::build::{Build, BuildError, Context, Outcome, with_build};
 use crate::digest::Digest;
-use crate::event::{Event, Events, spanned};
+use crate::event::{Event, Events, spanned, tell_nobody};
 use crate::gc::{Limits, Removed, trim};
 use crate::history::{self, Draft, Origin, OutputRecord, Past, Record, Recorder};
 use crate::model::checkpoint::Checkpoint;
@@ -48,8 +48,6 @@ pub struct Builder<'a> {
     events: &'a dyn Events,
     interrupted: &'a AtomicBool,
 }
-
-fn tell_nobody(_: Event<'_>) {}
 
 /// For work that nobody stops.
 static NEVER: AtomicBool = AtomicBool::new(false);
@@ -166,7 +164,7 @@ impl<'a> Builder<'a> {
     fn try_build(&self) -> Result<Report, ProjectError> {
         let Self { project, recipe, planned, locked, repeats, rehash, events, interrupted, .. } = *self;
         let started = Instant::now();
-        let Planned { plan, catalog: Catalog { models, checkpoints } } = planned;
+        let Planned { plan, catalog: Catalog { models, checkpoints, .. } } = planned;
         // From here on only these are used, so that what is checked is what is written.
         let dirs: Vec<PathBuf> = (plan.targets.iter())
             .map(|target| destination::resolve(&self.output_dir(*target)))
@@ -284,7 +282,7 @@ impl<'a> Builder<'a> {
         store: &Store,
     ) -> Result<OutputReport, ProjectError> {
         let Self { recipe, planned, rehash, .. } = *self;
-        let Planned { plan, catalog: Catalog { models, checkpoints } } = planned;
+        let Planned { plan, catalog: Catalog { models, checkpoints, .. } } = planned;
         let target = plan.targets[number];
         let stage = plan.stage(target);
         let stages = lockfile::needed_by(recipe, plan, target);

@@ -1,22 +1,22 @@
 //! Opens the models that a recipe refers to, without reading a tensor.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use super::beside::{Beside, beside};
 use super::error::ProjectError;
-use super::missing::{self, Missing};
+use super::locate::{Located, Reach};
 use super::settings::Project;
 use crate::error::ErrorClass;
-use crate::model::checkpoint::{Checkpoint, Remark, is_checkpoint};
+use crate::event::{Events, tell_nobody};
+use crate::hub::{Snapshot, Want, commit_of};
+use crate::model::checkpoint::{Checkpoint, Remark};
 use crate::model::layout::Layout;
-use crate::model::locate::{NotFound, commit_of};
 use crate::model::quantised::{self, Undone};
 use crate::model::source_file::SourceFile;
-use crate::model::{ModelError, adapter, experts};
+use crate::model::{ModelError, experts, on_hub};
 use crate::plan::{Inventory, Model, Needed, models_needed};
 use crate::recipe::{Finding, Recipe, Span, StageId};
 use crate::reference::ModelRef;
@@ -28,6 +28,17 @@ pub struct Catalog {
     pub models: Vec<Model>,
     /// Of each model.
     pub checkpoints: Vec<Arc<Checkpoint>>,
+    /// Of each model that is not on this machine in full: what the hub has of it.
+    pub snapshots: Vec<Option<Arc<Snapshot>>>,
+}
+
+impl Catalog {
+    /// The files of tensors that are on no disk yet.
+    pub fn absent(&self) -> Vec<Want<'_>> {
+        let models = self.snapshots.iter().zip(&self.checkpoints);
+        let models = models.filter_map(|(snapshot, checkpoint)| Some((snapshot.as_deref()?, checkpoint)));
+        models.flat_map(|(snapshot, checkpoint)| on_hub::absent(snapshot, &checkpoint.shards)).collect()
+    }
 }
 
 impl Project {
@@ -35,39 +46,31 @@ impl Project {
     /// model is nowhere or cannot be used.
     ///
     /// # Errors
-    /// [`ProjectError::Model`] if the system does not read one.
+    /// [`ProjectError::Model`] if the system does not read one, or the hub does not give what it has.
     pub fn catalog(
         &self,
         recipe: &Recipe,
         targets: &[StageId],
     ) -> Result<(Option<Catalog>, Vec<Finding>), ProjectError> {
-        let mut findings = Vec::new();
-        let (mut dirs, mut absent) = (Vec::new(), Vec::new());
+        self.catalog_told(recipe, targets, Reach::Headers, &tell_nobody)
+    }
+
+    /// The same, with somebody who is told of what is fetched, and a say in how much that may be.
+    ///
+    /// # Errors
+    /// Those of [`Self::catalog`].
+    pub fn catalog_told(
+        &self,
+        recipe: &Recipe,
+        targets: &[StageId],
+        reach: Reach,
+        events: &dyn Events,
+    ) -> Result<(Option<Catalog>, Vec<Finding>), ProjectError> {
         let needed = models_needed(recipe, targets);
-        for needed in &needed {
-            let Needed { reference, is_adapter, span } = needed;
-            let found =
-                if *is_adapter { self.places.find_adapter(reference) } else { self.places.find(reference) };
-            match found {
-                Ok(dir) => dirs.push(dir),
-                Err(missing) => match of_other_kind(needed, &missing) {
-                    Some(finding) => findings.push(finding),
-                    None => {
-                        let tried = missing.tried;
-                        absent.push(Missing { reference, is_adapter: *is_adapter, span: *span, tried });
-                    }
-                },
-            }
-        }
-        if !absent.is_empty() {
-            findings.extend(missing::findings(&self.places, recipe, &absent));
-        }
-        if !findings.is_empty() {
-            return Ok((None, findings));
-        }
+        let (located, mut findings) = self.locate(recipe, &needed)?;
+        let Some(located) = located else { return Ok((None, findings)) };
+        let opened = self.open_all(&needed, &located, reach, events)?;
         let mut checkpoints = Vec::new();
-        let opened: Vec<_> =
-            dirs.par_iter().zip(&needed).map(|(dir, needed)| open(dir, needed.is_adapter)).collect();
         for (checkpoint, Needed { span, .. }) in opened.into_iter().zip(&needed) {
             match checkpoint {
                 Ok(checkpoint) => checkpoints.push(checkpoint),
@@ -115,23 +118,9 @@ impl Project {
                 inventory,
             })
             .collect();
-        Ok((Some(Catalog { models, checkpoints }), findings))
+        let snapshots = located.into_iter().map(Located::snapshot).collect();
+        Ok((Some(Catalog { models, checkpoints, snapshots }), findings))
     }
-}
-
-/// Tells of a model where an adapter is meant, and the reverse.
-fn of_other_kind(needed: &Needed, missing: &NotFound) -> Option<Finding> {
-    let Needed { reference: ModelRef { path, .. }, is_adapter, span } = needed;
-    let is_other = |dir: &PathBuf| if *is_adapter { is_checkpoint(dir) } else { adapter::is_adapter(dir) };
-    missing.tried.iter().find(|dir| is_other(dir))?;
-    Some(if *is_adapter {
-        let message = format!("`{path}` is a model, not an adapter");
-        Finding::error("not-an-adapter", *span, message).help("an adapter's folder holds adapter_config.json")
-    } else {
-        let message = format!("`{path}` is an adapter, not a model");
-        let help = format!("write `MODEL+{path}`, with the model that it was made for");
-        Finding::error("not-a-model", *span, message).help(help)
-    })
 }
 
 /// Tells of what a file holds beside tensors.
@@ -160,11 +149,6 @@ fn remarked(remark: &Remark, span: Span) -> Finding {
                 .help("put tokenizer.json and tokenizer_config.json of the model that it was made from into its folder")
         }
     }
-}
-
-fn open(dir: &Path, is_adapter: bool) -> Result<Arc<Checkpoint>, ModelError> {
-    let opened = if is_adapter { adapter::open(dir) } else { Checkpoint::open(dir) };
-    opened.map(Arc::new)
 }
 
 /// A model that is there and cannot be read as one.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::build::BuildError;
 use crate::error::ErrorClass;
+use crate::hub::HubError;
 use crate::model::ModelError;
 use crate::model::adapter::in_short;
 use crate::output::OutputError;
@@ -50,6 +51,14 @@ pub enum ProjectError {
         /// Where it could have been, in the order of looking.
         tried: Vec<PathBuf>,
     },
+    /// A model is not on this machine in full, and the hub did not say what it has of it.
+    #[error("`{model}` is not on this machine, and the hub cannot be asked for it")]
+    NotAsked {
+        /// The reference, without a `hub:` prefix.
+        model: String,
+        /// Why not.
+        source: HubError,
+    },
     /// An adapter cannot be applied to the model that it was asked for with.
     #[error("the adapter {} cannot be applied: {}", path.display(), in_short(problems))]
     Adapter {
@@ -86,8 +95,19 @@ impl ProjectError {
             Self::Model(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Output(error) => error.class(),
+            Self::NotAsked { source, .. } => source.class(),
             Self::NotRepeated { .. } | Self::NoModel { .. } | Self::Adapter { .. } => ErrorClass::Data,
             Self::Threads { .. } => ErrorClass::System,
+        }
+    }
+
+    /// What the hub did not give, if that is the trouble.
+    pub fn of_hub(&self) -> Option<&HubError> {
+        match self {
+            Self::NotAsked { source, .. } => Some(source),
+            Self::Model(ModelError::Hub(error))
+            | Self::Output(OutputError::Build(BuildError::Model(ModelError::Hub(error)))) => Some(error),
+            _ => None,
         }
     }
 

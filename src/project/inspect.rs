@@ -11,9 +11,9 @@ use super::error::ProjectError;
 use super::settings::Project;
 use crate::build::Bytes;
 use crate::digest::Digest;
+use crate::model::ModelError;
 use crate::model::checkpoint::Checkpoint;
 use crate::model::view::{LogicalTensor, View};
-use crate::model::{ModelError, adapter};
 use crate::op::{Access, RowRun, Tensor};
 use crate::plan::AdaptedInventory;
 use crate::reference::ModelRef;
@@ -23,12 +23,8 @@ impl Project {
     ///
     /// # Errors
     /// [`ProjectError::NoModel`] if it is nowhere, [`ProjectError::Model`] if it cannot be used.
-    pub fn model(&self, reference: &ModelRef) -> Result<Checkpoint, ProjectError> {
-        let dir = self.places.find(reference).map_err(|missing| {
-            let tried = missing.tried;
-            ProjectError::NoModel { model: reference.to_string(), tried }
-        })?;
-        Ok(Checkpoint::open(&dir)?)
+    pub fn model(&self, reference: &ModelRef) -> Result<Arc<Checkpoint>, ProjectError> {
+        self.find_and_open(reference, false)
     }
 
     /// Finds an adapter and applies it to a model: its folder, and what is known of the result.
@@ -40,11 +36,8 @@ impl Project {
         model: &Checkpoint,
         adapter: &ModelRef,
     ) -> Result<(PathBuf, AdaptedInventory), ProjectError> {
-        let path = self.places.find_adapter(adapter).map_err(|missing| {
-            let tried = missing.tried;
-            ProjectError::NoModel { model: adapter.to_string(), tried }
-        })?;
-        let opened = adapter::open(&path)?;
+        let opened = self.find_and_open(adapter, true)?;
+        let path = opened.dir.clone();
         let (model, _) = inventory(model, Beside::default())?;
         let (opened, _) = inventory(&opened, Beside::default())?;
         match AdaptedInventory::new(&model, &opened) {

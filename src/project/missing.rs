@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::settings::Project;
+use crate::hub::HubError;
 use crate::model::locate::Places;
 use crate::model::nearby;
 use crate::recipe::{Finding, Recipe, Span, did_you_mean};
@@ -15,11 +17,14 @@ pub struct Missing<'a> {
     pub span: Span,
     /// Where it could have been.
     pub tried: Vec<PathBuf>,
+    /// What the hub said, if it was asked.
+    pub answer: Option<HubError>,
 }
 
 /// A finding for each model, all with the same advice on how to get them.
-pub fn findings(places: &Places, recipe: &Recipe, missing: &[Missing<'_>]) -> Vec<Finding> {
-    let advice = advice(places, missing);
+pub fn findings(project: &Project, recipe: &Recipe, missing: &[Missing<'_>]) -> Vec<Finding> {
+    let places = &project.places;
+    let advice = advice(project, missing);
     missing
         .iter()
         .map(|model| {
@@ -69,7 +74,8 @@ fn is_of_owner(path: &str) -> bool {
 }
 
 /// Where they were looked for, and how they get there.
-fn advice(places: &Places, missing: &[Missing<'_>]) -> Vec<String> {
+fn advice(project: &Project, missing: &[Missing<'_>]) -> Vec<String> {
+    let places = &project.places;
     let mut advice = Vec::new();
     let tried: Vec<String> = match missing {
         [one] => one.tried.iter().map(|dir| dir.display().to_string()).collect(),
@@ -93,23 +99,19 @@ fn advice(places: &Places, missing: &[Missing<'_>]) -> Vec<String> {
     advice.extend(absent.map(|folder| {
         format!("there is no folder {}, where lamarck.toml has models looked for", folder.display())
     }));
-    let on_hub = missing.iter().map(|model| model.reference).filter(|model| model.is_hub_id());
-    let downloads: Vec<String> = on_hub.filter(|model| is_of_owner(&model.path)).map(download).collect();
     let folder =
         "name the folder that holds org/name with --models DIR, or in lamarck.toml as `models = [\"DIR\"]`";
-    match downloads.as_slice() {
-        [] => {}
-        [one] => advice.push(format!("fetch it from the hub with `{one}`, or {folder}")),
-        several => {
-            advice.push(format!("fetch them from the hub:\n  {}", several.join("\n  ")));
-            advice.push(format!("or {folder}"));
+    let answers = missing.iter().filter_map(|model| model.answer.as_ref());
+    let answers = answers.flat_map(|answer| [Some(answer.to_string()), answer.help()]).flatten();
+    for answer in answers {
+        if !advice.contains(&answer) {
+            advice.push(answer);
         }
     }
+    if missing.iter().any(|model| model.reference.is_on_hub()) {
+        let offline = project.hub.as_ref().and_then(|hub| hub.offline());
+        advice.extend(offline.map(|because| format!("the hub was not asked, because of {because}")));
+        advice.push(folder.to_owned());
+    }
     advice
-}
-
-fn download(model: &ModelRef) -> String {
-    let revision =
-        model.revision.as_ref().map_or(String::new(), |revision| format!(" --revision {revision}"));
-    format!("hf download {}{revision}", model.path)
 }

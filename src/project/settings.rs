@@ -3,9 +3,14 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::error::ProjectError;
+use crate::hub::{Hub, is_commit};
 use crate::model::locate::Places;
+use crate::output::lockfile::reading::Lockfile;
+use crate::plan::final_stages;
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::{Finding, LoadOptions, Loaded, Recipe, StageId, load};
 use crate::store::lock::Wait;
@@ -19,6 +24,10 @@ pub struct Project {
     pub merges: PathBuf,
     /// Where models are looked for.
     pub places: Places,
+    /// Whom models that are nowhere on this machine are asked of.
+    pub hub: Option<Arc<Hub>>,
+    /// Whether models of the hub are read where they are, and nothing of them is kept.
+    pub streams: bool,
     /// Threads to use; 0 for one a core.
     pub jobs: usize,
     /// Whether to wait for another process that has the store to itself.
@@ -46,7 +55,9 @@ impl Project {
         Self {
             cache: folder.join("cache"),
             merges: folder.join("merges"),
-            places: Places { roots: vec![PathBuf::new()], models, hub: None },
+            places: Places { roots: vec![PathBuf::new()], models, ..Places::default() },
+            hub: None,
+            streams: false,
             jobs: 0,
             patient: true,
             cache_limit: None,
@@ -84,6 +95,26 @@ impl Project {
     /// Where a target is written.
     pub fn output_dir(&self, recipe: &Recipe, target: StageId, out: Option<&Path>) -> PathBuf {
         out.map_or_else(|| self.merges.join(&recipe.stage(target).name), Path::to_owned)
+    }
+
+    /// Has models of the hub be those that lockfiles in the places of outputs name.
+    ///
+    /// # Errors
+    /// If there is no lockfile in one of them.
+    pub fn pin(
+        &mut self,
+        recipe: &Recipe,
+        targets: &[StageId],
+        out: Option<&Path>,
+    ) -> Result<(), ProjectError> {
+        let targets = if targets.is_empty() { final_stages(recipe) } else { targets.to_vec() };
+        for target in targets {
+            let locked = Lockfile::read(&self.output_dir(recipe, target, out))?;
+            let revisions = locked.sources.into_iter();
+            let pinned = revisions.filter_map(|(model, source)| Some((model, source.revision?)));
+            self.places.pinned.extend(pinned.filter(|(_, revision)| is_commit(revision)));
+        }
+        Ok(())
     }
 
     /// What to do while another process has the store to itself.

@@ -56,7 +56,7 @@ impl Project {
         (dir, locked): (&Path, &Lockfile),
         (events, interrupted): (&dyn Events, &AtomicBool),
     ) -> Result<OutputStatistics, ProjectError> {
-        let Planned { mut plan, catalog: Catalog { models, checkpoints } } = planned;
+        let Planned { mut plan, catalog: Catalog { models, checkpoints, .. } } = planned;
         let target = plan.targets[0];
         let added = add_statistics(&mut plan, target);
         let store = self.open_to_build(events, interrupted)?;

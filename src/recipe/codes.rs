@@ -131,6 +131,7 @@ static CODES: &[Code] = &[
         Some("gradients run over one layer, which takes their last value"),
         "A gradient runs over a single layer, which takes its last value.",
     ),
+    code("hub-model", ERROR, None, "The hub has the model, and does not give it, or not at that revision."),
     code(
         "index-size",
         NOTE,

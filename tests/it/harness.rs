@@ -63,6 +63,17 @@ pub struct Run {
     pub stderr: String,
 }
 
+impl Run {
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("the binary starts");
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).expect("the output is text"),
+            stderr: String::from_utf8(output.stderr).expect("the output is text"),
+        }
+    }
+}
+
 /// What a build said.
 #[derive(Debug)]
 pub struct Built {
@@ -123,17 +134,17 @@ impl Space {
         let mut command = Command::new(env!("CARGO_BIN_EXE_lamarck"));
         command.args(args).current_dir(self.dir.path());
         command.env_remove("LAMARCK_CACHE").env_remove("HF_HUB_CACHE");
-        command.env("HF_HOME", self.path("hf"));
+        for variable in
+            ["HF_TOKEN", "HF_ENDPOINT", "TRANSFORMERS_OFFLINE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"]
+        {
+            command.env_remove(variable);
+        }
+        command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
         command
     }
 
     pub fn run<S: AsRef<OsStr>>(&self, args: &[S]) -> Run {
-        let output = self.command(args).output().expect("the binary starts");
-        Run {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8(output.stdout).expect("the output is text"),
-            stderr: String::from_utf8(output.stderr).expect("the output is text"),
-        }
+        Run::of(&mut self.command(args))
     }
 
     /// Runs the binary, which must succeed.

@@ -79,6 +79,7 @@ fn every_document_is_as_the_page_describes_it() {
     let mut found = Vec::new();
     for (heading, code, args) in [
         ("lamarck check", 0, &["check", "recipe.yaml"][..]),
+        ("lamarck fetch", 0, &["fetch", "recipe.yaml"]),
         ("lamarck plan", 0, &["plan", "recipe.yaml"]),
         ("lamarck explain", 0, &["explain", "recipe.yaml"]),
         ("lamarck graph", 0, &["graph", "recipe.yaml"]),

@@ -10,7 +10,7 @@ use petgraph::graph::DiGraph;
 use crate::harness::{project, project_text, rust_files};
 
 /// The modules of the library, lowest first. One may use those before it, never those behind it.
-const LAYERS: [&str; 22] = [
+const LAYERS: [&str; 23] = [
     "digest",
     "event",
     "error",
@@ -22,6 +22,7 @@ const LAYERS: [&str; 22] = [
     "methods",
     "op",
     "reference",
+    "hub",
     "model",
     "recipe",
     "plan",

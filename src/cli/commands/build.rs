@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Read, Ready, Signals, read, read_again, ready};
+use super::{Read, Ready, Signals, fetch, read, read_again, ready, targets};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
@@ -16,7 +16,7 @@ use crate::cli::ui::{Show, Ui, print_event};
 use crate::cli::words::{bytes, plural};
 use crate::event::{Events, Span};
 use crate::history::Record;
-use crate::project::{Builder, LeftOut, OutputReport, Report};
+use crate::project::{Builder, LeftOut, OutputReport, Planned, Project, Reach, Report};
 
 /// Changes named in the last line.
 const REASONS_SHOWN: usize = 3;
@@ -55,12 +55,22 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 
 /// Builds, and says how it went.
 pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Work { args, started, read, repeats, mut outs, left_out } = work;
+    let Work { args, started, mut read, repeats, mut outs, left_out } = work;
     let mut recipe_args = args.recipe.clone();
     if let Some((_, record)) = repeats.as_ref().filter(|_| args.recipe.stages.is_empty()) {
         recipe_args.stages = record.outputs.iter().map(|output| output.stage.clone()).collect();
     }
-    let Ready { project, recipe, planned, .. } = ready(read, &recipe_args, Show::Warnings, ui)?;
+    if let (true, Some(recipe)) = (args.locked, &read.recipe) {
+        read.project.pin(recipe, &targets(recipe, &recipe_args.stages)?, args.out.as_deref())?;
+    }
+    let streams = read.project.streams;
+    let reach = if streams { Reach::Headers } else { Reach::Files };
+    let mut ready = ready(read, &recipe_args, (Show::Warnings, reach), ui)?;
+    if !streams {
+        ready = fetch::all(ready, &recipe_args, ui)?;
+    }
+    let Ready { project, recipe, planned } = ready;
+    let streaming = Streaming::new(&project, &planned);
     let targets = &planned.plan.targets;
     if args.out.is_some() && targets.len() != 1 {
         let message =
@@ -68,7 +78,7 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
         return Err(CliError::Usage(message));
     }
     outs.extend(args.out.iter().map(|dir| (recipe.stage(targets[0]).name.clone(), dir.clone())));
-    let signals = Signals::listen();
+    let signals = Signals::listen(&project);
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
     let trace = match &args.trace {
         Some(path) => Some((path, Trace::create(path, started, &progress).map_err(CliError::trace(path))?)),
@@ -106,15 +116,47 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
         ui.status(&format!("removed {n} old result{} from the cache, {freed}, to keep its limit", plural(n)));
     }
     progress.printed()?;
+    if let Some(streaming) = streaming.as_ref().filter(|_| !ui.json) {
+        ui.status(&streaming.summary(&project));
+    }
     for (i, output) in report.outputs.iter().enumerate() {
         if ui.json {
-            print_event(finished(&report, output))?;
+            let mut event = finished(&report, output);
+            if let Some(streaming) = &streaming {
+                event["bytes_streamed"] = streaming.received(&project).into();
+            }
+            print_event(event)?;
         } else {
             let is_last = i + 1 == report.outputs.len();
             ui.status(&summary(&report, output, is_last));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a build reads of models that stay on the hub.
+struct Streaming {
+    /// Bytes of all their files of tensors.
+    total: u64,
+    received_before: u64,
+}
+
+impl Streaming {
+    fn new(project: &Project, planned: &Planned) -> Option<Self> {
+        let total: u64 = planned.catalog.absent().iter().map(|want| want.file.size).sum();
+        let received_before = project.hub.as_ref()?.received();
+        (total > 0).then_some(Self { total, received_before })
+    }
+
+    fn received(&self, project: &Project) -> u64 {
+        project.hub.as_ref().map_or(0, |hub| hub.received() - self.received_before)
+    }
+
+    fn summary(&self, project: &Project) -> String {
+        let received = self.received(project);
+        let spared = self.total.saturating_sub(received);
+        format!("streamed {} of the models; {} were not needed", bytes(received), bytes(spared))
+    }
 }
 
 fn finished(report: &Report, output: &OutputReport) -> serde_json::Value {

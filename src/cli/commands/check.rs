@@ -11,6 +11,7 @@ use crate::cli::error::CliError;
 use crate::cli::findings::Source;
 use crate::cli::ui::{Show, Ui};
 use crate::cli::words::plural;
+use crate::project::Reach;
 use crate::recipe::{StageId, allow};
 
 pub fn run(args: &RecipeArgs, ui: &Ui) -> Result<ExitCode, CliError> {
@@ -22,7 +23,9 @@ pub fn run(args: &RecipeArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         let chosen = targets(recipe, &args.stages)?;
         let all = (0..recipe.stages.len()).map(StageId).collect();
         let targets = if chosen.is_empty() { all } else { chosen };
-        if let Some(planned) = super::plan(&project, recipe, &targets, &mut findings)? {
+        if let Some(planned) =
+            super::open_and_plan(&project, recipe, &targets, (Reach::Headers, ui), &mut findings)?
+        {
             stages = planned.plan.order.len();
             tensors = planned.plan.order.iter().map(|id| planned.plan.stage(*id).tensors.len()).sum();
         }

@@ -21,7 +21,8 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     if args.stats {
         return statistics::run(args, ui);
     }
-    let project = config::project(None, Flags { models: &args.models, ..Flags::default() })?;
+    let project =
+        config::project(None, Flags { models: &args.models, offline: args.offline, ..Flags::default() })?;
     let (reference, adapter) = named(&args.model)?;
     let checkpoint = project.model(&reference)?;
     let adapted = adapter.map(|adapter| project.adapted(&checkpoint, &adapter)).transpose()?;

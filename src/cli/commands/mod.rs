@@ -4,6 +4,7 @@ pub mod build;
 pub mod cache;
 pub mod check;
 pub mod explain;
+pub mod fetch;
 pub mod graph;
 pub mod inspect;
 pub mod log;
@@ -24,13 +25,14 @@ use signal_hook::flag;
 use super::args::RecipeArgs;
 use super::config::{self, Flags};
 use super::error::CliError;
+use super::fetching::Fetching;
 use super::findings::{Source, grouped};
 use super::ui::{Show, Ui};
 use super::words::plural;
 use crate::error::ErrorClass;
 use crate::history::Record;
 use crate::output::lockfile::reading::Lockfile;
-use crate::project::{Planned, Project, ProjectError, RecordedBuild};
+use crate::project::{Planned, Project, ProjectError, Reach, RecordedBuild};
 use crate::recipe::allow::{self, Allowed};
 use crate::recipe::{Finding, Loaded, Recipe, Severity, StageId, did_you_mean};
 
@@ -69,6 +71,7 @@ fn as_locked(recipe: PathBuf, locked: &Lockfile) -> RecipeArgs {
         stages: vec![locked.stage.clone()],
         models: Vec::new(),
         cache: None,
+        offline: false,
         sets: locked.set.clone().into_iter().collect(),
         seed: locked.seed,
         deny_warnings: false,
@@ -90,13 +93,17 @@ fn read_again(number: u64, flags: Flags<'_>) -> Result<(Read, Record), CliError>
 }
 
 /// Opens the models that the targets need and plans them.
-fn plan(
+fn open_and_plan(
     project: &Project,
     recipe: &Recipe,
     targets: &[StageId],
+    (reach, ui): (Reach, &Ui),
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Planned>, ProjectError> {
-    let (catalog, found) = project.catalog(recipe, targets)?;
+    let fetching = Fetching::new(ui, None);
+    let catalog = project.catalog_told(recipe, targets, reach, &fetching);
+    fetching.finish();
+    let (catalog, found) = catalog?;
     findings.extend(found);
     let Some(catalog) = catalog else { return Ok(None) };
     let (planned, found) = catalog.plan(recipe, targets);
@@ -124,14 +131,16 @@ fn targets(recipe: &Recipe, names: &[String]) -> Result<Vec<StageId>, CliError> 
 
 /// Reads and plans a recipe, tells of what was found, and fails on errors.
 fn prepare(args: &RecipeArgs, flags: Flags<'_>, show: Show, ui: &Ui) -> Result<Ready, CliError> {
-    ready(read(args, flags)?, args, show, ui)
+    ready(read(args, flags)?, args, (show, Reach::Headers), ui)
 }
 
 /// Plans a recipe, tells of what was found, and fails on errors.
-fn ready(read: Read, args: &RecipeArgs, show: Show, ui: &Ui) -> Result<Ready, CliError> {
+fn ready(read: Read, args: &RecipeArgs, (show, reach): (Show, Reach), ui: &Ui) -> Result<Ready, CliError> {
     let Read { project, path, text, recipe, mut findings, allowed } = read;
     let planned = match &recipe {
-        Some(recipe) => plan(&project, recipe, &targets(recipe, &args.stages)?, &mut findings)?,
+        Some(recipe) => {
+            open_and_plan(&project, recipe, &targets(recipe, &args.stages)?, (reach, ui), &mut findings)?
+        }
         None => None,
     };
     let source = Source { name: path.to_string_lossy().into_owned(), text };
@@ -177,8 +186,9 @@ struct Signals {
 
 impl Signals {
     /// Listens from here on: the first signal asks the work to stop, the second one stops the process.
-    fn listen() -> Self {
-        let signals = Self { interrupted: Arc::default(), which: Arc::default() };
+    fn listen(project: &Project) -> Self {
+        let interrupted = project.hub.as_ref().map_or_else(Arc::default, |hub| hub.stop());
+        let signals = Self { interrupted, which: Arc::default() };
         for signal in [SIGINT, SIGTERM, SIGHUP] {
             let (interrupted, which) = (&signals.interrupted, &signals.which);
             // Without a handler a signal still ends the process, which is as safe. The order matters: the

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, prepare};
+use super::{Ready, fetch, prepare};
 use crate::build::reasons::{Reason, roots};
 use crate::build::status::Verdict;
 use crate::cli::args::PlanArgs;
@@ -14,7 +14,7 @@ use crate::cli::error::{CliError, WORK};
 use crate::cli::ui::{Show, Ui};
 use crate::cli::words::bytes;
 use crate::plan::{Node, NodeId, Plan, RowCount, StagePlan};
-use crate::project::Status;
+use crate::project::{Planned, Project, Status};
 use crate::recipe::{Recipe, StageId};
 
 /// What a build would do with one stage.
@@ -31,7 +31,7 @@ struct StageCount {
 
 pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let Ready { project, recipe, planned, .. } =
-        prepare(&args.recipe, Flags::from(&args.recipe), Show::Errors, ui)?;
+        prepare(&args.recipe, Flags { stream: args.stream, ..Flags::from(&args.recipe) }, Show::Errors, ui)?;
     let status = project.status(&recipe, &planned)?;
     let plan = &planned.plan;
     let name_of_source = |node: NodeId| match &plan[node] {
@@ -52,6 +52,7 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         }
         written += action.output.n_bytes() as u64;
     }
+    let to_fetch = to_fetch(&project, &planned, &status);
     let work = run + if_changed;
     let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, &recipe, *node), reason)));
     if ui.json {
@@ -66,6 +67,7 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             "run": run,
             "run_if_changed": if_changed,
             "bytes_to_make": written,
+            "bytes_to_fetch": to_fetch.as_ref().map_or(0, |(n_bytes, _)| *n_bytes),
             "reasons": reasons,
         }))?;
     } else {
@@ -83,6 +85,9 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
                 n => format!(", and up to {n} below them where bytes change"),
             };
             text.push_str(&format!("to run: {run} actions{more}; {} to make\n", bytes(written)));
+            if let Some((n_bytes, models)) = &to_fetch {
+                text.push_str(&format!("to fetch: {} of {models}\n", bytes(*n_bytes)));
+            }
             if reads > 0 {
                 text.push_str(&format!("to read first: {reads} source tensors, {}\n", bytes(read_bytes)));
             }
@@ -102,6 +107,20 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     let code = if args.exit_code && (work > 0 || reads > 0) { WORK } else { 0 };
     Ok(ExitCode::from(code))
+}
+
+/// The bytes that a build would fetch from the hub, and of which models.
+fn to_fetch(project: &Project, planned: &Planned, status: &Status) -> Option<(u64, String)> {
+    let wants = planned.catalog.absent();
+    if wants.is_empty() {
+        return None;
+    }
+    let n_bytes = if project.streams {
+        planned.to_stream(&status.verdicts)
+    } else {
+        fetch::to_download(project, &wants)
+    };
+    Some((n_bytes, fetch::models_of(&wants)))
 }
 
 fn stage_of<'a>(plan: &Plan, recipe: &'a Recipe, node: NodeId) -> &'a str {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, Signals, as_locked, prepare};
+use super::{Ready, Signals, as_locked, fetch, prepare};
 use crate::cli::args::{InspectArgs, RecipeArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
@@ -27,10 +27,10 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         cache: args.cache.clone(),
         ..as_locked(dir.join(RECIPE_FILE), &locked)
     };
-    let Ready { project, recipe, planned } =
-        prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
+    let ready = prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
+    let Ready { project, recipe, planned } = fetch::all(ready, &recipe_args, ui)?;
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
-    let signals = Signals::listen();
+    let signals = Signals::listen(&project);
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let statistics = project.statistics(&recipe, planned, (dir, &locked), (events, &signals.interrupted));

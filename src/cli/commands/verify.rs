@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, Signals, as_locked, prepare};
+use super::{Ready, Signals, as_locked, fetch, prepare};
 use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, DAMAGED};
@@ -68,8 +68,8 @@ fn tell(
 fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<String>, CliError> {
     let recipe = args.recipe.clone().unwrap_or_else(|| args.dir.join(RECIPE_FILE));
     let recipe_args = RecipeArgs { models: args.models.clone(), ..as_locked(recipe, locked) };
-    let Ready { mut project, recipe, planned } =
-        prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
+    let ready = prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
+    let Ready { mut project, recipe, planned } = fetch::all(ready, &recipe_args, ui)?;
     // On the disk that the model is on, which has room for one.
     let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let scratch = Workbench::scratch(parent)
@@ -78,7 +78,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
     project.cache_limit = None;
     let out = scratch.path().join("out");
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
-    let signals = Signals::listen();
+    let signals = Signals::listen(&project);
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let report = Builder::new(&project, &recipe, &planned)

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::model::checkpoint::{Checkpoint, open_file};
+use crate::model::place::Place;
 use crate::model::{ModelError, json};
 
 /// Says what kind of adapter it is.
@@ -16,15 +17,20 @@ pub fn is_adapter(dir: &Path) -> bool {
     dir.join(CONFIG).is_file() || TENSORS.iter().any(|name| dir.join(name).is_file())
 }
 
+/// Whether an adapter's folder holds its tensors, too.
+pub fn is_whole(dir: &Path) -> bool {
+    TENSORS.iter().any(|name| dir.join(name).is_file())
+}
+
 /// Opens an adapter: its configuration and the names of its tensors. No tensor is read.
 ///
 /// # Errors
 /// If a file is missing or damaged.
-pub fn open(dir: &Path) -> Result<Checkpoint, ModelError> {
+pub fn open(dir: &Path, place: &dyn Place) -> Result<Checkpoint, ModelError> {
     let config = json::read(&dir.join(CONFIG))?;
-    let Some(path) = TENSORS.iter().map(|name| dir.join(name)).find(|path| path.is_file()) else {
+    let Some(path) = TENSORS.iter().map(|name| dir.join(name)).find(|path| place.has(path)) else {
         let problem = format!("holds {CONFIG}, but neither {}", TENSORS.join(" nor "));
         return Err(ModelError::Layout { path: dir.to_owned(), problem });
     };
-    Ok(Checkpoint::of_file(dir, config, open_file(&path)?))
+    Ok(Checkpoint::of_file(dir, config, place.open(&path, open_file)?))
 }

@@ -17,5 +17,5 @@ mod stacked;
 
 pub use apply::{Base, apply};
 pub use change::{BaseTensor, Change, Changed};
-pub use folder::{is_adapter, open};
+pub use folder::{is_adapter, is_whole, open};
 pub use problems::in_short;

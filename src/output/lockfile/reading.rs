@@ -31,6 +31,8 @@ pub struct Lockfile {
 
 #[derive(Clone, Debug, Deserialize)]
 pub struct LockedModel {
+    /// The commit of a model of the hub, or the revision that a recipe named.
+    pub revision: Option<String>,
     pub tensors: BTreeMap<String, LockedTensor>,
 }
 
