@@ -4,6 +4,7 @@
 //! `LAMARCK_PYTHON` names an interpreter that has both; without it these tests say so and pass.
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 
 use crate::harness::{Run, Space, TWO_STAGES, project};
@@ -13,7 +14,8 @@ use crate::hub_server::HubServer;
 /// Runs a script beside a space's cache; `None` without an interpreter.
 fn python(space: &Space, hub: Option<&HubServer>, script: &str) -> Option<String> {
     let Some(python) = std::env::var_os("LAMARCK_PYTHON") else {
-        eprintln!("skipped: LAMARCK_PYTHON names no interpreter");
+        // Where nobody listens, nobody is told.
+        let _ = writeln!(std::io::stderr(), "skipped: LAMARCK_PYTHON names no interpreter");
         return None;
     };
     let mut command = Command::new(python);
