@@ -1,10 +1,11 @@
 //! Requests to the hub: who is told the token, which answers are final, and what is tried again.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -41,6 +42,9 @@ pub struct Http {
     endpoint: String,
     authorization: Option<String>,
     stop: Arc<AtomicBool>,
+    /// Where the hub sent us on to for a large file, by the address that was asked for. Such addresses are good for a
+    /// while, and who reads many parts of a file need not ask for each.
+    sent_on: Mutex<HashMap<String, String>>,
 }
 
 /// Why one try came to nothing.
@@ -98,7 +102,12 @@ impl Http {
             endpoint: settings.endpoint.trim_end_matches('/').to_owned(),
             authorization: settings.token.as_ref().map(|token| format!("Bearer {}", token.as_str())),
             stop,
+            sent_on: Mutex::default(),
         })
+    }
+
+    fn sent_on(&self) -> MutexGuard<'_, HashMap<String, String>> {
+        self.sent_on.lock().expect("no thread panics with it")
     }
 
     /// The address of something below the endpoint, by the parts between slashes.
@@ -162,7 +171,8 @@ impl Http {
     /// Asks for what is at an address of the hub, or for a part of it, once. Where the hub sends us on, we go;
     /// the token does not.
     pub fn get(&self, address: &str, model: &str, part: Option<&Range<u64>>) -> Result<Answer, Failure> {
-        let mut address = address.to_owned();
+        let asked = address;
+        let mut address = self.sent_on().get(asked).cloned().unwrap_or_else(|| asked.to_owned());
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.agent.get(&address).header(ACCEPT_ENCODING, "identity");
             if let Some(part) = part {
@@ -179,6 +189,7 @@ impl Http {
                 continue;
             }
             if !head.status.is_success() {
+                self.sent_on().remove(asked);
                 return Err(refusal(&address, model, is_own, head.status, &head.headers));
             }
             let number = |name| head.headers.get(name).and_then(|value| value.to_str().ok()?.parse().ok());
@@ -189,6 +200,9 @@ impl Http {
                 })?),
                 _ => None,
             };
+            if address != asked {
+                self.sent_on().insert(asked.to_owned(), address.clone());
+            }
             let next_page = next_page(&head.headers);
             return Ok(Answer {
                 part,
