@@ -257,7 +257,16 @@ impl<'t, 'a> Task<'t, 'a> {
                 let runs = runs.iter().map(|run| self.rows(action, run)).collect::<Result<_, _>>()?;
                 let bytes = Bytes::joined(runs);
                 let Examined { digest, checksums, .. } = self.examine(&bytes, None)?;
-                (digest, bytes.checked(checksums), None)
+                let bytes = bytes.checked(checksums);
+                // What lies in memory now would have to be read again, in full for each of its pieces.
+                let is_at_hand = !self.wide && self.is_made_of_results(action);
+                slice = if is_at_hand { context.sink.slice(node)? } else { None };
+                let bytes = if slice.is_some() {
+                    Bytes::Memory(Arc::new(bytes.in_full()?.into_owned()))
+                } else {
+                    bytes
+                };
+                (digest, bytes, None)
             }
             Access::Whole(whole) => {
                 let inputs = self.all_inputs(action)?;
@@ -369,6 +378,17 @@ impl<'t, 'a> Task<'t, 'a> {
             None => bytes,
         };
         Ok((digest, bytes, content))
+    }
+
+    /// Whether all that an action reads was computed.
+    fn is_made_of_results(&self, action: &Action) -> bool {
+        let plan = self.shared.context.plan;
+        action.inputs.iter().all(|input| match &plan[input.node] {
+            Node::Source(_) => false,
+            Node::Action(beneath) => {
+                !matches!(beneath.op.access(), Access::Rows(_)) || self.is_made_of_results(beneath)
+            }
+        })
     }
 
     /// Rows of an input, which are neighbouring bytes.

@@ -24,13 +24,29 @@ const TOKEN_EMBEDDINGS: [&str; 8] = [
 ];
 
 /// Words that name the matrix from hidden states to tokens.
-const HEADS: [&str; 4] = ["lm_head", "embed_out", "output", "decoder"];
+const HEADS: [&str; 5] = ["lm_head", "embed_out", "output", "decoder", "proj_out"];
 
 /// Leading words that some checkpoints of a family have and others leave out.
 const WRAPPERS: [&str; 5] = ["model", "transformer", "gpt_neox", "bert", "roberta"];
 
 /// What mergekit calls a module, and what it is called by where checkpoints keep it.
-const OTHER_NAMES: [(&str, &[&str]); 1] = [("text_decoder", &["language_model", "text_model", "model"])];
+const OTHER_NAMES: [(&str, &[&str]); 4] = [
+    ("text_decoder", &["language_model", "text_model", "model"]),
+    ("multi_modal_projector", &["merger", "deepstack_merger_list", "connector", "mm_projector", "projector"]),
+    ("vision_tower", VISION),
+    ("vision_model", VISION),
+];
+
+const VISION: &[&str] = &["visual", "vision_tower", "vision_model", "vision_encoder", "vit"];
+
+/// What lies between a vision tower and the text model, kept among the tensors of the tower.
+const MERGERS: [&str; 2] = ["merger", "deepstack_merger_list"];
+
+/// What holds layers that only guess further tokens, behind or beside the model's own.
+const GUESSING: &str = "mtp";
+
+/// Keys that count such layers where they are numbered behind the others.
+const GUESSING_KEYS: [&str; 3] = ["num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers"];
 
 /// Endings of tensors that hold no learned weights.
 const BUFFERS: [&str; 4] =
@@ -68,7 +84,7 @@ pub struct Layout {
 impl Layout {
     /// Infers the layout of a model from its tensor names and its config.json.
     pub fn infer<'a>(names: impl Iterator<Item = &'a str> + Clone, config: &Value) -> Self {
-        let counts: BTreeSet<usize> = layer_count_keys(config).into_iter().map(|(_, count)| count).collect();
+        let counts = layer_counts(config);
         let mut stacks: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
         for (name, (prefix, index, rest)) in
             names.clone().filter_map(|name| Some((name, split_number(name)?)))
@@ -80,14 +96,18 @@ impl Layout {
                 *digits = (*digits).max(number.len());
             }
         }
+        stacks.retain(|prefix, _| !prefix.split('.').any(|word| word == GUESSING));
         let is_named = |prefix: &str| STACK_WORDS.contains(&last_word(prefix));
         // A count alone is weak evidence (`classifier.0` in a model of one layer), so words go first.
         let any_named = stacks.keys().any(|prefix| is_named(prefix));
         stacks
             .retain(|prefix, (layers, _)| if any_named { is_named(prefix) } else { counts.contains(layers) });
+        let guessing = guessing_layers(config);
         let mut modules: Vec<Module> = stacks
             .into_iter()
             .map(|(prefix, (layers, digits))| {
+                let own = layers.saturating_sub(guessing);
+                let layers = if counts.contains(&own) && own > 0 { own } else { layers };
                 let (name, prefix) = (String::new(), prefix.to_owned());
                 Module { name, prefix, layers, digits }
             })
@@ -99,7 +119,9 @@ impl Layout {
                 for module in several {
                     module.name = module_name(&module.prefix);
                 }
+                let mergers = mergers(names.clone(), &modules);
                 let beside = without_layers(names, &modules);
+                modules.extend(mergers);
                 modules.extend(beside);
             }
         }
@@ -112,11 +134,30 @@ impl Layout {
         Self { modules: vec![Module { name, prefix, layers: 0, digits: 1 }] }
     }
 
-    /// The number of the module that a recipe names.
-    pub fn module(&self, name: &str) -> Option<usize> {
+    /// The numbers of the modules that a recipe names, which are several where mergekit has one name for them.
+    pub fn named(&self, name: &str) -> Vec<usize> {
         let called = |name: &str| self.modules.iter().position(|module| module.name == name);
+        if let Some(own) = called(name) {
+            return vec![own];
+        }
         let others = OTHER_NAMES.iter().find(|(other, _)| *other == name).map(|(_, names)| *names);
-        called(name).or_else(|| others.unwrap_or_default().iter().find_map(|name| called(name)))
+        let found = others.unwrap_or_default().iter().filter_map(|name| called(name));
+        if name == OTHER_NAMES[1].0 { found.collect() } else { found.take(1).collect() }
+    }
+
+    /// The module whose tensors a module's stand among.
+    pub fn outer(&self, module: usize) -> Option<usize> {
+        let Module { name, prefix, layers, .. } = &self.modules[module];
+        let outer = prefix.strip_suffix(name.as_str())?.strip_suffix('.')?;
+        let is_outer = |stack: &Module| stack.layers > 0 && root(&stack.prefix) == outer;
+        (*layers == 0).then(|| self.modules.iter().position(is_outer)).flatten()
+    }
+
+    /// Of a tensor in a layer behind a module's own: the module, how many layers are between, and the rest of the name.
+    pub fn behind<'n>(&self, name: &'n str) -> Option<(usize, usize, &'n str)> {
+        let (prefix, index, rest) = split_number(name)?;
+        let number = self.modules.iter().position(|module| module.prefix == prefix)?;
+        Some((number, index.checked_sub(self.modules[number].layers)?, rest))
     }
 
     /// The module a tensor belongs to and its position there.
@@ -127,7 +168,8 @@ impl Layout {
         if let Some((prefix, index, _)) = split_number(name)
             && let Some(number) = self.modules.iter().position(|module| module.prefix == prefix)
         {
-            return (number, Position::Layer(index));
+            let is_own = index < self.modules[number].layers;
+            return (number, if is_own { Position::Layer(index) } else { Position::After });
         }
         let shared = |module: &Module| {
             module.prefix.split('.').zip(name.split('.')).take_while(|(a, b)| a == b).count()
@@ -148,7 +190,7 @@ pub fn is_token_embedding(name: &str) -> bool {
 pub fn is_head(name: &str) -> bool {
     split_number(name).is_none()
         && stem(name).is_some_and(|stem| match last_word(stem) {
-            "output" => !stem.contains('.'),
+            "output" | "proj_out" => !stem.contains('.'),
             "decoder" => stem.ends_with("predictions.decoder"),
             word => HEADS.contains(&word),
         })
@@ -183,35 +225,33 @@ pub fn bare(name: &str) -> String {
     name.split('.').filter(|word| !WRAPPERS.contains(word)).collect::<Vec<_>>().join(".")
 }
 
-/// The keys of a config (as JSON pointers) that say how many layers there are, with their values.
-pub fn layer_count_keys(config: &Value) -> Vec<(String, usize)> {
-    let mut found = Vec::new();
-    walk(config, String::new(), &mut |pointer, key, value| {
+/// What a config says of how many layers there are.
+fn layer_counts(config: &Value) -> BTreeSet<usize> {
+    let mut found = BTreeSet::new();
+    walk(config, &mut |key, value| {
         let counts = key == "n_layer" || (key.starts_with('n') && key.ends_with("layers"));
         if let (true, Some(count)) = (counts, value.as_u64()) {
-            found.push((pointer, count as usize));
+            found.insert(count as usize);
         }
     });
     found
 }
 
-/// The keys of a config (as JSON pointers) that hold one entry for each of `layers` layers.
-pub fn per_layer_lists(config: &Value, layers: usize) -> Vec<String> {
-    let mut found = Vec::new();
-    walk(config, String::new(), &mut |pointer, key, value| {
-        let per_layer = key.contains("layer") || key.contains("block");
-        if per_layer && value.as_array().is_some_and(|list| list.len() == layers) {
-            found.push(pointer);
+/// How many layers of a stack are not counted among the model's, by its config.
+fn guessing_layers(config: &Value) -> usize {
+    let mut found = 0;
+    walk(config, &mut |key, value| {
+        if GUESSING_KEYS.contains(&key) {
+            found = value.as_u64().map_or(found, |count| count as usize);
         }
     });
     found
 }
 
-fn walk(config: &Value, pointer: String, visit: &mut impl FnMut(String, &str, &Value)) {
+fn walk(config: &Value, visit: &mut impl FnMut(&str, &Value)) {
     for (key, value) in config.as_object().into_iter().flatten() {
-        let here = format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"));
-        visit(here.clone(), key, value);
-        walk(value, here, visit);
+        visit(key, value);
+        walk(value, visit);
     }
 }
 
@@ -242,6 +282,26 @@ fn is_before(name: &str) -> bool {
         && name
             .split('.')
             .any(|word| matches!(word, "wte" | "wpe") || (word.contains("embed") && word != "embed_out"))
+}
+
+/// A stack's folder.
+fn root(prefix: &str) -> &str {
+    prefix.rsplit_once('.').map_or("", |(root, _)| root)
+}
+
+/// Modules that stand in the folder of a stack.
+fn mergers<'a>(names: impl Iterator<Item = &'a str>, stacks: &[Module]) -> Vec<Module> {
+    let mut found: BTreeMap<String, Module> = BTreeMap::new();
+    for name in names {
+        for root in stacks.iter().map(|stack| root(&stack.prefix)).filter(|root| !root.is_empty()) {
+            let word = name.strip_prefix(root).and_then(|rest| rest.strip_prefix('.')?.split('.').next());
+            if let Some(word) = word.filter(|word| MERGERS.contains(word)) {
+                let (name, prefix) = (word.to_owned(), format!("{root}.{word}"));
+                found.entry(prefix.clone()).or_insert(Module { name, prefix, layers: 0, digits: 1 });
+            }
+        }
+    }
+    found.into_values().collect()
 }
 
 /// The modules that have no layers, such as a projector between two that have: whatever stands beside all stacks,
@@ -353,7 +413,7 @@ mod tests {
         let named: Vec<_> = layout.modules.iter().map(|module| module.name.as_str()).collect();
         assert_eq!(named, ["language_model", "vision_tower"]);
         assert_eq!(layout.place("vision_tower.patch_embed.weight"), (1, Position::Before));
-        assert_eq!(layout.module("text_decoder"), Some(0));
+        assert_eq!(layout.named("text_decoder"), [0]);
     }
 
     #[test]
@@ -377,8 +437,39 @@ mod tests {
             ["model.layers.0.w", "model.norm.weight", "model.embed_tokens.weight", "visual.blocks.0.w"];
         assert_eq!(modules(&names), [named("model", 1), named("visual", 1)]);
         let names =
+            ["model.layers.0.w", "visual.merger.mlp.0.weight", "visual.blocks.0.w", "visual.x.weight"];
+        assert_eq!(modules(&names), [named("model", 1), named("visual", 1), named("merger", 0)]);
+        let layout = Layout::infer(names.into_iter(), &json!({}));
+        assert_eq!(layout.place("visual.merger.mlp.0.weight").0, 2);
+        assert_eq!((0..3).map(|module| layout.outer(module)).collect::<Vec<_>>(), [None, None, Some(1)]);
+        let numbers =
+            ["text_decoder", "vision_tower", "multi_modal_projector", "x"].map(|name| layout.named(name));
+        assert_eq!(numbers, [vec![0], vec![1], vec![2], vec![]]);
+        let names =
             ["decoder.block.0.w", "encoder.block.0.w", "encoder.final_layer_norm.weight", "shared.weight"];
         assert_eq!(modules(&names), [named("decoder", 1), named("encoder", 1), named("shared", 0)]);
+    }
+
+    #[test]
+    fn layers_that_guess_further_tokens_are_behind_the_others() {
+        let names = ["model.layers.2.w", "model.layers.3.w", "model.norm.weight", "mtp.layers.0.w"];
+        let config = json!({"num_hidden_layers": 3, "num_nextn_predict_layers": 1});
+        check(
+            &names,
+            config.clone(),
+            "model.layers",
+            3,
+            &[
+                ("model.layers.2.w", Position::Layer(2)),
+                ("model.layers.3.w", Position::After),
+                ("mtp.layers.0.w", Position::After),
+            ],
+        );
+        let layout = Layout::infer(names.into_iter(), &config);
+        assert_eq!(layout.behind("model.layers.4.a.b"), Some((0, 1, "a.b")));
+        assert_eq!((layout.behind("model.layers.2.w"), layout.behind("x.4.w")), (None, None));
+        // A count that does not fit says nothing.
+        check(&names, json!({"num_hidden_layers": 4, "num_nextn_predict_layers": 1}), "model.layers", 4, &[]);
     }
 
     #[test]
@@ -412,12 +503,5 @@ mod tests {
         ] {
             assert!(!is_vocabulary(name), "{name}");
         }
-    }
-
-    #[test]
-    fn config_keys_of_layers_are_found_wherever_they_stand() {
-        let config = json!({"text_config": {"num_hidden_layers": 3, "layer_types": ["a", "b", "c"]}, "eos_token_id": [1, 2, 3]});
-        assert_eq!(layer_count_keys(&config), [("/text_config/num_hidden_layers".to_owned(), 3)]);
-        assert_eq!(per_layer_lists(&config, 3), ["/text_config/layer_types"]);
     }
 }

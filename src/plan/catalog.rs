@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::model::experts::Apart;
 use crate::model::layout::Layout;
 use crate::model::tokenizer::Vocabulary;
 use crate::model::view::View;
+use crate::op::Access;
 use crate::reference::ModelRef;
 use crate::tensor::TensorSpec;
 
@@ -31,6 +33,8 @@ pub struct Inventory {
     /// Where tensors come from that are not stored under that name.
     pub views: BTreeMap<String, View>,
     pub layout: Layout,
+    /// How it stores experts, if one by one; tensors are named as if it stored them together.
+    pub apart: Option<Apart>,
     /// Null for a bare state dict.
     pub config: Value,
     /// The tokens, if any stage asks for a tokenizer.
@@ -45,6 +49,22 @@ impl Inventory {
     /// Whether it is a bare state dict: tensors of any names, which only meet tensors of the same names.
     pub fn is_bare(&self) -> bool {
         self.config.is_null()
+    }
+
+    /// What the tensors are called in files that are seen as one; none if it is stored as it is.
+    pub fn pieces(&self, tensor: &str) -> Vec<String> {
+        match (self.views.get(tensor), self.apart) {
+            (Some(view @ View::Made { op, .. }), _) if matches!(op.access(), Access::Rows(_)) => {
+                view.stored().into_iter().map(str::to_owned).collect()
+            }
+            (None, Some(apart)) => apart
+                .stored(tensor, &self.tensors[tensor], &self.tensors)
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name)
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 }
 

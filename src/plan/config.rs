@@ -7,7 +7,8 @@ use serde_json::Value;
 use super::catalog::Inventory;
 use super::segments::Segment;
 use super::stage_shape::OutputTensor;
-use crate::model::layout::{Layout, is_head, is_token_embedding, layer_count_keys, per_layer_lists};
+use crate::model::layer_keys::{Kind, LayerKey, layer_keys, of_layer, of_layers};
+use crate::model::layout::{Layout, is_head, is_token_embedding};
 use crate::recipe::{Body, ModuleBody, Reference, Stage};
 use crate::tensor::Dtype;
 
@@ -21,10 +22,10 @@ pub fn output_config<'r>(
     inventory: &dyn Fn(&Reference) -> &'r Inventory,
 ) -> Value {
     let mut config = donor.config.clone();
-    for (module, layout) in donor.layout.modules.iter().enumerate() {
+    for module in 0..donor.layout.modules.len() {
         let own: Vec<&Segment<'_>> = segments.iter().filter(|segment| segment.module == module).collect();
         if is_sliced(stage, &donor.layout, module) {
-            set_layers(&mut config, donor, layout.layers, &own, inventory);
+            set_layers(&mut config, donor, module, &own, inventory);
         }
     }
     set_dtype(&mut config, stage, outputs);
@@ -37,48 +38,57 @@ fn is_sliced(stage: &Stage, layout: &Layout, module: usize) -> bool {
         Body::Models(_) => false,
         Body::Slices(_) => true,
         Body::Modules(modules) => modules.iter().any(|listed| {
-            layout.module(&listed.name.value) == Some(module) && matches!(listed.body, ModuleBody::Slices(_))
+            layout.named(&listed.name.value).contains(&module) && matches!(listed.body, ModuleBody::Slices(_))
         }),
     }
 }
 
+/// Has every key that goes by a module's layers say of the output's layers what it says of them in the models that they
+/// come from, each in the first of its slice.
 fn set_layers<'r>(
     config: &mut Value,
     donor: &Inventory,
-    donor_layers: usize,
+    module: usize,
     segments: &[&Segment<'_>],
     inventory: &dyn Fn(&Reference) -> &'r Inventory,
 ) {
-    let total: usize = segments.iter().map(|segment| segment.layers).sum();
-    for (pointer, count) in layer_count_keys(&donor.config) {
-        if count == donor_layers {
-            replace(config, &pointer, total.into());
-        }
-    }
-    for pointer in per_layer_lists(&donor.config, donor_layers) {
-        let entry = |reference: &Reference, layer: usize| {
-            let list = inventory(reference).config.pointer(&pointer)?.as_array()?;
-            list.get(layer).cloned()
+    let layers = segments.iter().flat_map(|segment| {
+        let source = &segment.sources[0];
+        (source.start..source.start + segment.layers).map(|layer| (source.reference, layer))
+    });
+    let layers: Vec<(&Reference, usize)> = layers.collect();
+    let depth = donor.layout.modules[module].layers;
+    for LayerKey { pointer, kind } in layer_keys(&donor.config, &donor.layout, module) {
+        let now = match kind {
+            Kind::Count => layers.len().into(),
+            Kind::Windowless => {
+                let count = donor.config.pointer(&pointer).and_then(Value::as_u64).unwrap_or(0) as usize;
+                if count < depth && count <= layers.len() {
+                    continue;
+                }
+                layers.len().into()
+            }
+            _ => {
+                let said = layers.iter().map(|(reference, layer)| {
+                    let value = same_key(&inventory(reference).config, &pointer);
+                    let of_donor = || of_layer(kind, donor.config.pointer(&pointer)?, *layer);
+                    value.and_then(|value| of_layer(kind, value, *layer)).or_else(of_donor)
+                });
+                let Some(said) = said.collect::<Option<Vec<Value>>>() else { continue };
+                of_layers(kind, said)
+            }
         };
-        // Each output layer keeps what its own layer had in the slice's first source.
-        let list: Option<Vec<Value>> = segments
-            .iter()
-            .flat_map(|segment| {
-                let source = &segment.sources[0];
-                (source.start..source.start + segment.layers).map(move |layer| entry(source.reference, layer))
-            })
-            .collect();
-        if let Some(list) = list {
-            replace(config, &pointer, list.into());
+        if let Some(place) = config.pointer_mut(&pointer) {
+            *place = now;
         }
     }
-    // Qwen2 counts the layers without sliding window here; past the last layer it means all of them.
-    if let Some(value) = config.get_mut("max_window_layers")
-        && let Some(count) = value.as_u64()
-        && (count as usize >= donor_layers || count as usize > total)
-    {
-        *value = total.into();
-    }
+}
+
+/// What a config has under a key, or under the same one in the configuration of its text model or outside of it.
+fn same_key<'c>(config: &'c Value, pointer: &str) -> Option<&'c Value> {
+    let key = pointer.rsplit('/').next().unwrap_or_default();
+    let nested = || config.pointer(&format!("/text_config/{key}"));
+    config.pointer(pointer).or_else(nested).or_else(|| config.get(key))
 }
 
 fn set_dtype(config: &mut Value, stage: &Stage, outputs: &BTreeMap<String, OutputTensor<'_>>) {
@@ -112,21 +122,17 @@ fn rename_dtypes(config: &mut Value, name: &str) -> bool {
 
 /// Declares a head of its own untied wherever the embedding might be taken for it.
 fn untie(config: &mut Value, outputs: &BTreeMap<String, OutputTensor<'_>>) {
+    const KEY: &str = "tie_word_embeddings";
     let Some((_, head)) = outputs.iter().find(|(name, _)| is_head(name)) else { return };
     let some_tie = head.parts.iter().any(|part| is_token_embedding(&part.tensor));
-    let declared = config.get("tie_word_embeddings").and_then(Value::as_bool);
-    if (declared == Some(true) || (declared.is_none() && some_tie))
-        && let Some(object) = config.as_object_mut()
-    {
-        object.insert("tie_word_embeddings".to_owned(), false.into());
+    let Some(object) = config.as_object_mut() else { return };
+    let declared = object.get(KEY).and_then(Value::as_bool);
+    if declared == Some(true) || (declared.is_none() && some_tie) {
+        object.insert(KEY.to_owned(), false.into());
     }
-    if let Some(nested) = config.pointer_mut("/text_config/tie_word_embeddings") {
-        *nested = false.into();
-    }
-}
-
-fn replace(config: &mut Value, pointer: &str, value: Value) {
-    if let Some(place) = config.pointer_mut(pointer) {
-        *place = value;
+    for nested in ["text_config", "llm_config", "language_config", "decoder"] {
+        if let Some(nested) = object.get_mut(nested).and_then(|nested| nested.get_mut(KEY)) {
+            *nested = false.into();
+        }
     }
 }

@@ -2,13 +2,20 @@
 
 use std::collections::HashSet;
 
+use super::catalog::{Inventory, Model};
 use super::segments::Segment;
-use super::stage_shape::{Shapes, StageShape};
+use super::stage_shape::{OutputTensor, Shapes, StageShape, inventory_of};
 use crate::methods::Scope;
-use crate::recipe::{Finding, Parameters, Recipe, Setting, Stage, StageId};
+use crate::recipe::{Finding, Parameters, Recipe, Reference, Setting, Stage, StageId};
 
-/// Warns of filters that match no tensor and of gradients over a single layer.
-pub fn check(recipe: &Recipe, order: &[StageId], shapes: &Shapes<'_>, findings: &mut Vec<Finding>) {
+/// Warns of filters that match no tensor, or only a piece of one, and of gradients over a single layer.
+pub fn check(
+    recipe: &Recipe,
+    models: &[Model],
+    order: &[StageId],
+    shapes: &Shapes<'_>,
+    findings: &mut Vec<Finding>,
+) {
     for id in order {
         let stage = recipe.stage(*id);
         let shape = shapes[id.0].as_ref().expect("every stage of the order is shaped");
@@ -25,6 +32,13 @@ pub fn check(recipe: &Recipe, order: &[StageId], shapes: &Shapes<'_>, findings: 
         }
         for level in levels {
             filters_without_match(stage, shape, level, findings);
+            filters_of_pieces(
+                stage,
+                shape,
+                level,
+                &|reference| inventory_of(models, shapes, reference),
+                findings,
+            );
         }
     }
 }
@@ -55,6 +69,44 @@ fn filters_without_match(
                 );
                 push_once(findings, finding);
             }
+        }
+    }
+}
+
+/// Warns of filters that match what a file calls some experts, but not the tensor that they are merged as.
+fn filters_of_pieces<'i>(
+    stage: &Stage,
+    shape: &StageShape<'_>,
+    level: &Parameters,
+    inventory: &dyn Fn(&Reference) -> &'i Inventory,
+    findings: &mut Vec<Finding>,
+) {
+    let is_piece = |output: &OutputTensor<'_>, filter: &str| {
+        let segment = &shape.segments[output.segment];
+        let is_of_all = segment.levels.iter().any(|of_all| std::ptr::eq(*of_all, level));
+        output.parts.iter().any(|part| {
+            let source = &segment.sources[part.source];
+            let is_own = source.parameters.is_some_and(|own| std::ptr::eq(own, level));
+            let of = inventory(source.reference);
+            (is_of_all || is_own)
+                && !part.tensor.contains(filter)
+                && of.pieces(&part.tensor).iter().any(|piece| piece.contains(filter))
+        })
+    };
+    for (name, setting) in level {
+        let Setting::Filtered(clauses) = &setting.value else { continue };
+        for clause in clauses {
+            let Some(filter) = &clause.filter else { continue };
+            let Some((joined, _)) = shape.outputs.iter().find(|(_, output)| is_piece(output, filter)) else {
+                continue;
+            };
+            let message = format!(
+                "stage `{}`: the filter `{filter}` of `{name}` does not reach experts, which are merged together, as `{joined}`",
+                stage.name
+            );
+            let finding = Finding::warning("filter-of-experts", clause.span, message)
+                .help("a filter such as `experts.gate_up_proj` or `experts.down_proj` reaches them");
+            push_once(findings, finding);
         }
     }
 }

@@ -102,7 +102,7 @@ pub fn plan(recipe: &Recipe, models: &[Model], targets: &[StageId]) -> (Option<P
     let mut findings = Vec::new();
     let shapes = shapes::shape_all(recipe, models, &order, &mut findings);
     let plan = shapes.map(|shapes| {
-        lint::check(recipe, &order, &shapes, &mut findings);
+        lint::check(recipe, models, &order, &shapes, &mut findings);
         lower::lower(recipe, models, &order, &targets, &shapes, &mut findings)
     });
     let has_error = findings.iter().any(Finding::is_error);

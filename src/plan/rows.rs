@@ -293,9 +293,13 @@ impl Gathered<'_, '_> {
 /// The tensor of another model that stands for one of this name.
 fn counterpart<'i>(inventory: &'i Inventory, name: &str) -> Option<&'i str> {
     let mut names = inventory.tensors.keys().map(String::as_str);
-    names.clone().find(|other| unwrapped(other) == unwrapped(name)).or_else(|| {
-        names.find(|other| (is_head(name) || is_token_embedding(name)) && is_token_embedding(other))
-    })
+    names
+        .clone()
+        .find(|other| unwrapped(other) == unwrapped(name))
+        .or_else(|| names.clone().find(|other| is_head(name) && is_head(other)))
+        .or_else(|| {
+            names.find(|other| (is_head(name) || is_token_embedding(name)) && is_token_embedding(other))
+        })
 }
 
 fn row_len(spec: &TensorSpec) -> usize {

@@ -20,7 +20,7 @@ pub struct Segment<'r> {
     pub span: Span,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct SegmentSource<'r> {
     pub reference: &'r Reference,
     pub span: Span,
@@ -28,6 +28,14 @@ pub struct SegmentSource<'r> {
     pub parameters: Option<&'r Parameters>,
     /// The first input layer.
     pub start: usize,
+}
+
+impl Segment<'_> {
+    /// The same sources for a module without layers.
+    fn around(&self, module: usize) -> Self {
+        let sources = self.sources.iter().map(|source| SegmentSource { start: 0, ..*source }).collect();
+        Self { module, sources, first_layer: 0, layers: 0, levels: self.levels.clone(), ..*self }
+    }
 }
 
 impl<'r> SegmentSource<'r> {
@@ -41,18 +49,18 @@ impl<'r> SegmentSource<'r> {
     }
 }
 
-/// Turns a stage's body into segments; `inventory` gives what is known of each reference.
+/// Turns a stage's body into segments; `layers` tells how many layers a reference has of a module of the donor's.
 ///
 /// # Errors
 /// Reports models of different depths under `models`, slices of a model with several modules, unknown
 /// modules and layer ranges out of bounds.
-pub fn segments<'r, 'i>(
+pub fn segments<'r>(
     stage: &'r Stage,
-    reference: &Inventory,
-    inventory: &dyn Fn(&Reference) -> &'i Inventory,
+    donor: &Inventory,
+    layers: &dyn Fn(&Reference, usize) -> usize,
 ) -> Result<Vec<Segment<'r>>, Vec<Finding>> {
-    let modules = &reference.layout.modules;
-    let cut = Cutter { stage, inventory };
+    let modules = &donor.layout.modules;
+    let cut = Cutter { stage, layers };
     match &stage.body {
         Body::Models(inputs) => (0..modules.len())
             .map(|module| cut.whole(module, inputs, vec![&stage.parameters]).map_err(|error| vec![error]))
@@ -72,18 +80,33 @@ pub fn segments<'r, 'i>(
         Body::Modules(listed) => {
             let mut segments = Vec::new();
             for entry in listed {
-                let Some(module) = reference.layout.module(&entry.name.value) else {
+                let named = donor.layout.named(&entry.name.value);
+                if named.is_empty() {
                     let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
                     let message = format!("stage `{}` has no module `{}`", stage.name, entry.name.value);
                     let help = format!("its models have: {}", names.join(", "));
                     return Err(vec![Finding::error("unknown-module", entry.name.span, message).help(help)]);
-                };
+                }
                 let levels = vec![&entry.parameters, &stage.parameters];
-                match &entry.body {
-                    ModuleBody::Models(inputs) => {
-                        segments.push(cut.whole(module, inputs, levels).map_err(|error| vec![error])?);
+                for module in named {
+                    match &entry.body {
+                        ModuleBody::Models(inputs) => {
+                            let whole = cut.whole(module, inputs, levels.clone());
+                            segments.push(whole.map_err(|error| vec![error])?);
+                        }
+                        ModuleBody::Slices(slices) => {
+                            segments.extend(cut.slices(module, slices, levels.clone())?);
+                        }
                     }
-                    ModuleBody::Slices(slices) => segments.extend(cut.slices(module, slices, levels)?),
+                }
+            }
+            // What stands among another module's tensors is part of it, unless it is listed too.
+            for module in 0..modules.len() {
+                let is_there = |of: usize| segments.iter().any(|segment| segment.module == of);
+                if let Some(outer) = donor.layout.outer(module).filter(|_| !is_there(module))
+                    && let Some(last) = segments.iter().rfind(|segment| segment.module == outer)
+                {
+                    segments.push(last.around(module));
                 }
             }
             Ok(segments)
@@ -91,16 +114,12 @@ pub fn segments<'r, 'i>(
     }
 }
 
-struct Cutter<'r, 'i, 'f> {
+struct Cutter<'r, 'f> {
     stage: &'r Stage,
-    inventory: &'f dyn Fn(&Reference) -> &'i Inventory,
+    layers: &'f dyn Fn(&Reference, usize) -> usize,
 }
 
-impl<'r> Cutter<'r, '_, '_> {
-    fn layers(&self, reference: &Reference, module: usize) -> usize {
-        (self.inventory)(reference).layout.modules.get(module).map_or(0, |module| module.layers)
-    }
-
+impl<'r> Cutter<'r, '_> {
     /// Whole models as one segment; a base that is not listed joins as the last source.
     fn whole(
         &self,
@@ -115,9 +134,9 @@ impl<'r> Cutter<'r, '_, '_> {
         {
             sources.push(SegmentSource { reference: value, span: *span, parameters: None, start: 0 });
         }
-        let layers = self.layers(sources[0].reference, module);
+        let layers = (self.layers)(sources[0].reference, module);
         for source in &sources {
-            let found = self.layers(source.reference, module);
+            let found = (self.layers)(source.reference, module);
             if found != layers {
                 let message = format!(
                     "stage `{}` merges models of different depths: {layers} and {found} layers",
@@ -146,7 +165,7 @@ impl<'r> Cutter<'r, '_, '_> {
             for input in &slice.sources {
                 let range = input.layer_range.as_ref().expect("slices give a range for every source");
                 let (start, end) = range.value;
-                let depth = self.layers(&input.model.value, module);
+                let depth = (self.layers)(&input.model.value, module);
                 if end > depth {
                     let message = format!(
                         "stage `{}` takes layers {start} to {end} of a model that has {depth}",

@@ -17,6 +17,7 @@ use super::{bare, config, token_ids};
 use crate::methods::MissingRule;
 use crate::model::adapter::in_short;
 use crate::model::layout::{Layout, is_optional, is_vocabulary};
+use crate::model::naming::Naming;
 use crate::recipe::{Finding, Recipe, Reference, Stage, StageId};
 use crate::tensor::TensorSpec;
 
@@ -80,7 +81,13 @@ impl<'r> Shaper<'r, '_> {
         // Segments borrow from the recipe alone; inventories are looked up again where needed.
         let lookup = |reference: &Reference| inventory_of(self.models, self.shapes, reference);
         bare::check(self.recipe, self.stage, &lookup, findings).map_err(|error| vec![error])?;
-        let segments = segments(self.stage, donor_inventory, &lookup)?;
+        let namings = self.namings(findings);
+        let layers = |reference: &Reference, module: usize| {
+            let modules = &lookup(reference).layout.modules;
+            namings[reference].module(module).map_or(0, |module| modules[module].layers)
+        };
+        let segments = segments(self.stage, donor_inventory, &layers)?;
+        self.tell_of_left_out(donor_inventory, &segments, findings);
         let chooser = Chooser {
             recipe: self.recipe,
             stage: self.stage,
@@ -92,8 +99,9 @@ impl<'r> Shaper<'r, '_> {
             chooser.choose(findings).map_err(|error| vec![error])?;
         let mut outputs = BTreeMap::new();
         let mut errors = Vec::new();
-        let inputs = Inputs { models: self.models, shapes: self.shapes };
-        for (name, slot) in inputs.slots(donor_inventory, &segments) {
+        let inputs =
+            Inputs { models: self.models, shapes: self.shapes, donor: donor_inventory, namings: &namings };
+        for (name, slot) in inputs.slots(&segments) {
             match self.output(&name, slot, &segments, plan.as_ref(), findings) {
                 Ok(Some(output)) => {
                     outputs.insert(name, output);
@@ -140,6 +148,7 @@ impl<'r> Shaper<'r, '_> {
             tensors,
             views: BTreeMap::new(),
             layout,
+            apart: donor_inventory.apart,
             config,
             vocabulary,
             generation,
@@ -154,6 +163,40 @@ impl<'r> Shaper<'r, '_> {
     /// base, else the first model that the recipe lists.
     fn donor(&self) -> &'r Reference {
         &self.stage.references().first().expect("a stage has inputs").value
+    }
+
+    /// What the donor calls the tensors of each input, with a note where that is not what they call them themselves.
+    fn namings(&self, findings: &mut Vec<Finding>) -> HashMap<&'r Reference, Naming> {
+        let donor = inventory_of(self.models, self.shapes, self.donor());
+        fn names(inventory: &Inventory) -> impl Iterator<Item = &str> {
+            inventory.tensors.keys().map(String::as_str)
+        }
+        let mut namings = HashMap::new();
+        for input in self.stage.references() {
+            let inventory = inventory_of(self.models, self.shapes, &input.value);
+            if namings.contains_key(&input.value) {
+                continue;
+            }
+            let naming = if donor.is_bare() || input.value == *self.donor() {
+                Naming::own(&inventory.layout)
+            } else {
+                Naming::new((&donor.layout, names(donor)), (&inventory.layout, names(inventory)))
+            };
+            if let Some((own, their)) = naming.moved.first() {
+                let shown = |start: &str| if start.is_empty() { String::new() } else { format!("{start}.") };
+                let message = format!(
+                    "stage `{}`: tensors that {} calls `{}*` are `{}*` in the result, as in {}",
+                    self.stage.name,
+                    self.recipe.name_of(&input.value),
+                    shown(own),
+                    shown(their),
+                    self.recipe.name_of(self.donor()),
+                );
+                findings.push(Finding::note("other-names", input.span, message));
+            }
+            namings.insert(&input.value, naming);
+        }
+        namings
     }
 
     /// Checks that an output tensor's parts agree and types it. `None` if it is left out.
@@ -283,6 +326,21 @@ impl<'r> Shaper<'r, '_> {
             Finding::warning("zero-rows", plan.span, message)
                 .help("`tokens:` inside `tokenizer:` can say where such rows come from"),
         );
+    }
+
+    /// Tells of the donor's modules that the recipe does not list.
+    fn tell_of_left_out(&self, donor: &Inventory, segments: &[Segment<'r>], findings: &mut Vec<Finding>) {
+        let is_left_out = |module: &usize| segments.iter().all(|segment| segment.module != *module);
+        let left_out = (0..donor.layout.modules.len()).filter(is_left_out);
+        let names: Vec<&str> = left_out.map(|module| donor.layout.modules[module].name.as_str()).collect();
+        if !names.is_empty() {
+            let message = format!(
+                "stage `{}` leaves out {}, which `modules` does not list",
+                self.stage.name,
+                names.join(", ")
+            );
+            findings.push(Finding::note("modules-left-out", self.stage.span, message));
+        }
     }
 
     /// Tells of the last slice's sources that take no part in the tensors behind the layers, of which the

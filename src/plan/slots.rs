@@ -6,6 +6,7 @@ use super::catalog::{Inventory, Model};
 use super::segments::Segment;
 use super::stage_shape::{Shapes, inventory_of};
 use crate::model::layout::{Module, Position, is_head, is_token_embedding, unwrapped};
+use crate::model::naming::Naming;
 use crate::recipe::Reference;
 
 /// A tensor slot of the output, before its parts are looked up.
@@ -26,13 +27,17 @@ type Layers<'a> = BTreeMap<usize, Vec<(&'a str, &'a str)>>;
 pub struct Inputs<'a> {
     pub models: &'a [Model],
     pub shapes: &'a Shapes<'a>,
+    /// The model that names are taken from.
+    pub donor: &'a Inventory,
+    /// What each input's tensors are called by it.
+    pub namings: &'a HashMap<&'a Reference, Naming>,
 }
 
 impl Inputs<'_> {
     /// Names every output tensor that any source could give.
-    pub fn slots(&self, reference: &Inventory, segments: &[Segment<'_>]) -> BTreeMap<String, Slot> {
+    pub fn slots(&self, segments: &[Segment<'_>]) -> BTreeMap<String, Slot> {
         let mut slots = BTreeMap::new();
-        for (module, layout) in reference.layout.modules.iter().enumerate() {
+        for (module, layout) in self.donor.layout.modules.iter().enumerate() {
             let own: Vec<usize> = (0..segments.len()).filter(|i| segments[*i].module == module).collect();
             let (Some(&first), Some(&last)) = (own.first(), own.last()) else { continue };
             // Sorted once an input, however many slices are cut from it.
@@ -43,14 +48,24 @@ impl Inputs<'_> {
                 }
                 layer_slots(number, &segments[number], layout, &layers, &mut slots);
             }
-            self.other_slots(module, (first, last), reference.is_bare(), segments, &mut slots);
+            self.other_slots(module, (first, last), segments, &mut slots);
         }
         slots
+    }
+
+    /// What a tensor outside the layers is called in a result that may have more or fewer layers than the donor.
+    fn numbered(&self, name: &str, segments: &[Segment<'_>]) -> String {
+        let Some((module, past, rest)) = self.donor.layout.behind(name) else { return name.to_owned() };
+        let own = segments.iter().filter(|segment| segment.module == module);
+        let number = own.map(|segment| segment.layers).sum::<usize>() + past;
+        let Module { prefix, digits, .. } = &self.donor.layout.modules[module];
+        format!("{prefix}.{number:0digits$}.{rest}")
     }
 
     fn layers(&self, reference: &Reference, module: usize) -> Layers<'_> {
         let inventory = inventory_of(self.models, self.shapes, reference);
         let mut layers = Layers::new();
+        let Some(module) = self.namings[reference].module(module) else { return layers };
         for name in inventory.tensors.keys() {
             let (of, Position::Layer(layer)) = inventory.layout.place(name) else { continue };
             if of == module {
@@ -68,55 +83,84 @@ impl Inputs<'_> {
         &self,
         module: usize,
         (first, last): (usize, usize),
-        is_bare: bool,
         segments: &[Segment<'_>],
         slots: &mut BTreeMap<String, Slot>,
     ) {
+        let is_bare = self.donor.is_bare();
         for number in BTreeSet::from([first, last]) {
             // As in mergekit, the tensors behind the layers have no more sources than the first slice.
             let n_sources = segments[number].sources.len().min(segments[first].sources.len());
-            // Sources may differ in a leading word; the first to name a tensor decides.
+            // Sources may differ in a leading word of what the donor lacks; the first to name a tensor decides.
             let mut known: HashMap<&str, &str> = HashMap::new();
             for (source_number, source) in segments[number].sources[..n_sources].iter().enumerate() {
                 let inventory = inventory_of(self.models, self.shapes, source.reference);
-                for name in inventory.tensors.keys() {
-                    let governed = match inventory.layout.place(name) {
+                let naming = &self.namings[source.reference];
+                for own in inventory.tensors.keys() {
+                    if naming.is_of_layer(inventory.layout.place(own)) {
+                        continue;
+                    }
+                    let name = naming.name(own);
+                    let governed = match self.donor.layout.place(name) {
                         (of, Position::Before) => of == module && number == first,
-                        (of, Position::After) => of == module && number == last,
-                        (_, Position::Layer(_)) => false,
+                        (of, Position::After | Position::Layer(_)) => of == module && number == last,
                     };
                     if governed {
-                        let own = if is_bare { name } else { unwrapped(name) };
-                        let output = *known.entry(own).or_insert(name);
-                        let slot = slots.entry(output.to_owned()).or_insert_with(|| Slot {
+                        let is_known = is_bare || self.donor.tensors.contains_key(name);
+                        let output =
+                            if is_known { name } else { *known.entry(unwrapped(name)).or_insert(name) };
+                        let output = self.numbered(output, segments);
+                        let slot = slots.entry(output).or_insert_with(|| Slot {
                             segment: number,
                             t: 0.0,
                             n_sources,
                             names: Vec::new(),
                         });
-                        slot.names.push((source_number, name.clone()));
+                        slot.names.push((source_number, own.clone()));
                     }
                 }
             }
-            // A head that some source stores is made from the embedding of those that tie theirs.
+            // One that the donor stores is made also where the last slice has none of its own.
+            let of_donor = |name: &&String| {
+                number == last && is_head(name) && self.donor.layout.place(name) == (module, Position::After)
+            };
+            for name in self.donor.tensors.keys().filter(of_donor) {
+                let slot = || Slot { segment: number, t: 0.0, n_sources, names: Vec::new() };
+                slots.entry(name.clone()).or_insert_with(slot);
+            }
+            // A head that some source stores is made from the embedding of those that tie theirs, and so are embeddings
+            // that are all one.
             let heads: Vec<String> = slots
                 .iter()
-                .filter(|(name, slot)| !is_bare && slot.segment == number && is_head(name))
+                .filter(|(name, slot)| !is_bare && slot.segment == number && can_be_tied(name))
                 .map(|(name, _)| name.clone())
                 .collect();
-            for head in heads {
-                let slot = slots.get_mut(&head).expect("the name was just listed");
+            for head in &heads {
+                let slot = slots.get_mut(head).expect("the name was just listed");
                 for (source_number, source) in segments[number].sources[..n_sources].iter().enumerate() {
                     if slot.names.iter().all(|(have, _)| *have != source_number) {
                         let inventory = inventory_of(self.models, self.shapes, source.reference);
-                        if let Some(tied) = inventory.tensors.keys().find(|name| is_token_embedding(name)) {
+                        if let Some(tied) = inventory.tensors.keys().find(|name| is_tied(head, name)) {
                             slot.names.push((source_number, tied.clone()));
                         }
                     }
                 }
+                if slot.names.is_empty() {
+                    slots.remove(head);
+                }
             }
         }
     }
+}
+
+fn can_be_tied(name: &str) -> bool {
+    is_head(name) || is_token_embedding(name)
+}
+
+/// Whether a tensor stands for one that its model does not store: an embedding for a head, and one that is shared by
+/// encoder and decoder for either's.
+fn is_tied(absent: &str, name: &str) -> bool {
+    let is_shared = |name: &str| name.ends_with("shared.weight");
+    is_token_embedding(name) && (is_head(absent) || is_shared(absent) != is_shared(name))
 }
 
 /// Names the layer tensors of a segment as the donor would, with as many digits.

@@ -15,7 +15,12 @@ pub fn add_statistics(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeI
         plan.stage(stage).nodes.iter().map(|(tensor, node)| (tensor.clone(), *node)).collect();
     let mut added = BTreeMap::new();
     for (tensor, node) in own {
+        // A tensor that is written in pieces is told of as a whole, once.
+        let (tensor, node) = of_pieces(plan, tensor, node);
         let Node::Action(action) = &plan[node] else { continue };
+        if added.contains_key(&tensor) {
+            continue;
+        }
         // What an adapter changes is compared with the tensor beneath it alone.
         let n_compared = match action.op.access() {
             Access::Streaming(_) => action.inputs.len(),
@@ -34,4 +39,15 @@ pub fn add_statistics(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeI
         added.insert(tensor, statistics);
     }
     added
+}
+
+/// The merged tensor, with its name, that a tensor is rows of and nothing else.
+fn of_pieces(plan: &Plan, tensor: String, node: NodeId) -> (String, NodeId) {
+    let Node::Action(action) = &plan[node] else { return (tensor, node) };
+    match (action.op.access(), action.inputs.as_slice()) {
+        (Access::Rows(_), [input]) if let Node::Action(beneath) = &plan[input.node] => {
+            of_pieces(plan, beneath.owner.tensor.clone(), input.node)
+        }
+        _ => (tensor, node),
+    }
 }

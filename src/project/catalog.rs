@@ -202,11 +202,11 @@ pub(super) fn inventory(
     let mut config = checkpoint.config.clone();
     let undone = quantised::undo(&mut tensors, &mut views, &mut config)
         .map_err(|problem| ModelError::Layout { path: checkpoint.dir.clone(), problem })?;
-    let layout = if config.is_null() {
-        Layout::bare()
+    let (layout, apart) = if config.is_null() {
+        (Layout::bare(), None)
     } else {
-        experts::join(&mut tensors, &mut views);
-        Layout::infer(tensors.keys().map(String::as_str), &config)
+        let apart = experts::join(&mut tensors, &mut views);
+        (Layout::infer(tensors.keys().map(String::as_str), &config), apart)
     };
-    Ok((Inventory { tensors, views, layout, config, vocabulary, generation, chat_template }, undone))
+    Ok((Inventory { tensors, views, layout, apart, config, vocabulary, generation, chat_template }, undone))
 }

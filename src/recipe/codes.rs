@@ -107,6 +107,12 @@ static CODES: &[Code] = &[
     code("empty-layer-range", WARNING, None, "A `layer_range` holds no layer."),
     code("exclusive-keys", ERROR, None, "Keys stand together of which there can be only one."),
     code(
+        "filter-of-experts",
+        WARNING,
+        Some("filters do not reach experts, which are merged together"),
+        "A filter matches what files call some experts, which are merged together under another name.",
+    ),
+    code(
         "filter-without-match",
         WARNING,
         Some("filters match no tensor"),
@@ -168,6 +174,12 @@ static CODES: &[Code] = &[
     code("missing-parameter", ERROR, None, "The method needs a parameter that nothing gives."),
     code("model-count", ERROR, None, "The method merges another number of models."),
     code("model-reference", ERROR, None, "A text cannot be the name or the path of a model."),
+    code(
+        "modules-left-out",
+        NOTE,
+        None,
+        "A stage lists modules, and what it does not list is not in its result.",
+    ),
     code("no-effect", WARNING, None, "A key is read and has no effect."),
     code("no-space", ERROR, None, "There is no space behind the colon of a key."),
     code("no-stage", ERROR, None, "The recipe has no stage."),
@@ -180,6 +192,12 @@ static CODES: &[Code] = &[
         "A no-break space, or another that YAML takes for a letter, stands where a space should.",
     ),
     code("one-name", ERROR, None, "Two tensors would get one name."),
+    code(
+        "other-names",
+        NOTE,
+        Some("models call their tensors otherwise than the model whose names the result has"),
+        "A model calls its tensors otherwise than the model whose names the result has.",
+    ),
     code(
         "padding-kept",
         NOTE,

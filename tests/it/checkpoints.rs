@@ -67,6 +67,7 @@ fn decode(view: &TensorView<'_>) -> Tensor {
 }
 
 /// A checkpoint in the making: f32 tensors with values that depend on the name and a seed.
+#[derive(Clone)]
 pub struct Checkpoint {
     pub config: Value,
     tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>,
@@ -130,6 +131,13 @@ impl Checkpoint {
     /// Adds a tensor of unsigned bytes.
     pub fn u8(&mut self, name: &str, shape: &[usize], bytes: &[u8]) {
         self.tensors.insert(name.to_owned(), (Dtype::U8, shape.to_vec(), bytes.to_vec()));
+    }
+
+    /// A tensor's values, of those in f32.
+    pub fn values(&self, name: &str) -> Vec<f32> {
+        let (dtype, _, bytes) = &self.tensors[name];
+        assert_eq!(*dtype, Dtype::F32);
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("chunks of four"))).collect()
     }
 
     pub fn remove(&mut self, name: &str) {

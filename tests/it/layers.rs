@@ -56,15 +56,15 @@ fn two_tensors_of_one_name_are_an_error_that_names_both() {
     checkpoint.random("model.norm.weight", &[3], 1);
     checkpoint.random("norm.weight", &[3], 1);
     checkpoint.write(&space.path("b"));
-    for (model, one, other) in [
-        ("a", "model.layers.01.w.weight", "model.layers.1.w.weight"),
-        ("b", "model.norm.weight", "norm.weight"),
-    ] {
-        space
-            .write("r.yaml", format!("name: x\nmerge_method: passthrough\nmodels: [{{model: ./{model}}}]\n"));
-        let said = space.fails(1, &["check", "r.yaml"]);
-        assert!(said.contains(&format!("`{one}` and `{other}`")), "{said}");
-    }
+    let recipe =
+        |model: &str| format!("name: x\nmerge_method: passthrough\nmodels: [{{model: ./{model}}}]\n");
+    space.write("r.yaml", recipe("a"));
+    let said = space.fails(1, &["check", "r.yaml"]);
+    assert!(said.contains("`model.layers.01.w.weight` and `model.layers.1.w.weight`"), "{said}");
+    // Words that come and go are no reason to take one for the other where a model has both.
+    space.write("r.yaml", recipe("b"));
+    space.ok(&["build", "-q", "r.yaml", "--out", "o"]);
+    assert_eq!(read(&space.path("o")), read(&space.path("b")));
 }
 
 /// A first slice of `a` and `b`, a last one of the sources given.

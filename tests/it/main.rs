@@ -11,6 +11,8 @@ mod determinism;
 mod downloads;
 mod eviction;
 mod examples;
+mod experts;
+mod families;
 mod findings;
 mod fp8;
 mod gguf;

@@ -4,20 +4,22 @@
 //! does not read is never lowered.
 
 mod adapter;
+mod pieces;
 mod remap;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use self::pieces::Written;
 use super::arguments::{Resolved, Site};
 use super::catalog::{Model, ModelId, model_id};
 use super::fp8;
 use super::graph::{Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
 use super::stage_shape::{Part, Shapes, StageShape, keeps_bytes};
-use crate::methods::Simplified;
+use crate::methods::{Arguments, Operation, Simplified};
 use crate::model::view::View;
 use crate::op::{Convert, Identical, Merge, Op, Role};
-use crate::recipe::{Finding, Recipe, Reference, StageId};
+use crate::recipe::{Finding, Recipe, Reference, Span, StageId};
 use crate::tensor::{Dtype, TensorSpec};
 
 /// Lowers everything the targets need. Errors are added to the findings; the plan is then incomplete.
@@ -40,16 +42,20 @@ pub fn lower(
         adapted: HashMap::new(),
         outputs: HashMap::new(),
         remapped: HashMap::new(),
+        pieces: HashMap::new(),
+        stored: HashMap::new(),
+        rows: HashMap::new(),
+        by_piece: HashMap::new(),
         findings,
     };
-    for target in targets {
-        for name in shapes[target.0].as_ref().expect("targets are shaped").outputs.keys() {
-            lowering.output(*target, name);
-        }
-    }
+    let written: Vec<Written> = targets.iter().map(|target| lowering.written(*target)).collect();
     let Lowering { mut plan, outputs, .. } = lowering;
     for ((stage, tensor), node) in outputs {
         plan.stages[stage.0].as_mut().expect("only shaped stages are lowered").nodes.insert(tensor, node);
+    }
+    for (target, Written { tensors, nodes }) in targets.iter().zip(written) {
+        let stage = plan.stages[target.0].as_mut().expect("targets are shaped");
+        (stage.tensors, stage.nodes) = (tensors, nodes);
     }
     plan
 }
@@ -81,6 +87,14 @@ struct Lowering<'a> {
     outputs: HashMap<(StageId, String), NodeId>,
     /// Rows that were gathered, and what they are made of, by what they are called among a stage's work.
     remapped: HashMap<(StageId, String), NodeId>,
+    /// Pieces of stages' tensors, by their numbers.
+    pieces: HashMap<(StageId, String, usize), NodeId>,
+    /// What the pieces of stages' tensors are called.
+    stored: HashMap<(StageId, String), Vec<String>>,
+    /// Pieces of other tensors that are rows of the whole.
+    rows: HashMap<(NodeId, usize), NodeId>,
+    /// Nodes seen as pieces of one shape, by the node.
+    by_piece: HashMap<NodeId, NodeId>,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -89,15 +103,19 @@ impl<'a> Lowering<'a> {
         if let Some(node) = self.outputs.get(&(stage, name.to_owned())) {
             return *node;
         }
+        let site = self.site(stage, name);
+        let node = self.lower(&site);
+        self.outputs.insert((stage, name.to_owned()), node);
+        node
+    }
+
+    fn site(&self, stage: StageId, name: &str) -> Site<'a> {
         let shapes = self.shapes;
         let shape = shapes[stage.0].as_ref().expect("stages are shaped before they are lowered");
         let (name, output) =
             shape.outputs.get_key_value(name).expect("only tensors of the shape are asked for");
         let segment = &shape.segments[output.segment];
-        let site = Site { recipe: self.recipe, id: stage, name, output, segment };
-        let node = self.lower(&site);
-        self.outputs.insert((stage, name.clone()), node);
-        node
+        Site { recipe: self.recipe, id: stage, name, output, segment }
     }
 
     fn lower(&mut self, site: &Site<'a>) -> NodeId {
@@ -116,25 +134,9 @@ impl<'a> Lowering<'a> {
         match stage.method.simplify(&arguments) {
             Ok(Simplified::Input(number)) => self.copy(site, &parts[number]),
             Ok(Simplified::Operation { operation, inputs }) => {
-                let op = Merge {
-                    method: stage.method.spec(),
-                    operation,
-                    compute: stage.dtype.as_ref().map(|dtype| dtype.value),
-                    dtype: site.output.spec.dtype,
-                };
-                let role = |number: usize| {
-                    if arguments.inputs[number].is_base { Role::BASE } else { Role::MODEL }
-                };
-                let read = inputs.iter().map(|number| (&parts[*number], role(*number))).collect();
-                // Origins count inputs as the operation does.
-                let origin = |(param, input, span): &(&'static str, Option<usize>, _)| {
-                    let input = match input {
-                        None => None,
-                        Some(input) => Some(inputs.iter().position(|number| number == input)?),
-                    };
-                    Some(Origin { param, input, span: *span })
-                };
-                self.action(site, Arc::new(op), read, origins.iter().filter_map(origin).collect())
+                let op = merge(site, operation);
+                let (read, origins) = (read(&arguments, &inputs, parts), counted(&origins, &inputs));
+                self.action(site, Arc::new(op), read, origins)
             }
             Err(error) => self.give_up(site, site.refused(&error)),
         }
@@ -265,8 +267,7 @@ impl<'a> Lowering<'a> {
             .iter()
             .enumerate()
             .map(|(i, (role, input))| {
-                let part = format!("{tensor}[{i}]");
-                let node = self.view(stage, model, &part, &input.spec, &input.view);
+                let node = self.view(stage, model, &part_name(tensor, i), &input.spec, &input.view);
                 Input { node, label: name.clone(), role: *role }
             })
             .collect();
@@ -287,4 +288,34 @@ impl<'a> Lowering<'a> {
             self.findings.push(finding);
         }
     }
+}
+
+/// A method's arithmetic for one output tensor.
+fn merge(site: &Site<'_>, operation: Box<dyn Operation>) -> Merge {
+    let stage = site.stage();
+    let compute = stage.dtype.as_ref().map(|dtype| dtype.value);
+    Merge { method: stage.method.spec(), operation, compute, dtype: site.output.spec.dtype }
+}
+
+/// The parts that an operation reads, in the order in which it counts them.
+fn read<'a>(arguments: &Arguments, inputs: &[usize], parts: &'a [Part]) -> Vec<(&'a Part, Role)> {
+    let role = |number: usize| if arguments.inputs[number].is_base { Role::BASE } else { Role::MODEL };
+    inputs.iter().map(|number| (&parts[*number], role(*number))).collect()
+}
+
+/// Origins of values, which count inputs as the operation does.
+fn counted(origins: &[(&'static str, Option<usize>, Span)], inputs: &[usize]) -> Vec<Origin> {
+    let origin = |(param, input, span): &(&'static str, Option<usize>, Span)| {
+        let input = match input {
+            None => None,
+            Some(input) => Some(inputs.iter().position(|number| number == input)?),
+        };
+        Some(Origin { param, input, span: *span })
+    };
+    origins.iter().filter_map(origin).collect()
+}
+
+/// What a part of a tensor is called that its checkpoint does not store as it is.
+fn part_name(tensor: &str, number: usize) -> String {
+    format!("{tensor}[{number}]")
 }
