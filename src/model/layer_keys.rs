@@ -69,6 +69,8 @@ pub enum Kind {
     Letters,
     /// Lists of entries, each with how many times it is repeated: one entry for each layer in all.
     Repeated,
+    /// The number of the last.
+    Last,
     /// How many layers, counted from the first, have no sliding window; all of them if there are no more.
     Windowless,
 }
@@ -132,6 +134,9 @@ fn kind(key: &str, value: &Value, layers: usize) -> Option<Kind> {
     let words = || key.split('_');
     match value {
         Value::Number(count) if key == "max_window_layers" => count.as_u64().map(|_| Kind::Windowless),
+        Value::Number(last) if key.contains("layer") && key.ends_with("_end_index") => {
+            (last.as_u64()? + 1 == layers as u64).then_some(Kind::Last)
+        }
         Value::Number(count) => {
             let is_count = words().all(|word| COUNT_WORDS.contains(&word))
                 && words().any(|word| matches!(word, "layer" | "layers" | "blocks" | "depth"));
@@ -144,9 +149,18 @@ fn kind(key: &str, value: &Value, layers: usize) -> Option<Kind> {
             if NUMBERS.contains(&key) || NUMBERS_ENDINGS.iter().any(|ending| key.ends_with(ending)) {
                 return numbers(value).is_some().then_some(Kind::Numbers);
             }
-            let is_said = ["layer", "block", "_types", "type_list", "heads", "multipliers"]
-                .iter()
-                .any(|word| key.contains(word));
+            let is_said = [
+                "layer",
+                "block",
+                "_types",
+                "type_list",
+                "heads",
+                "multipliers",
+                "intermediate_size",
+                "pattern",
+            ]
+            .iter()
+            .any(|word| key.contains(word));
             let is_other =
                 NO_LAYERS.contains(&key) || key.ends_with("token_id") || key.ends_with("token_ids");
             let is_entries = list.len() == layers && !is_other && (is_said || layers >= NO_CHANCE);
@@ -178,7 +192,7 @@ fn repeated(value: &Value) -> Option<Vec<Value>> {
 /// What a key says of a layer.
 pub fn of_layer(kind: Kind, value: &Value, layer: usize) -> Option<Value> {
     match kind {
-        Kind::Count | Kind::Windowless => None,
+        Kind::Count | Kind::Last | Kind::Windowless => None,
         Kind::Entries => value.as_array()?.get(layer).cloned(),
         Kind::Numbers => Some(numbers(value)?.contains(&layer).into()),
         Kind::Letters => Some(value.as_str()?.chars().nth(layer)?.to_string().into()),
@@ -190,6 +204,7 @@ pub fn of_layer(kind: Kind, value: &Value, layer: usize) -> Option<Value> {
 pub fn of_layers(kind: Kind, said: Vec<Value>) -> Value {
     match kind {
         Kind::Count | Kind::Windowless => said.len().into(),
+        Kind::Last => said.len().saturating_sub(1).into(),
         Kind::Entries => said.into(),
         Kind::Numbers => {
             let listed = said.iter().enumerate().filter(|(_, is_listed)| **is_listed == Value::Bool(true));
@@ -261,13 +276,13 @@ mod tests {
         let config = json!({
             "layer_types": ["a", "b", "c"], "mlp_only_layers": [], "full_attn_idxs": [0, 2],
             "no_rope_layers": [1, 0, 1], "hybrid_override_pattern": "M*-", "attention_types": [[["g"], 1], [["l"], 2]],
-            "max_window_layers": 28, "eos_token_id": [1, 2, 3], "mrope_section": [1, 2, 3], "architectures": ["X"],
+            "max_window_layers": 28, "moe_layer_end_index": 2, "eos_token_id": [1, 2, 3], "mrope_section": [1, 2, 3], "architectures": ["X"],
         });
         let layout = Layout::infer(["h.2.w"].into_iter(), &json!({}));
         let keys = layer_keys(&config, &layout, 0);
         let again: Vec<String> = keys
             .iter()
-            .filter(|key| key.kind != Kind::Windowless)
+            .filter(|key| !matches!(key.kind, Kind::Windowless | Kind::Last))
             .map(|LayerKey { pointer, kind }| {
                 let said = [2, 0, 0].map(|layer| of_layer(*kind, &config[&pointer[1..]], layer).unwrap());
                 format!("{pointer} {}", of_layers(*kind, said.into()))
@@ -281,7 +296,7 @@ mod tests {
             r#"/hybrid_override_pattern "-MM""#,
             r#"/attention_types [[["l","g","g"],1]]"#,
         ];
-        assert_eq!((again, keys.len()), (expected.map(str::to_owned).to_vec(), 7));
+        assert_eq!((again, keys.len()), (expected.map(str::to_owned).to_vec(), 8));
     }
 
     #[test]

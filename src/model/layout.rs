@@ -26,6 +26,9 @@ const TOKEN_EMBEDDINGS: [&str; 8] = [
 /// Words that name the matrix from hidden states to tokens.
 const HEADS: [&str; 5] = ["lm_head", "embed_out", "output", "decoder", "proj_out"];
 
+/// Words that are about embeddings and name what stands behind the layers: a head, LFM2's final norm.
+const BEHIND: [&str; 2] = ["embed_out", "embedding_norm"];
+
 /// Leading words that some checkpoints of a family have and others leave out.
 const WRAPPERS: [&str; 5] = ["model", "transformer", "gpt_neox", "bert", "roberta"];
 
@@ -116,9 +119,7 @@ impl Layout {
             [] => return Self::bare(),
             [only] => only.name = "default".to_owned(),
             several => {
-                for module in several {
-                    module.name = module_name(&module.prefix);
-                }
+                name_modules(several);
                 let mergers = mergers(names.clone(), &modules);
                 let beside = without_layers(names, &modules);
                 modules.extend(mergers);
@@ -281,7 +282,7 @@ fn is_before(name: &str) -> bool {
     !is_head(name)
         && name
             .split('.')
-            .any(|word| matches!(word, "wte" | "wpe") || (word.contains("embed") && word != "embed_out"))
+            .any(|word| matches!(word, "wte" | "wpe") || (word.contains("embed") && !BEHIND.contains(&word)))
 }
 
 /// A stack's folder.
@@ -324,7 +325,25 @@ fn without_layers<'a>(names: impl Iterator<Item = &'a str>, stacks: &[Module]) -
     found.into_values().collect()
 }
 
-/// Names a module after its prefix without wrappers and the stack word: `vision_tower`, `text_model`.
+/// Names modules after their prefixes without wrappers and the stack word: `vision_tower`, `text_model`. Those that
+/// would have one name are named after the first word in which they differ.
+fn name_modules(modules: &mut [Module]) {
+    let names: Vec<String> = modules.iter().map(|module| module_name(&module.prefix)).collect();
+    for (number, name) in names.iter().enumerate() {
+        let words = |module: &Module| module.prefix.split('.').map(str::to_owned).collect::<Vec<_>>();
+        let own = words(&modules[number]);
+        let others = names.iter().enumerate().filter(|(other, known)| *other != number && *known == name);
+        let alike = |(other, _): (usize, &String)| {
+            own.iter().zip(words(&modules[other])).take_while(|(a, b)| *a == b).count()
+        };
+        modules[number].name = match others.map(alike).max() {
+            Some(alike) => own.get(alike).unwrap_or(name).clone(),
+            None => name.clone(),
+        };
+    }
+}
+
+/// The first word of a prefix that is no wrapper.
 fn module_name(prefix: &str) -> String {
     let words: Vec<&str> = prefix.split('.').collect();
     let inner = &words[..words.len() - 1];
@@ -373,7 +392,12 @@ mod tests {
             json!({"n_layer": 2}),
             "h",
             2,
-            &[("wte.weight", Before), ("wpe.weight", Before), ("ln_f.bias", After)],
+            &[
+                ("wte.weight", Before),
+                ("wpe.weight", Before),
+                ("ln_f.bias", After),
+                ("embedding_norm.weight", After),
+            ],
         );
         check(
             &["gpt_neox.embed_in.weight", "gpt_neox.layers.0.attention.dense.bias", "embed_out.weight"],
@@ -414,6 +438,19 @@ mod tests {
         assert_eq!(named, ["language_model", "vision_tower"]);
         assert_eq!(layout.place("vision_tower.patch_embed.weight"), (1, Position::Before));
         assert_eq!(layout.named("text_decoder"), [0]);
+    }
+
+    #[test]
+    fn modules_of_one_folder_are_told_apart() {
+        let names = |names: &[&str]| -> Vec<String> {
+            let layout = Layout::infer(names.iter().copied(), &json!({}));
+            layout.modules.into_iter().map(|module| module.name).collect()
+        };
+        assert_eq!(names(&["led.decoder.layers.0.w", "led.encoder.layers.0.w"]), ["decoder", "encoder"]);
+        let both = ["x.encoder.text.layers.0.w", "x.encoder.vision_tower.encoder.layers.0.w"];
+        assert_eq!(names(&both), ["text", "vision_tower"]);
+        let three = ["x.a.b.layers.0.w", "x.a.c.layers.0.w", "y.layers.0.w"];
+        assert_eq!(names(&three), ["b", "c", "y"]);
     }
 
     #[test]

@@ -65,12 +65,22 @@ impl Naming {
             .collect();
         let our_names: Vec<String> = ours.filter(outside).map(str::to_owned).collect();
         let mut names = meet(&their_names, &our_names);
-        for name in
-            our_names.iter().filter(|name| is_head(name) && !names.contains_key(*name)).collect::<Vec<_>>()
-        {
-            if let Some((our, their)) = stacks_met.iter().find(|(our, their)| our != their) {
-                names.insert(name.clone(), head_beside(their, our, name));
+        let is_met = |their: &str| names.values().any(|met| met == their);
+        let their_heads: Vec<&String> =
+            their_names.iter().filter(|name| is_head(name) && !is_met(name)).collect();
+        let our_heads: Vec<&String> =
+            our_names.iter().filter(|name| is_head(name) && !names.contains_key(*name)).collect();
+        match (their_heads.as_slice(), our_heads.as_slice()) {
+            ([their], [our]) => {
+                names.insert((*our).clone(), (*their).clone());
             }
+            ([], ours) => {
+                let moved = stacks_met.iter().find(|(our, their)| our != their);
+                for (name, (our, their)) in ours.iter().filter_map(|name| Some((name, moved?))) {
+                    names.insert((*name).clone(), head_beside(their, our, name));
+                }
+            }
+            _ => {}
         }
         names.retain(|own, name| own != name);
         let moved = stacks_met.iter().chain(&names).filter(|(own, name)| own != name);
@@ -230,6 +240,14 @@ mod tests {
             let without: Vec<&str> = theirs[1..].to_vec();
             assert_eq!(named(&without, &ours).0[0], theirs[0]);
         }
+    }
+
+    #[test]
+    fn heads_meet_whatever_they_are_called() {
+        let theirs = ["gpt_neox.layers.0.w", "embed_out.weight"];
+        assert_eq!(named(&theirs, &["gpt_neox.layers.0.w", "lm_head.weight"]).0[1], "embed_out.weight");
+        let (names, _) = named(&theirs, &["gpt_neox.layers.0.w", "lm_head.weight", "output.weight"]);
+        assert_eq!(names[1..], ["lm_head.weight", "output.weight"]);
     }
 
     #[test]

@@ -60,7 +60,7 @@ fn set_layers<'r>(
     let depth = donor.layout.modules[module].layers;
     for LayerKey { pointer, kind } in layer_keys(&donor.config, &donor.layout, module) {
         let now = match kind {
-            Kind::Count => layers.len().into(),
+            Kind::Count | Kind::Last => of_layers(kind, vec![Value::Null; layers.len()]),
             Kind::Windowless => {
                 let count = donor.config.pointer(&pointer).and_then(Value::as_u64).unwrap_or(0) as usize;
                 if count < depth && count <= layers.len() {

@@ -43,7 +43,7 @@ def text_stack(model):
     """The longest list of layers that is not a tower's: its name."""
     best = None
     for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList) and name.split(".")[-1] in STACKS and not re.search("vis|audio|encoder|image", name.replace("text_encoder", "")):
+        if isinstance(module, torch.nn.ModuleList) and name.split(".")[-1] in STACKS and not re.search("vis|audio|encoder|image|resampler|connector|perceiver|qformer|gated", name.replace("text_encoder", "")):
             if re.search(r"\.\d+\.", name):
                 continue
             if best is None or len(module) > len(best[1]):
@@ -122,7 +122,7 @@ def expected_stack(a, b, name, n, several, result):
         elif key in a:
             outer = name.rsplit(".", 1)[0] + "." if "." in name else ""
             is_text = several is None or key.startswith(outer) or "head" in key.split(".")[0]
-            before = order.index(key) < first if several is None else "embed" in key
+            before = order.index(key) < first or key == "model.vision_embed_tokens.weight" if several is None else "embed" in key
             found[key] = a[key] if is_text and before else b[key]
     return found
 
