@@ -25,6 +25,9 @@ const MATRICES: [Matrices; 3] = [
 /// The folder of Mixtral's experts, and what it is called where they are joined.
 const FOLDER: (&str, &str) = ("block_sparse_moe", "mlp");
 
+/// What moves with them.
+const ROUTER: &str = "gate.weight";
+
 /// How a model stores experts one by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Apart {
@@ -45,20 +48,14 @@ pub fn join(tensors: &mut BTreeMap<String, TensorSpec>, views: &mut BTreeMap<Str
             continue;
         };
         let moved = moved(&folder);
-        let beside: Vec<String> = match moved {
-            Some(_) => within(tensors, &folder)
-                .filter(|(name, _)| !name.starts_with("experts."))
-                .map(|(name, _)| name.to_owned())
-                .collect(),
-            None => Vec::new(),
-        };
+        let router = moved.is_some() && tensors.contains_key(&format!("{folder}{ROUTER}"));
         let is_moved = moved.is_some();
         let moved = moved.unwrap_or_else(|| folder.clone());
         let new = |name: &str| format!("{moved}{name}");
         let is_taken = |name: &str| tensors.contains_key(&new(name));
         // A file that has tensors under the new names too is taken as it is, for none may be lost.
         if joined.iter().any(|(name, ..)| is_taken(&format!("experts.{name}")))
-            || beside.iter().any(|name| is_taken(name))
+            || (router && is_taken(ROUTER))
         {
             continue;
         }
@@ -68,12 +65,12 @@ pub fn join(tensors: &mut BTreeMap<String, TensorSpec>, views: &mut BTreeMap<Str
             views.insert(name.clone(), view);
             tensors.insert(name, spec);
         }
-        for name in beside {
-            let old = format!("{folder}{name}");
-            let spec = tensors.remove(&old).expect("it was just listed");
+        if router {
+            let old = format!("{folder}{ROUTER}");
+            let spec = tensors.remove(&old).expect("it is there");
             let view = views.remove(&old).unwrap_or(View::Stored(old));
-            views.insert(new(&name), view);
-            tensors.insert(new(&name), spec);
+            views.insert(new(ROUTER), view);
+            tensors.insert(new(ROUTER), spec);
         }
         if !is_moved {
             apart.get_or_insert(Apart { matrices });
@@ -149,19 +146,23 @@ fn joined(tensors: &BTreeMap<String, TensorSpec>, folder: &str, matrices: &Matri
             number.bytes().all(|byte| byte.is_ascii_digit()) && !matrix.contains('.')
         })
     };
-    let n_matrices = within(tensors, &experts).filter(|(name, _)| is_matrix(name)).count();
-    let each: usize = matrices.iter().map(|(_, parts)| parts.len()).sum();
-    let n_experts = n_matrices / each;
+    let found: Vec<&str> = within(tensors, &experts)
+        .filter(|(name, _)| is_matrix(name))
+        .map(|(name, _)| name.rsplit('.').nth(1).unwrap_or_default())
+        .collect();
+    let mut n_joined = 0;
     let mut joined = Vec::new();
     for (name, parts) in matrices {
+        let n_experts = found.iter().filter(|matrix| parts.contains(*matrix)).count() / parts.len();
         let names = (0..n_experts)
             .flat_map(|expert| parts.iter().map(move |part| (expert, part)))
             .map(|(expert, part)| format!("{experts}{expert}.{part}.weight"));
         let names: Vec<String> = names.collect();
         let spec = stacked(tensors, &names, parts.len())?;
+        n_joined += names.len();
         joined.push((*name, spec, names));
     }
-    (n_matrices == n_experts * each).then_some(joined)
+    (n_joined == found.len()).then_some(joined)
 }
 
 /// Takes parts out of the stored tensors and lays them one behind the other.
@@ -235,7 +236,7 @@ mod tests {
         tensors.insert("l.0.block_sparse_moe.bias".to_owned(), spec(&[12]));
         let (seen, apart) = seen(&tensors);
         let expected = [
-            "l.0.mlp.bias [12]",
+            "l.0.block_sparse_moe.bias [12]",
             "l.0.mlp.experts.down_proj [12, 4, 5]",
             "l.0.mlp.experts.gate_up_proj [12, 10, 4]",
             "l.0.mlp.gate.weight [12, 4]",
@@ -289,7 +290,7 @@ mod tests {
         }
         let qwen = || experts("mlp", ["gate_proj", "up_proj", "down_proj"], 3);
         for (all, missing) in
-            [(mixtral(), ["w1", "w3", "w2"]), (qwen(), ["gate_proj", "up_proj", "down_proj"])]
+            [(mixtral(), ["w1", "w2", "w3"]), (qwen(), ["gate_proj", "down_proj", "up_proj"])]
         {
             for (expert, matrix) in missing.iter().enumerate() {
                 let mut tensors = all.clone();
