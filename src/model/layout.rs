@@ -157,14 +157,14 @@ impl Layout {
     /// Of a tensor in a layer behind a module's own: the module, how many layers are between, and the rest of the name.
     pub fn behind<'n>(&self, name: &'n str) -> Option<(usize, usize, &'n str)> {
         let (prefix, index, rest) = split_number(name)?;
-        let number = self.modules.iter().position(|module| module.prefix == prefix)?;
+        let number = self.modules.iter().position(|module| module.prefix == prefix && module.layers > 0)?;
         Some((number, index.checked_sub(self.modules[number].layers)?, rest))
     }
 
     /// The module a tensor belongs to and its position there.
     ///
     /// A tensor outside every stack belongs to the module whose prefix it shares the most leading
-    /// words with; the first module wins a draw.
+    /// words with; then the one whose folder it stands in; then the first.
     pub fn place(&self, name: &str) -> (usize, Position) {
         if let Some((prefix, index, _)) = split_number(name)
             && let Some(number) = self.modules.iter().position(|module| module.prefix == prefix)
@@ -172,10 +172,12 @@ impl Layout {
             let is_own = index < self.modules[number].layers;
             return (number, if is_own { Position::Layer(index) } else { Position::After });
         }
+        // Of two that share as many words, one whose folder it is comes first.
         let shared = |module: &Module| {
-            module.prefix.split('.').zip(name.split('.')).take_while(|(a, b)| a == b).count()
+            let words = module.prefix.split('.').zip(name.split('.')).take_while(|(a, b)| a == b).count();
+            (words, words > 0 && words >= root(&module.prefix).split('.').count())
         };
-        let best = self.modules.iter().map(shared).max().unwrap_or(0);
+        let best = self.modules.iter().map(shared).max().unwrap_or_default();
         let number = self.modules.iter().position(|module| shared(module) == best).unwrap_or(0);
         let position = if is_before(name) { Position::Before } else { Position::After };
         (number, position)
@@ -438,6 +440,19 @@ mod tests {
         assert_eq!(named, ["language_model", "vision_tower"]);
         assert_eq!(layout.place("vision_tower.patch_embed.weight"), (1, Position::Before));
         assert_eq!(layout.named("text_decoder"), [0]);
+    }
+
+    #[test]
+    fn what_stands_in_a_folder_is_of_its_stack() {
+        let names = ["model.embed_tokens_extend.image.layers.0.w", "model.layers.0.w"];
+        let layout = Layout::infer(names.into_iter(), &json!({}));
+        assert_eq!(layout.place("model.norm.weight").0, 1);
+        assert_eq!(layout.place("model.embed_tokens_extend.image.norm.weight").0, 0);
+        // A number in a module without layers is no layer's.
+        let names = ["language_model.layers.0.w", "vision_model.layers.0.w", "mlp1.0.weight"];
+        let layout = Layout::infer(names.into_iter(), &json!({}));
+        assert_eq!(layout.place("mlp1.0.weight"), (2, Position::After));
+        assert_eq!(layout.behind("mlp1.0.weight"), None);
     }
 
     #[test]

@@ -13,6 +13,7 @@
 //! | `segments`, `slots` | runs of layers, and the names of a stage's tensors |
 //! | `shapes` | `stage_shape`: parts, dtype and shape of every tensor, with `vocabulary` and `config` |
 //! | `token_plan`, `rows`, `token_ids` | tokens that get other places: embeddings, heads, and ids in configs |
+//! | `layer_rules` | whether a stack's layers are of the kinds that config.json tells by rule |
 //! | `lint` | findings about settings without effect |
 //! | `arguments`, `params` | a method's values for one tensor |
 //! | `lower` | `graph`: sources and actions |
@@ -30,6 +31,7 @@ mod config;
 mod fp8;
 mod graph;
 pub mod key;
+mod layer_rules;
 mod lint;
 mod lower;
 mod order;

@@ -13,7 +13,7 @@ use super::slots::{Inputs, Slot};
 use super::stage_shape::{OutputTensor, Part, Shapes, StageShape, inventory_of};
 use super::token_plan::TokenPlan;
 use super::vocabulary::{Choice, Chooser};
-use super::{bare, config, token_ids};
+use super::{bare, config, layer_rules, token_ids};
 use crate::methods::MissingRule;
 use crate::model::adapter::in_short;
 use crate::model::layout::{Layout, is_optional, is_vocabulary};
@@ -113,6 +113,7 @@ impl<'r> Shaper<'r, '_> {
         if !errors.is_empty() {
             return Err(summarise(errors));
         }
+        findings.extend(layer_rules::check(self.stage, donor_inventory, &outputs));
         let mut config = config::output_config(self.stage, donor_inventory, &segments, &outputs, &lookup);
         let mut generation = donor_inventory.generation.clone();
         if let Some(plan) = &plan {

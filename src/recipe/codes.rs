@@ -151,6 +151,12 @@ static CODES: &[Code] = &[
         None,
         "A `layer_range` is empty, too long, or unlike the others of its slice.",
     ),
+    code(
+        "layers-by-rule",
+        WARNING,
+        None,
+        "A stack's layers are of other kinds than config.json tells by rule, which no list can mend.",
+    ),
     code("missing-base", ERROR, None, "The method needs a base, and none is given where it is needed."),
     code(
         "missing-chat-template",

@@ -227,6 +227,22 @@ fn layers_behind_those_of_the_config_stay_behind_all_others() {
     assert_eq!(space.json("o/config.json")["num_hidden_layers"], 5);
 }
 
+#[test]
+fn layers_that_a_rule_tells_of_otherwise_are_told_of() {
+    let space = Space::new();
+    for (name, seed) in [("a", 1), ("b", 2)] {
+        let mut model = decoder(json!({"first_k_dense_replace": 1}), seed, false);
+        model.remove("model.layers.0.mlp.up_proj.weight");
+        model.write(&space.path(name));
+    }
+    space.write("r.yaml", STACK);
+    let said = space.ok(&["check", "r.yaml"]).stderr;
+    assert!(said.contains("[layers-by-rule]") && said.contains("layer 2 of default"), "{said}");
+    space.replace("r.yaml", "layer_range: [0, 3]", "layer_range: [1, 3]");
+    let said = space.ok(&["check", "r.yaml"]).stderr;
+    assert!(!said.contains("[layers-by-rule]"), "{said}");
+}
+
 /// Whatever one of the inputs lacks, or has beyond the others: the result has it, or a message names it.
 #[test]
 fn no_tensor_of_any_input_vanishes() {
