@@ -90,8 +90,8 @@ pub fn layer_keys(config: &Value, layout: &Layout, module: usize) -> Vec<LayerKe
     let is_of_module = |(part, key): &(Part, LayerKey)| match (*part, own) {
         (part, own) if part == own => true,
         // Where an encoder and a decoder have a key each, one that names neither is the encoder's.
-        (Part::Any, Part::Encoder) => true,
-        (Part::Any, Part::Text | Part::Decoder) => !has_own(key.kind),
+        (Part::Any | Part::Text, Part::Encoder) => true,
+        (Part::Any | Part::Text, Part::Decoder) | (Part::Any, Part::Text) => !has_own(key.kind),
         (Part::Any, _) => is_lone,
         (Part::Text, Part::Any) => true,
         (Part::Encoder | Part::Decoder, Part::Any) => is_lone,
@@ -117,12 +117,12 @@ impl Part {
             Self::Vision
         } else if has(&["audio", "speech", "sound"]) {
             Self::Audio
-        } else if has(&["text", "language", "llm"]) {
-            Self::Text
         } else if has(&["decoder"]) {
             Self::Decoder
         } else if has(&["encoder"]) {
             Self::Encoder
+        } else if has(&["text", "language", "llm"]) {
+            Self::Text
         } else {
             Self::Any
         }
@@ -267,6 +267,10 @@ mod tests {
         assert_eq!(keys(&config, &stacks), expected);
         let stacks = [("decoder.block", 2), ("encoder.block", 2)];
         assert_eq!(keys(&json!({"num_layers": 2}), &stacks), [["/num_layers"], ["/num_layers"]]);
+        let of_text =
+            json!({"decoder_layers": 3, "encoder_layers": 3, "vision_config": {"num_hidden_layers": 3}});
+        let found = keys(&of_text, &[("text_decoder.layers", 3), ("text_encoder.layers", 3)]);
+        assert_eq!(found, [["/decoder_layers"], ["/encoder_layers"]]);
         let expected = [["/num_decoder_layers"], ["/num_layers"]];
         assert_eq!(keys(&json!({"num_layers": 2, "num_decoder_layers": 2}), &stacks), expected);
     }

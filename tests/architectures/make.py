@@ -183,4 +183,5 @@ def main():
         print(family, made[family], flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::checkpoints::{Checkpoint, read};
-use crate::harness::Space;
+use crate::harness::{Space, project};
 
 /// A vision-language model of two layers and two in its tower, by its names: what is ahead of the text model's, the
 /// tower's and the projector's tensors, and the head.
@@ -94,6 +94,39 @@ fn models_whose_names_were_moved_meet() {
         assert!(!said.contains("[other-names]"), "{said}");
         assert!(ours == expected);
         assert!(ours.keys().eq(read(&space.path("a")).keys()));
+    }
+}
+
+/// What transformers has written, of models whose files differ in names or in how they store experts, and what numpy
+/// makes of them: see tests/architectures/fixtures.py.
+#[test]
+fn files_of_transformers_merge_in_either_layout() {
+    for family in ["llava", "qwen2_moe"] {
+        let folder = |name: &str| project(&format!("tests/fixtures/families/{family}/{name}"));
+        let space = Space::new();
+        let recipe: String = ["base", "a", "b"]
+            .iter()
+            .zip([
+                "base_model: PATH\nmodels:",
+                "- {model: PATH, W: {weight: 0.7, density: 0.6}}",
+                "- {model: PATH, W: {weight: 0.5, density: 0.4}}",
+            ])
+            .map(|(name, line)| {
+                line.replace("PATH", &format!("{:?}", folder(name))).replace('W', "parameters") + "\n"
+            })
+            .collect();
+        space.write("r.yaml", format!("name: x\nmerge_method: ties\n{recipe}"));
+        space.ok(&["build", "-q", "r.yaml", "--out", "o"]);
+        let (ours, expected) = (read(&space.path("o")), read(&folder("expected")));
+        assert!(ours.keys().eq(expected.keys()), "{family}");
+        assert!(!ours.keys().eq(read(&folder("b")).keys()), "{family}: b has other names");
+        for (name, tensor) in ours {
+            let expected = &expected[&name];
+            assert_eq!(tensor.shape, expected.shape, "{family}: {name}");
+            for (a, b) in tensor.values.iter().zip(&expected.values) {
+                assert!((a - b).abs() <= 1e-6, "{family}: {name}: {a} is not {b}");
+            }
+        }
     }
 }
 

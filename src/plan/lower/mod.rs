@@ -10,7 +10,6 @@ mod remap;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use self::pieces::Written;
 use super::arguments::{Resolved, Site};
 use super::catalog::{Model, ModelId, model_id};
 use super::fp8;
@@ -73,6 +72,12 @@ fn stage_plan(shape: &StageShape<'_>, models: &[Model]) -> StagePlan {
         generation: shape.inventory.generation.clone().filter(|config| Some(config) != of_donor.as_ref()),
         chat_template: shape.chat_template.clone(),
     }
+}
+
+/// What a target's files hold.
+struct Written {
+    tensors: BTreeMap<String, TensorSpec>,
+    nodes: BTreeMap<String, NodeId>,
 }
 
 struct Lowering<'a> {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Lowering, counted, merge, part_name, read};
+use super::{Lowering, Written, counted, merge, part_name, read};
 use crate::methods::{Cut, Extent, Operation, Simplified};
 use crate::model::view::View;
 use crate::op::{Access, Concat, Convert, Op, Role, RowRun, Rows};
@@ -17,12 +17,6 @@ use crate::plan::graph::{Input, NodeId, Origin, Owner};
 use crate::plan::stage_shape::{Part, keeps_bytes};
 use crate::recipe::{Reference, StageId};
 use crate::tensor::{Shape, TensorSpec};
-
-/// What a target's files hold.
-pub struct Written {
-    pub tensors: BTreeMap<String, TensorSpec>,
-    pub nodes: BTreeMap<String, NodeId>,
-}
 
 /// One of the pieces, of one size and shape, that a tensor is cut into.
 #[derive(Clone, Copy)]
