@@ -205,3 +205,60 @@ impl Part {
         Ok(self.lock)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::hub::cache::ModelFolder;
+
+    fn file(size: u64, git: &str) -> HubFile {
+        HubFile { path: "a".to_owned(), size, git: git.to_owned(), sha256: None }
+    }
+
+    fn part(cache: &Path, file: &HubFile) -> Part {
+        let folder = ModelFolder::new(cache, "org/name");
+        let snapshot = Snapshot { id: "org/name".into(), commit: "c".into(), folder, files: BTreeMap::new() };
+        let lock = tempfile::tempfile().unwrap();
+        Part::open(&snapshot, file, lock).unwrap()
+    }
+
+    #[test]
+    fn what_came_is_known_to_the_next_process() {
+        let space = tempfile::tempdir().unwrap();
+        let file = file(SEGMENT + 5, &"0".repeat(40));
+        let first = part(space.path(), &file);
+        assert_eq!(first.take(0, &[1; 100]).unwrap(), 100);
+        assert_eq!(first.take(50, &[1; 60]).unwrap(), 10, "what came before is passed over");
+        assert_eq!(first.take(0, &[1; 110]).unwrap(), 0);
+        assert_eq!(first.take(SEGMENT, &[2; 5]).unwrap(), 5);
+        assert!(!first.is_whole());
+        first.clear().unwrap();
+        drop(first);
+        let second = part(space.path(), &file);
+        assert_eq!((second.left(0), second.left(1).is_empty()), (110..SEGMENT, true));
+        assert!(second.was_resumed);
+        // Another size, and a count that cannot be: from the start.
+        let longer = self::file(SEGMENT + 6, &"0".repeat(40));
+        assert!(!part(space.path(), &longer).was_resumed);
+    }
+
+    #[test]
+    fn a_file_is_the_blob_once_its_digest_is_right() {
+        let space = tempfile::tempdir().unwrap();
+        // As `git hash-object` has it.
+        let file = file(6, "ce013625030ba8dba906f756967f9e9ca394464a");
+        let made = part(space.path(), &file);
+        made.take(0, b"hello\n").unwrap();
+        assert!(made.is_whole() && made.is_sound(&file, || Ok(())).unwrap());
+        let blob = space.path().join("blob");
+        made.finish(&blob).unwrap();
+        assert_eq!(fs::read(blob).unwrap(), b"hello\n");
+        let wrong = part(space.path(), &file);
+        wrong.take(0, b"Hello\n").unwrap();
+        assert!(!wrong.is_sound(&file, || Ok(())).unwrap());
+        wrong.discard().unwrap();
+        assert!(!part(space.path(), &file).was_resumed);
+    }
+}

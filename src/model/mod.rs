@@ -41,7 +41,7 @@ pub enum ModelError {
     Layout { path: PathBuf, problem: String },
     #[error("{}: tensor `{tensor}` {problem}", path.display())]
     Tensor { path: PathBuf, tensor: String, problem: String },
-    #[error("{} can be looked into only when all of it is on this machine", path.display())]
+    #[error("{} tells what it holds only when all of it is on this machine; `lamarck fetch` brings it", path.display())]
     Afar { path: PathBuf },
     #[error(transparent)]
     Hub(#[from] HubError),

@@ -58,14 +58,15 @@ impl Project {
         let (mut findings, mut absent, mut located) = (Vec::new(), Vec::new(), Vec::new());
         let found: Vec<Result<PathBuf, NotFound>> =
             needed.iter().map(|needed| self.find(&needed.reference, needed.is_adapter)).collect();
+        let hubs: Vec<Option<&Arc<Hub>>> =
+            needed.iter().zip(&found).map(|(needed, found)| self.asks(needed, found)).collect();
         let look_up = || {
-            let asked = needed.par_iter().zip(&found).map(|(needed, found)| self.ask(needed, found));
-            asked.collect::<Vec<Option<Result<Snapshot, HubError>>>>()
+            let asked = needed.par_iter().zip(&found).zip(&hubs);
+            asked.map(|((needed, found), hub)| Some(self.ask((*hub)?, needed, found))).collect()
         };
-        let is_asked = needed.iter().zip(&found).any(|(needed, found)| self.asks(needed, found).is_some());
-        let asked = match &self.hub {
-            Some(hub) if is_asked => hub.side_by_side(look_up),
-            _ => needed.iter().map(|_| None).collect(),
+        let asked: Vec<Option<Result<Snapshot, HubError>>> = match hubs.iter().flatten().next() {
+            Some(hub) => hub.side_by_side(look_up),
+            None => needed.iter().map(|_| None).collect(),
         };
         for ((needed, found), asked) in needed.iter().zip(found).zip(asked) {
             let Needed { reference, is_adapter, span } = needed;
@@ -123,12 +124,16 @@ impl Project {
         is_asked.then_some(hub)
     }
 
-    fn ask(&self, needed: &Needed, found: &Result<PathBuf, NotFound>) -> Option<Result<Snapshot, HubError>> {
-        let hub = self.asks(needed, found)?;
+    fn ask(
+        &self,
+        hub: &Hub,
+        needed: &Needed,
+        found: &Result<PathBuf, NotFound>,
+    ) -> Result<Snapshot, HubError> {
         // What is there in part stays of the commit that it is of.
         let commit = found.as_ref().ok().and_then(|dir| commit_of(dir));
         let revision = commit.as_deref().unwrap_or_else(|| self.places.revision(&needed.reference));
-        Some(hub.snapshot(&needed.reference.path, revision))
+        hub.snapshot(&needed.reference.path, revision)
     }
 
     /// Opens models, and fetches what that takes.
@@ -196,7 +201,8 @@ impl Project {
         let needed =
             [Needed { reference: reference.clone(), is_adapter, span: crate::recipe::Span::default() }];
         let found = self.find(reference, is_adapter);
-        let located = match (self.ask(&needed[0], &found), found) {
+        let asked = self.asks(&needed[0], &found).map(|hub| self.ask(hub, &needed[0], &found));
+        let located = match (asked, found) {
             (Some(Ok(snapshot)), _) => Located::OnHub(Arc::new(snapshot)),
             (Some(Err(error)), _) if !matches!(error, HubError::NoModel { .. }) => {
                 return Err(ProjectError::NotAsked { model: reference.to_string(), source: error });

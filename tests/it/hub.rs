@@ -311,3 +311,34 @@ fn nothing_but_what_a_merge_needs_is_fetched() {
         assert!(fetched.iter().all(|path| !path.contains(name)), "{name}: {fetched:?}");
     }
 }
+
+#[test]
+fn pickled_models_are_fetched_before_they_are_planned() {
+    let hub = HubServer::start();
+    let bytes = |name: &str| fs::read(project("tests/fixtures/pickled").join(name)).unwrap();
+    let files =
+        [("config.json", b"{\"model_type\": \"x\"}".to_vec()), ("pytorch_model.bin", bytes("views.bin"))];
+    hub.push_files("org/name", files.map(|(name, bytes)| (name.to_owned(), Arc::new(bytes))).into());
+    let space = space("name: copy\nmerge_method: passthrough\nmodels: [{model: org/name}]\n");
+    let stderr = hub.fails(&space, 1, &["plan", "recipe.yaml"]);
+    assert!(stderr.contains("`lamarck fetch` brings it") && stderr.contains("pytorch_model.bin"), "{stderr}");
+    hub.fails(&space, 1, &["build", "recipe.yaml", "--stream"]);
+    hub.ok(&space, &["build", "recipe.yaml"]);
+    space.ok(&["plan", "recipe.yaml"]);
+    assert!(space.path("merges/copy/model.safetensors").is_file());
+}
+
+#[test]
+fn adapters_are_found_on_the_hub_too() {
+    let model = "Qwen/Qwen2.5-14B-Instruct";
+    let hub = hub(&[model]);
+    let adapter = project("examples/adapters/wernicke");
+    hub.push("someone/adapter", &adapter);
+    let recipe = |of: &str, adapter: &str| {
+        format!("name: baked\nmerge_method: passthrough\nmodels: [{{model: {of}+{adapter}}}]\n")
+    };
+    let space = space(&recipe(model, "someone/adapter"));
+    hub.ok(&space, &["build", "recipe.yaml"]);
+    let built = fs::read(space.path("merges/baked/model.safetensors")).unwrap();
+    assert_eq!(built, local(&recipe(model, adapter.to_str().unwrap()), "merges/baked"));
+}
