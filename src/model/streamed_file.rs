@@ -21,6 +21,9 @@ use crate::identity::Identity;
 /// Bytes that are asked for first: nearly all headers are shorter.
 const FIRST_BYTES: u64 = 100_000;
 
+/// Bytes of a range that one connection brings; of a longer range several do, side by side.
+const PIECE: u64 = 16 << 20;
+
 /// A file on the hub whose tensors are ranges of its bytes.
 #[derive(Debug)]
 pub struct StreamedFile(Arc<Remote>);
@@ -35,15 +38,46 @@ struct Remote {
     /// Where files without a name are made.
     room: PathBuf,
     tensors: BTreeMap<String, Entry>,
-    /// Ranges that are being brought ahead, and those that nobody has asked for yet.
-    ahead: Mutex<HashMap<(u64, u64), Arc<Brought>>>,
+    /// Ranges that are brought ahead, until somebody asks for them; then it is noted that they were asked for, so
+    /// that a hint that comes late brings nothing a second time.
+    ahead: Mutex<Ahead>,
 }
 
-/// A range that is brought, or has been.
-#[derive(Debug, Default)]
+/// By offset and number of bytes.
+type Ahead = HashMap<(u64, u64), Option<Arc<Brought>>>;
+
+/// A range that is brought, or has been, into a file of its own.
+#[derive(Debug)]
 struct Brought {
-    result: Mutex<Option<Result<Arc<File>, ModelError>>>,
-    done: Condvar,
+    file: Arc<File>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Pieces that have not come.
+    left: u64,
+    failed: Option<ModelError>,
+}
+
+impl Brought {
+    fn piece(&self, came: Result<(), ModelError>) {
+        let mut state = self.state.lock().expect("no thread panics with it");
+        state.left -= 1;
+        if let Err(error) = came {
+            state.failed.get_or_insert(error);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Waits for all of it. Asked once.
+    fn wait(&self) -> Result<Arc<File>, ModelError> {
+        let state = self.state.lock().expect("no thread panics with it");
+        let mut state =
+            (self.changed.wait_while(state, |state| state.left > 0)).expect("no thread panics with it");
+        state.failed.take().map_or_else(|| Ok(Arc::clone(&self.file)), Err)
+    }
 }
 
 impl StreamedFile {
@@ -117,7 +151,7 @@ fn note(path: &Path, json: &[u8]) -> io::Result<()> {
 }
 
 impl Remote {
-    fn ahead(&self) -> MutexGuard<'_, HashMap<(u64, u64), Arc<Brought>>> {
+    fn ahead(&self) -> MutexGuard<'_, Ahead> {
         self.ahead.lock().expect("no thread panics with it")
     }
 
@@ -131,16 +165,26 @@ impl Remote {
         Ok(self.hub.read_range(want, offset..offset + n_bytes, take)?)
     }
 
-    fn bring(&self, offset: u64, n_bytes: u64) -> Result<Arc<File>, ModelError> {
-        fs::create_dir_all(&self.room).map_err(ModelError::io(&self.room))?;
-        let file = tempfile::tempfile_in(&self.room).map_err(ModelError::io(&self.room))?;
-        let mut at = 0;
-        self.read(offset, n_bytes, |bytes| {
-            let written = file.write_all_at(bytes, at);
-            at += bytes.len() as u64;
-            written.map_err(|source| HubError::Io { path: self.room.clone(), source })
-        })?;
-        Ok(Arc::new(file))
+    /// Begins to bring a range, piece by piece, on the threads that wait for the hub. They never wait for one another.
+    fn begin(self: &Arc<Self>, offset: u64, n_bytes: u64) -> Result<Arc<Brought>, ModelError> {
+        let made = fs::create_dir_all(&self.room).and_then(|()| tempfile::tempfile_in(&self.room));
+        let file = Arc::new(made.map_err(ModelError::io(&self.room))?);
+        let pieces = n_bytes.div_ceil(PIECE);
+        let state = Mutex::new(State { left: pieces, failed: None });
+        let brought = Arc::new(Brought { file, state, changed: Condvar::new() });
+        for start in (0..pieces).map(|piece| piece * PIECE) {
+            let (remote, brought) = (Arc::clone(self), Arc::clone(&brought));
+            self.hub.ahead(move || {
+                let n_bytes = PIECE.min(n_bytes - start);
+                let mut at = start;
+                brought.piece(remote.read(offset + start, n_bytes, |bytes| {
+                    let written = brought.file.write_all_at(bytes, at);
+                    at += bytes.len() as u64;
+                    written.map_err(|source| HubError::Io { path: remote.room.clone(), source })
+                }));
+            });
+        }
+        Ok(brought)
     }
 }
 
@@ -180,29 +224,19 @@ impl SourceFile for StreamedFile {
     }
 
     fn bring(&self, offset: u64, n_bytes: u64) -> Result<Option<Arc<File>>, ModelError> {
-        let Some(brought) = self.0.ahead().remove(&(offset, n_bytes)) else {
-            return self.0.bring(offset, n_bytes).map(Some);
-        };
-        let mut result = brought.result.lock().expect("no thread panics with it");
-        loop {
-            match result.take() {
-                Some(result) => return result.map(Some),
-                None => result = brought.done.wait(result).expect("no thread panics with it"),
-            }
-        }
+        let begun = self.0.ahead().insert((offset, n_bytes), None).flatten();
+        let brought = begun.map_or_else(|| self.0.begin(offset, n_bytes), Ok)?;
+        brought.wait().map(Some)
     }
 
     fn will_read(&self, offset: u64, n_bytes: u64) {
-        let brought = Arc::<Brought>::default();
-        if self.0.ahead().insert((offset, n_bytes), Arc::clone(&brought)).is_some() {
-            return;
+        let mut ahead = self.0.ahead();
+        if !ahead.contains_key(&(offset, n_bytes))
+            // Where it cannot begin, reading it will say why.
+            && let Ok(brought) = self.0.begin(offset, n_bytes)
+        {
+            ahead.insert((offset, n_bytes), Some(brought));
         }
-        let remote = Arc::clone(&self.0);
-        self.0.hub.ahead(move || {
-            let result = remote.bring(offset, n_bytes);
-            *brought.result.lock().expect("no thread panics with it") = Some(result);
-            brought.done.notify_all();
-        });
     }
 
     /// A commit is what it is.
