@@ -19,6 +19,8 @@ pub struct Hub {
     pub(super) http: Http,
     /// Threads that wait for answers, once there is something to wait for; `None` where the system gives none.
     waiting: OnceLock<Option<ThreadPool>>,
+    /// Why ranges are not asked for any more: one could not be had, so that whoever wanted them all has failed.
+    pub(super) given_up: OnceLock<String>,
     /// Bytes of files that came, whether they are kept or not.
     received: AtomicU64,
 }
@@ -33,7 +35,13 @@ impl Hub {
     /// If the file of certificates cannot be read.
     pub fn new(settings: Settings, stop: Arc<AtomicBool>) -> Result<Self, HubError> {
         let http = Http::new(&settings, stop)?;
-        Ok(Self { settings, http, waiting: OnceLock::new(), received: AtomicU64::new(0) })
+        Ok(Self {
+            settings,
+            http,
+            waiting: OnceLock::new(),
+            given_up: OnceLock::new(),
+            received: AtomicU64::new(0),
+        })
     }
 
     /// Ends what goes on when it becomes true.

@@ -34,6 +34,9 @@ pub enum HubError {
         "`{model}`: the bytes that came of {file} are not those that the hub names (by their {by}); nothing of them was kept"
     )]
     Digest { model: String, file: String, by: &'static str },
+    /// Something else failed for good before, and said this.
+    #[error("{0}")]
+    GivenUp(String),
     #[error("{} more bytes are to be fetched into {}, which has room for {free}", needed, dir.display())]
     Space { dir: PathBuf, needed: u64, free: u64 },
     #[error("cannot write {}", path.display())]
@@ -64,7 +67,8 @@ impl HubError {
             | Self::Answer { .. }
             | Self::Malformed { .. }
             | Self::Length { .. }
-            | Self::Digest { .. } => ErrorClass::Remote,
+            | Self::Digest { .. }
+            | Self::GivenUp(_) => ErrorClass::Remote,
             Self::Space { .. } | Self::Io { .. } => ErrorClass::System,
             Self::Interrupted => ErrorClass::Interrupt,
         }

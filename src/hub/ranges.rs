@@ -6,6 +6,7 @@ use super::client::Hub;
 use super::error::HubError;
 use super::http::Failure;
 use super::want::Want;
+use crate::error::ErrorClass;
 
 impl Hub {
     /// Hands over a range of a file, in order, each byte once.
@@ -22,11 +23,29 @@ impl Hub {
         mut take: impl FnMut(&[u8]) -> Result<(), HubError>,
     ) -> Result<(), HubError> {
         self.check_online(&want.snapshot.id)?;
+        let read = self.try_range(want, range, &mut take);
+        if let Err(error) = &read
+            && error.class() == ErrorClass::Remote
+        {
+            self.given_up.get_or_init(|| error.to_string());
+        }
+        read
+    }
+
+    fn try_range(
+        &self,
+        want: Want<'_>,
+        range: Range<u64>,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), HubError>,
+    ) -> Result<(), HubError> {
         let address = want.snapshot.address(&self.http, want.file);
         let mut next = range.start;
         self.http.patiently(|came_further| {
             if next >= range.end {
                 return Ok(());
+            }
+            if let Some(why) = self.given_up.get() {
+                return Err(HubError::GivenUp(why.clone()).into());
             }
             let left = next..range.end;
             let answer = self.http.get(&address, &want.snapshot.id, Some(&left))?;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -165,26 +166,44 @@ impl Remote {
         Ok(self.hub.read_range(want, offset..offset + n_bytes, take)?)
     }
 
+    fn new_file(&self) -> Result<Arc<File>, ModelError> {
+        let made = fs::create_dir_all(&self.room).and_then(|()| tempfile::tempfile_in(&self.room));
+        Ok(Arc::new(made.map_err(ModelError::io(&self.room))?))
+    }
+
+    /// Brings some bytes of a range that begins at `offset` into the range's file.
+    fn bring_piece(&self, offset: u64, piece: Range<u64>, file: &File) -> Result<(), ModelError> {
+        let mut at = piece.start;
+        self.read(offset + piece.start, piece.end - piece.start, |bytes| {
+            let written = file.write_all_at(bytes, at);
+            at += bytes.len() as u64;
+            written.map_err(|source| HubError::Io { path: self.room.clone(), source })
+        })
+    }
+
     /// Begins to bring a range, piece by piece, on the threads that wait for the hub. They never wait for one another.
     fn begin(self: &Arc<Self>, offset: u64, n_bytes: u64) -> Result<Arc<Brought>, ModelError> {
-        let made = fs::create_dir_all(&self.room).and_then(|()| tempfile::tempfile_in(&self.room));
-        let file = Arc::new(made.map_err(ModelError::io(&self.room))?);
         let pieces = n_bytes.div_ceil(PIECE);
         let state = Mutex::new(State { left: pieces, failed: None });
-        let brought = Arc::new(Brought { file, state, changed: Condvar::new() });
+        let brought = Arc::new(Brought { file: self.new_file()?, state, changed: Condvar::new() });
         for start in (0..pieces).map(|piece| piece * PIECE) {
             let (remote, brought) = (Arc::clone(self), Arc::clone(&brought));
             self.hub.ahead(move || {
-                let n_bytes = PIECE.min(n_bytes - start);
-                let mut at = start;
-                brought.piece(remote.read(offset + start, n_bytes, |bytes| {
-                    let written = brought.file.write_all_at(bytes, at);
-                    at += bytes.len() as u64;
-                    written.map_err(|source| HubError::Io { path: remote.room.clone(), source })
-                }));
+                let piece = start..n_bytes.min(start + PIECE);
+                brought.piece(remote.bring_piece(offset, piece, &brought.file));
             });
         }
         Ok(brought)
+    }
+
+    /// Brings a range that is wanted now: a short one before all that is brought ahead.
+    fn bring(self: &Arc<Self>, offset: u64, n_bytes: u64) -> Result<Arc<File>, ModelError> {
+        if n_bytes > PIECE {
+            return self.begin(offset, n_bytes)?.wait();
+        }
+        let file = self.new_file()?;
+        self.bring_piece(offset, 0..n_bytes, &file)?;
+        Ok(file)
     }
 }
 
@@ -225,8 +244,7 @@ impl SourceFile for StreamedFile {
 
     fn bring(&self, offset: u64, n_bytes: u64) -> Result<Option<Arc<File>>, ModelError> {
         let begun = self.0.ahead().insert((offset, n_bytes), None).flatten();
-        let brought = begun.map_or_else(|| self.0.begin(offset, n_bytes), Ok)?;
-        brought.wait().map(Some)
+        begun.map_or_else(|| self.0.bring(offset, n_bytes), |brought| brought.wait()).map(Some)
     }
 
     fn will_read(&self, offset: u64, n_bytes: u64) {
