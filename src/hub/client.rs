@@ -10,7 +10,7 @@ use super::cache::ModelFolder;
 use super::error::HubError;
 use super::http::Http;
 use super::settings::Settings;
-use super::snapshot::{Snapshot, look_up};
+use super::snapshot::{Snapshot, known, look_up};
 
 /// The hub, ready to be asked.
 #[derive(Debug)]
@@ -59,12 +59,20 @@ impl Hub {
         &self.settings.endpoint
     }
 
+    /// What the cache knows of a model at a revision, whether any of it is there.
+    pub fn known(&self, id: &str, revision: &str) -> Option<Snapshot> {
+        known(&ModelFolder::new(self.settings.cache.as_deref()?, id), id, revision)
+    }
+
     /// What a model holds at a revision. What the cache knows is not asked again: a revision stays the commit that
     /// it was when it was first looked up.
     ///
     /// # Errors
     /// If there is no such model or revision, or the hub cannot or must not be asked.
     pub fn snapshot(&self, id: &str, revision: &str) -> Result<Snapshot, HubError> {
+        if let Some(snapshot) = self.known(id, revision) {
+            return Ok(snapshot);
+        }
         let cache = self.check_online(id)?;
         look_up(&self.http, ModelFolder::new(cache, id), id, revision)
     }

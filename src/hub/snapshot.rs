@@ -57,7 +57,14 @@ struct Lfs {
     size: u64,
 }
 
-/// Looks up what a model holds at a revision, or at what the revision meant when it was last asked for.
+/// What a model was found to hold at what a revision meant when it was last asked for.
+pub fn known(folder: &ModelFolder, id: &str, revision: &str) -> Option<Snapshot> {
+    let commit = folder.commit(revision).filter(|_| is_inside(revision))?;
+    let files = folder.tree(&commit)?;
+    Some(snapshot(id, &commit, folder.clone(), files))
+}
+
+/// Asks what a model holds at a revision.
 ///
 /// # Errors
 /// If there is no such model or revision, or the hub cannot be asked.
@@ -65,11 +72,7 @@ pub fn look_up(http: &Http, folder: ModelFolder, id: &str, revision: &str) -> Re
     if !is_inside(revision) {
         return Err(HubError::NoRevision { model: id.to_owned(), revision: revision.to_owned() });
     }
-    let known = folder.commit(revision);
-    if let Some((commit, files)) = known.as_ref().and_then(|commit| Some((commit, folder.tree(commit)?))) {
-        return Ok(snapshot(id, commit, folder, files));
-    }
-    let commit = match known {
+    let commit = match folder.commit(revision) {
         Some(commit) => commit,
         None => {
             // The slashes of a revision, unlike those of an id, are part of its name.

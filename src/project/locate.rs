@@ -110,10 +110,10 @@ impl Project {
     }
 
     /// The hub, if it is to be asked for a model: one that is nowhere on this machine, or in the hub's cache only
-    /// in part.
+    /// in part. Where it must not be asked, what it said before may still do.
     fn asks(&self, needed: &Needed, found: &Result<PathBuf, NotFound>) -> Option<&Arc<Hub>> {
         let Needed { reference, is_adapter, .. } = needed;
-        let hub = self.hub.as_ref().filter(|hub| hub.offline().is_none())?;
+        let hub = self.hub.as_ref()?;
         let is_asked = match found {
             Ok(dir) => {
                 let is_whole = || if *is_adapter { adapter::is_whole(dir) } else { is_whole(dir) };
@@ -121,7 +121,15 @@ impl Project {
             }
             Err(NotFound { tried }) => reference.is_on_hub() && of_other_kind(needed, tried).is_none(),
         };
-        is_asked.then_some(hub)
+        let answers =
+            || hub.offline().is_none() || hub.known(&reference.path, &self.revision(needed, found)).is_some();
+        (is_asked && answers()).then_some(hub)
+    }
+
+    /// The revision that is asked for: what is there in part stays of the commit that it is of.
+    fn revision(&self, needed: &Needed, found: &Result<PathBuf, NotFound>) -> String {
+        let commit = found.as_ref().ok().and_then(|dir| commit_of(dir));
+        commit.unwrap_or_else(|| self.places.revision(&needed.reference).to_owned())
     }
 
     fn ask(
@@ -130,10 +138,7 @@ impl Project {
         needed: &Needed,
         found: &Result<PathBuf, NotFound>,
     ) -> Result<Snapshot, HubError> {
-        // What is there in part stays of the commit that it is of.
-        let commit = found.as_ref().ok().and_then(|dir| commit_of(dir));
-        let revision = commit.as_deref().unwrap_or_else(|| self.places.revision(&needed.reference));
-        hub.snapshot(&needed.reference.path, revision)
+        hub.snapshot(&needed.reference.path, &self.revision(needed, found))
     }
 
     /// Opens models, and fetches what that takes.

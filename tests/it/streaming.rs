@@ -65,7 +65,12 @@ fn what_is_streamed_comes_once_and_is_not_kept() {
         // What was read is remembered: a build that changes nothing fetches nothing, one after an edit what it reads.
         hub.ok(&space, &["build", "recipe.yaml", "--stream"]);
         assert_eq!(bytes_once(&hub.requests()), 0);
+        space.ok(&["build", "recipe.yaml", "--stream"]);
+        let plan = space.ok(&["plan", "recipe.yaml", "--stream"]).stdout;
+        assert!(plan.contains("everything is up to date") && !plan.contains("to fetch"), "{plan}");
         edit(&space);
+        let stderr = space.fails(1, &["build", "recipe.yaml", "--stream"]);
+        assert!(stderr.contains("HF_HUB_OFFLINE keeps lamarck from asking the hub"), "{stderr}");
         hub.ok(&space, &["build", "recipe.yaml", "--stream", "--memory", memory]);
         let again = bytes_once(&hub.requests());
         assert!(again > 0 && again < streamed, "{again} of {streamed}");

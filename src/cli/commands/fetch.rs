@@ -44,7 +44,9 @@ pub(super) fn all(ready: Ready, args: &RecipeArgs, ui: &Ui) -> Result<Ready, Cli
     }
     let signals = Signals::listen(project);
     let total = to_download(project, &wants);
-    ui.status(&format!("fetching {} of {}", bytes(total), models_of(&wants)));
+    if project.hub.as_ref().is_some_and(|hub| hub.offline().is_none()) {
+        ui.status(&format!("fetching {} of {}", bytes(total), models_of(&wants)));
+    }
     let fetching = Fetching::new(ui, Some(total));
     let fetched = project.fetch(&wants, &fetching);
     fetching.finish();

@@ -85,12 +85,12 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
                 n => format!(", and up to {n} below them where bytes change"),
             };
             text.push_str(&format!("to run: {run} actions{more}; {} to make\n", bytes(written)));
-            if let Some((n_bytes, models)) = &to_fetch {
-                text.push_str(&format!("to fetch: {} of {models}\n", bytes(*n_bytes)));
-            }
             if reads > 0 {
                 text.push_str(&format!("to read first: {reads} source tensors, {}\n", bytes(read_bytes)));
             }
+        }
+        if let Some((n_bytes, models)) = to_fetch.as_ref().filter(|(n_bytes, _)| *n_bytes > 0) {
+            text.push_str(&format!("to fetch: {} of {models}\n", bytes(*n_bytes)));
         }
         for (change, actions) in &reasons {
             text.push_str(&format!("  {change}: {actions} actions\n"));
