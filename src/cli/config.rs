@@ -12,9 +12,8 @@ use super::hub;
 use super::settings::{self, Settings};
 use crate::hub::Hub;
 use crate::kernels::simd::{self, Level};
-use crate::model::ModelError;
 use crate::model::locate::Places;
-use crate::project::{Project, ProjectError};
+use crate::project::Project;
 
 const FILE: &str = "lamarck.toml";
 
@@ -74,7 +73,7 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
     let models = flags.models.iter().cloned().chain(file.models.iter().map(|dir| in_root(dir))).collect();
     let settings = hub::settings(flags.hub.map(Path::to_owned), flags.offline);
     let cache_of_hub = settings.cache.clone();
-    let hub = Hub::new(settings, Arc::default()).map_err(ModelError::from).map_err(ProjectError::from)?;
+    let hub = Hub::new(settings, Arc::default());
     let mut roots = vec![PathBuf::new()];
     roots.extend((near != Path::new(".")).then(|| near.to_owned()));
     let places = Places { roots, models, hub: cache_of_hub, ..Places::default() };

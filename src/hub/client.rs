@@ -30,18 +30,15 @@ pub const CONNECTIONS: usize = 8;
 
 impl Hub {
     /// Asks nothing yet. What goes on ends when `stop` becomes true.
-    ///
-    /// # Errors
-    /// If the file of certificates cannot be read.
-    pub fn new(settings: Settings, stop: Arc<AtomicBool>) -> Result<Self, HubError> {
-        let http = Http::new(&settings, stop)?;
-        Ok(Self {
+    pub fn new(settings: Settings, stop: Arc<AtomicBool>) -> Self {
+        let http = Http::new(&settings, stop);
+        Self {
             settings,
             http,
             waiting: OnceLock::new(),
             given_up: OnceLock::new(),
             received: AtomicU64::new(0),
-        })
+        }
     }
 
     /// Ends what goes on when it becomes true.

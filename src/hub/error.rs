@@ -39,6 +39,8 @@ pub enum HubError {
     GivenUp(String),
     #[error("{} more bytes are to be fetched into {}, which has room for {free}", needed, dir.display())]
     Space { dir: PathBuf, needed: u64, free: u64 },
+    #[error("cannot read the certificates in {}", path.display())]
+    Read { path: PathBuf, source: io::Error },
     #[error("cannot write {}", path.display())]
     Io { path: PathBuf, source: io::Error },
     #[error("interrupted; what was fetched is kept, and the next run goes on from there")]
@@ -69,7 +71,7 @@ impl HubError {
             | Self::Length { .. }
             | Self::Digest { .. }
             | Self::GivenUp(_) => ErrorClass::Remote,
-            Self::Space { .. } | Self::Io { .. } => ErrorClass::System,
+            Self::Space { .. } | Self::Read { .. } | Self::Io { .. } => ErrorClass::System,
             Self::Interrupted => ErrorClass::Interrupt,
         }
     }

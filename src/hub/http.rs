@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use ureq::config::Config;
@@ -18,7 +19,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::{Agent, Body};
 
 use super::error::HubError;
-use super::settings::Settings;
+use super::settings::{Settings, Token};
 
 /// Redirections that are followed, one after the other.
 const MAX_REDIRECTS: usize = 10;
@@ -38,9 +39,12 @@ const ERROR_MESSAGE: HeaderName = HeaderName::from_static("x-error-message");
 /// Asks the hub, and stops when that is wanted.
 #[derive(Debug)]
 pub struct Http {
-    agent: Agent,
+    /// Once something was asked.
+    agent: OnceLock<Agent>,
+    timeout: Duration,
+    certificates: Option<PathBuf>,
     endpoint: String,
-    authorization: Option<String>,
+    token: Option<Token>,
     stop: Arc<AtomicBool>,
     /// Where the hub sent us on to for a large file, by the address that was asked for. Such addresses are good for a
     /// while, and who reads many parts of a file need not ask for each.
@@ -74,20 +78,36 @@ pub struct Answer {
 }
 
 impl Http {
+    /// Nothing is read or connected before there is something to ask.
+    pub fn new(settings: &Settings, stop: Arc<AtomicBool>) -> Self {
+        Self {
+            agent: OnceLock::new(),
+            timeout: settings.timeout,
+            certificates: settings.certificates.clone(),
+            endpoint: settings.endpoint.trim_end_matches('/').to_owned(),
+            token: settings.token.clone(),
+            stop,
+            sent_on: Mutex::default(),
+        }
+    }
+
     /// # Errors
     /// If the file of certificates cannot be read.
-    pub fn new(settings: &Settings, stop: Arc<AtomicBool>) -> Result<Self, HubError> {
+    fn agent(&self) -> Result<&Agent, HubError> {
+        if let Some(agent) = self.agent.get() {
+            return Ok(agent);
+        }
         let mut config = Config::builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("lamarck/", env!("CARGO_PKG_VERSION")))
-            .timeout_resolve(Some(settings.timeout))
-            .timeout_connect(Some(settings.timeout))
-            .timeout_recv_response(Some(settings.timeout))
-            .timeout_per_read(Some(settings.timeout));
-        if let Some(path) = &settings.certificates {
-            let pem = fs::read(path).map_err(HubError::io(path))?;
+            .timeout_resolve(Some(self.timeout))
+            .timeout_connect(Some(self.timeout))
+            .timeout_recv_response(Some(self.timeout))
+            .timeout_per_read(Some(self.timeout));
+        if let Some(path) = &self.certificates {
+            let pem = fs::read(path).map_err(|source| HubError::Read { path: path.clone(), source })?;
             let certificates: Vec<Certificate<'static>> = parse_pem(&pem)
                 .filter_map(|item| match item {
                     Ok(PemItem::Certificate(certificate)) => Some(certificate),
@@ -97,13 +117,7 @@ impl Http {
             let roots = RootCerts::new_with_certs(&certificates);
             config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
         }
-        Ok(Self {
-            agent: config.build().into(),
-            endpoint: settings.endpoint.trim_end_matches('/').to_owned(),
-            authorization: settings.token.as_ref().map(|token| format!("Bearer {}", token.as_str())),
-            stop,
-            sent_on: Mutex::default(),
-        })
+        Ok(self.agent.get_or_init(|| config.build().into()))
     }
 
     fn sent_on(&self) -> MutexGuard<'_, HashMap<String, String>> {
@@ -174,13 +188,13 @@ impl Http {
         let asked = address;
         let mut address = self.sent_on().get(asked).cloned().unwrap_or_else(|| asked.to_owned());
         for _ in 0..=MAX_REDIRECTS {
-            let mut request = self.agent.get(&address).header(ACCEPT_ENCODING, "identity");
+            let mut request = self.agent()?.get(&address).header(ACCEPT_ENCODING, "identity");
             if let Some(part) = part {
                 request = request.header(RANGE, format!("bytes={}-{}", part.start, part.end - 1));
             }
             let is_own = is_below(&address, &self.endpoint);
-            if let Some(authorization) = self.authorization.as_ref().filter(|_| is_own) {
-                request = request.header(AUTHORIZATION, authorization);
+            if let Some(token) = self.token.as_ref().filter(|_| is_own) {
+                request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
             }
             let response = request.call().map_err(|error| unreachable(&address, &error))?;
             let (head, body) = response.into_parts();
@@ -313,7 +327,7 @@ fn refusal(address: &str, model: &str, is_own: bool, status: StatusCode, headers
     let (model, code) = (model.to_owned(), text(ERROR_CODE));
     match (status.as_u16(), code.as_str()) {
         // The addresses that the hub sends us on to are good for an hour; asked again, it gives another.
-        (403, _) if !is_own => Failure::Passing(answer(), None),
+        (400..500, _) if !is_own => Failure::Passing(answer(), None),
         (408 | 429 | 500.., _) => {
             let seconds: Option<u64> = text(RETRY_AFTER).parse().ok();
             Failure::Passing(answer(), seconds.map(Duration::from_secs))

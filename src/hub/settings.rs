@@ -26,18 +26,6 @@ impl Settings {
 
     /// How long Python's client waits, too.
     pub const TIMEOUT: Duration = Duration::from_secs(10);
-
-    /// Settings with which nothing is looked for and nothing fetched.
-    pub fn nowhere() -> Self {
-        Self {
-            cache: None,
-            endpoint: Self::ENDPOINT.to_owned(),
-            token: None,
-            offline: Some("a missing cache"),
-            timeout: Self::TIMEOUT,
-            certificates: None,
-        }
-    }
 }
 
 /// A user's token. It is shown nowhere, and sent to the endpoint alone.
@@ -60,5 +48,27 @@ impl Token {
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_and_never_shown() {
+        assert_eq!(Token::new(" hf_secret\n").unwrap().as_str(), "hf_secret");
+        assert!(Token::new("").is_none() && Token::new("two words").is_none());
+        let settings = Settings {
+            cache: None,
+            endpoint: Settings::ENDPOINT.to_owned(),
+            token: Token::new("hf_secret"),
+            offline: Some("this test"),
+            timeout: Settings::TIMEOUT,
+            certificates: None,
+        };
+        assert!(!format!("{settings:?}").contains("secret"));
+        let hub = crate::hub::Hub::new(settings, std::sync::Arc::default());
+        assert!(!format!("{hub:?}").contains("secret"));
     }
 }

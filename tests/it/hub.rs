@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::harness::{Space, TWO_STAGES, copy_dir, project};
+use crate::harness::{Run, Space, TWO_STAGES, copy_dir, project};
 use crate::hub_server::{Fault, HubServer, git_sha1, sha256};
 
 /// The models that `TWO_STAGES` needs.
@@ -341,4 +341,15 @@ fn adapters_are_found_on_the_hub_too() {
     hub.ok(&space, &["build", "recipe.yaml"]);
     let built = fs::read(space.path("merges/baked/model.safetensors")).unwrap();
     assert_eq!(built, local(&recipe(model, adapter.to_str().unwrap()), "merges/baked"));
+}
+
+#[test]
+fn certificates_are_read_when_something_is_asked() {
+    let hub = hub(&MODELS);
+    let space = space(TWO_STAGES);
+    let run = |args: &[&str]| Run::of(hub.command(&space, args).env("REQUESTS_CA_BUNDLE", "/nowhere.pem"));
+    assert_eq!(run(&["methods"]).code, 0);
+    let plan = run(&["plan", "recipe.yaml"]);
+    assert_eq!(plan.code, 4);
+    assert!(plan.stderr.contains("cannot read the certificates in /nowhere.pem"), "{}", plan.stderr);
 }
