@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::findings::Source;
-use super::words::plural;
+use super::words::{listed, plural};
 use crate::build::BuildError;
 use crate::error::ErrorClass;
 use crate::hub::HubError;
@@ -121,6 +121,14 @@ impl CliError {
             Self::Project(ProjectError::Output(
                 OutputError::IsSource { .. } | OutputError::InCache { .. },
             )) => Some("choose another folder with --out".to_owned()),
+            Self::Project(ProjectError::NotAsked { tried, source, .. }) if !tried.is_empty() => {
+                let places: Vec<String> = tried.iter().map(|dir| dir.display().to_string()).collect();
+                let or = source.help().map_or_else(String::new, |help| format!("; or {help}"));
+                Some(format!(
+                    "it was looked for as {}; name the folder that holds org/name with --models DIR, or in lamarck.toml{or}",
+                    listed(&places)
+                ))
+            }
             Self::Project(error) if error.of_hub().is_some() => error.of_hub().and_then(HubError::help),
             Self::Project(error) if error.damage().is_some() => {
                 Some("the next build puts it aside and starts a new one".to_owned())

@@ -25,6 +25,8 @@ use super::settings::{Settings, Token};
 const MAX_REDIRECTS: usize = 10;
 /// Tries without any progress before it is given up.
 const TRIES: u32 = 5;
+/// The same, before anybody has answered.
+const TRIES_ALONE: u32 = 2;
 /// Waited after the first failure, and twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest that a server may have us wait.
@@ -49,6 +51,8 @@ pub struct Http {
     /// Where the hub sent us on to for a large file, by the address that was asked for. Such addresses are good for a
     /// while, and who reads many parts of a file need not ask for each.
     sent_on: Mutex<HashMap<String, String>>,
+    /// Whether any server has answered anything.
+    answered: AtomicBool,
 }
 
 /// Why one try came to nothing.
@@ -88,6 +92,7 @@ impl Http {
             token: settings.token.clone(),
             stop,
             sent_on: Mutex::default(),
+            answered: AtomicBool::new(false),
         }
     }
 
@@ -166,7 +171,9 @@ impl Http {
                 Err(Failure::Passing(error, wait)) => (error, wait),
             };
             failures = if came_further { 1 } else { failures + 1 };
-            if failures == TRIES {
+            // Where there is no network, nobody has to wait to be told.
+            let tries = if self.answered.load(Ordering::Relaxed) { TRIES } else { TRIES_ALONE };
+            if failures == tries {
                 return Err(error);
             }
             self.pause(wait.unwrap_or(FIRST_PAUSE * 2u32.pow(failures - 1)).min(LONGEST_PAUSE))?;
@@ -197,6 +204,7 @@ impl Http {
                 request = request.header(AUTHORIZATION, format!("Bearer {}", token.as_str()));
             }
             let response = request.call().map_err(|error| unreachable(&address, &error))?;
+            self.answered.store(true, Ordering::Relaxed);
             let (head, body) = response.into_parts();
             if head.status.is_redirection() {
                 address = redirection(&address, &head.headers)?;

@@ -56,6 +56,8 @@ pub enum ProjectError {
     NotAsked {
         /// The reference, without a `hub:` prefix.
         model: String,
+        /// Where it could have been, in the order of looking; empty if a part of it is there.
+        tried: Vec<PathBuf>,
         /// Why not.
         source: HubError,
     },

@@ -86,7 +86,8 @@ impl Project {
                 }
                 Some(Err(error @ HubError::NoModel { .. })) => Some(error),
                 Some(Err(source)) => {
-                    return Err(ProjectError::NotAsked { model: reference.to_string(), source });
+                    let tried = found.err().map_or_else(Vec::new, |missing| missing.tried);
+                    return Err(ProjectError::NotAsked { model: reference.to_string(), tried, source });
                 }
                 None => None,
             };
@@ -209,8 +210,9 @@ impl Project {
         let asked = self.asks(&needed[0], &found).map(|hub| self.ask(hub, &needed[0], &found));
         let located = match (asked, found) {
             (Some(Ok(snapshot)), _) => Located::OnHub(Arc::new(snapshot)),
-            (Some(Err(error)), _) if !matches!(error, HubError::NoModel { .. }) => {
-                return Err(ProjectError::NotAsked { model: reference.to_string(), source: error });
+            (Some(Err(source)), found) if !matches!(source, HubError::NoModel { .. }) => {
+                let tried = found.err().map_or_else(Vec::new, |missing| missing.tried);
+                return Err(ProjectError::NotAsked { model: reference.to_string(), tried, source });
             }
             (_, Ok(dir)) => Located::Here(dir),
             (_, Err(NotFound { tried })) => {

@@ -344,6 +344,22 @@ fn adapters_are_found_on_the_hub_too() {
 }
 
 #[test]
+fn without_a_network_the_places_are_named() {
+    let space = space(TWO_STAGES);
+    let mut command = space.command(&["build", "recipe.yaml"]);
+    // Nobody listens on a port that is not one.
+    let run = Run::of(command.env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", "http://127.0.0.1:1"));
+    assert_eq!(run.code, 6);
+    for said in [
+        "http://127.0.0.1:1 could not be reached",
+        "looked for as arcee-ai/Virtuoso-Small and ",
+        "--models DIR",
+    ] {
+        assert!(run.stderr.contains(said), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn certificates_are_read_when_something_is_asked() {
     let hub = hub(&MODELS);
     let space = space(TWO_STAGES);
