@@ -67,6 +67,7 @@
 //! | `cache/v2/lock` | `store::lock`: held shared by builds, alone by what removes blobs |
 //! | `cache/v2/gate` | `store::lock`: held by who waits to remove blobs, so that new builds let it go first |
 //! | `cache/v2/tmp/` | `store::session`: files in the making, a folder for each process |
+//! | `cache/headers/` | `model::streamed_file`: headers of files that stay on the hub, by the names of their content |
 //! | `merges/NAME/` | `output`: shards, config.json, tokenizer, card, recipe, `lamarck.lock.json`, which marks the folder as ours |
 //! | `merges/.lamarck-NAME-*` | `output::workbench`: the next version of that folder, with a lock and a journal, until it is in place; final results are written straight into it |
 //!
