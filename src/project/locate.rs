@@ -18,6 +18,7 @@ use crate::model::{ModelError, adapter};
 use crate::plan::Needed;
 use crate::recipe::{Finding, Recipe};
 use crate::reference::ModelRef;
+use crate::store::Store;
 
 /// How much of a model that is not on this machine may be fetched to open it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +168,8 @@ impl Project {
             Some(hub) if snapshots().next().is_some() => {
                 let small: Vec<Want<'_>> = snapshots().flat_map(|snapshot| small_files(snapshot)).collect();
                 hub.download(&small, events).map_err(ModelError::from)?;
+                // Headers are noted in it. Where that cannot be, they are read again the next time.
+                let _ = Store::make_folder(&self.cache);
                 Ok(hub.side_by_side(open))
             }
             _ => Ok(open()),

@@ -79,6 +79,15 @@ impl Store {
         Ok(Self { root, index, session: Some(session), _lock: Some(lock) })
     }
 
+    /// Makes the cache's folder if there is none, marked as a cache, for what stands beside the store in it.
+    pub fn make_folder(cache: &Path) -> Result<(), StoreError> {
+        if cache.exists() {
+            return Ok(());
+        }
+        fs::create_dir_all(cache).map_err(StoreError::io("create", cache))?;
+        mark_as_cache(cache)
+    }
+
     /// Opens an existing store for looking only; `None` if there is none yet.
     pub fn open_existing(cache: &Path) -> Result<Option<Self>, StoreError> {
         let root = cache.join(STORE_VERSION);

@@ -51,6 +51,7 @@ fn what_is_streamed_comes_once_and_is_not_kept() {
         let space = space(&full);
         let plan = hub.ok(&space, &["plan", "recipe.yaml", "--stream", "--json"]).stdout;
         let plan: serde_json::Value = serde_json::from_str(&plan).expect("it is JSON");
+        assert!(space.path("cache/CACHEDIR.TAG").exists() && space.path("cache/.gitignore").exists());
         hub.requests();
         let run = hub.ok(&space, &["build", "recipe.yaml", "--stream", "--memory", memory]);
         assert_eq!(output(&space), expected);
