@@ -1,6 +1,5 @@
 //! Shows what comes from the hub: a live line on a terminal, plain lines elsewhere, JSON lines if asked.
 
-use std::io::{self, IsTerminal};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -8,12 +7,11 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
+use super::progress::PLAIN_EVERY;
 use super::ui::{Ui, print_event};
 use super::words::bytes;
 use crate::event::{Event, Events};
 
-/// How often a plain line is printed.
-const PLAIN_EVERY: Duration = Duration::from_secs(5);
 /// What comes in less time than this is not worth a line.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -30,7 +28,7 @@ pub struct Fetching<'a> {
 
 impl<'a> Fetching<'a> {
     pub fn new(ui: &'a Ui, total: Option<u64>) -> Self {
-        let is_live = io::stderr().is_terminal() && !ui.quiet && !ui.json;
+        let is_live = ui.is_live();
         let bar = match total {
             Some(total) => ProgressBar::new(total),
             None => ProgressBar::no_length(),

@@ -1,6 +1,6 @@
 //! Shows a build while it runs: a live line on a terminal, plain lines elsewhere, JSON lines if asked.
 
-use std::io::{self, IsTerminal};
+use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::words::bytes;
 use crate::event::{Event, Events};
 
 /// How often a plain line is printed.
-const PLAIN_EVERY: Duration = Duration::from_secs(5);
+pub const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// Listens to a build for the terminal.
 pub struct Progress<'a> {
@@ -32,7 +32,7 @@ pub struct Progress<'a> {
 impl<'a> Progress<'a> {
     /// Expects `total` actions.
     pub fn new(ui: &'a Ui, total: u64) -> Self {
-        let is_live = io::stderr().is_terminal() && !ui.quiet && !ui.json;
+        let is_live = ui.is_live();
         let target =
             if is_live { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(total), target);

@@ -54,6 +54,11 @@ impl Ui {
         }
     }
 
+    /// Whether a line on the terminal may be drawn again and again.
+    pub fn is_live(&self) -> bool {
+        io::stderr().is_terminal() && !self.quiet && !self.json
+    }
+
     /// Whether JSON comes line by line, as things happen.
     pub fn is_by_line(&self) -> bool {
         self.by_line

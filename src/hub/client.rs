@@ -51,11 +51,6 @@ impl Hub {
         self.settings.offline
     }
 
-    /// Where the hub is.
-    pub fn endpoint(&self) -> &str {
-        &self.settings.endpoint
-    }
-
     /// What the cache knows of a model at a revision, whether any of it is there.
     pub fn known(&self, id: &str, revision: &str) -> Option<Snapshot> {
         known(&ModelFolder::new(self.settings.cache.as_deref()?, id), id, revision)

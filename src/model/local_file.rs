@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::source_file::{Entry, Headers, SourceFile};
+use super::source_file::{Entry, Headers, SourceFile, differing};
 use super::view::LogicalTensor;
 use super::{ModelError, download};
 use crate::disk;
@@ -135,11 +135,7 @@ impl SourceFile for LocalFile {
 
     fn differs(&self, offset: u64) -> ModelError {
         self.suspect.store(true, Ordering::Relaxed);
-        let holds =
-            |entry: &Entry| (entry.offset..entry.offset + entry.spec.n_bytes() as u64).contains(&offset);
-        let tensor = self.headers.tensors.iter().find(|(_, entry)| holds(entry));
-        let tensor = tensor.map_or_else(String::new, |(name, _)| name.clone());
-        ModelError::Differs { path: self.path.clone(), tensor }
+        differing(self, offset)
     }
 
     fn is_suspect(&self) -> bool {

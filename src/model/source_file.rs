@@ -83,3 +83,11 @@ pub trait SourceFile: Send + Sync + Debug {
     /// Whether something in the file was found to differ, so that nothing remembered of it can be trusted.
     fn is_suspect(&self) -> bool;
 }
+
+/// The error of a file in which the tensor at an offset holds other bytes than those that were hashed.
+pub fn differing(file: &dyn SourceFile, offset: u64) -> ModelError {
+    let holds = |entry: &Entry| (entry.offset..entry.offset + entry.spec.n_bytes() as u64).contains(&offset);
+    let tensor = file.tensors().iter().find(|(_, entry)| holds(entry));
+    let tensor = tensor.map_or_else(String::new, |(name, _)| name.clone());
+    ModelError::Differs { path: file.path().to_owned(), tensor }
+}

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use super::ModelError;
 use super::safetensors::{LENGTH_BYTES, header_length, parse};
-use super::source_file::{Entry, SourceFile};
+use super::source_file::{Entry, SourceFile, differing};
 use super::view::LogicalTensor;
 use crate::hub::{Hub, HubError, HubFile, Snapshot, Want};
 use crate::identity::Identity;
@@ -263,11 +263,7 @@ impl SourceFile for StreamedFile {
     }
 
     fn differs(&self, offset: u64) -> ModelError {
-        let holds =
-            |entry: &Entry| (entry.offset..entry.offset + entry.spec.n_bytes() as u64).contains(&offset);
-        let tensor = self.0.tensors.iter().find(|(_, entry)| holds(entry));
-        let tensor = tensor.map_or_else(String::new, |(name, _)| name.clone());
-        ModelError::Differs { path: self.0.path.clone(), tensor }
+        differing(self, offset)
     }
 
     fn is_suspect(&self) -> bool {

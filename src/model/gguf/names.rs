@@ -6,65 +6,51 @@ pub struct Architecture {
     /// As `general.architecture` has it.
     pub name: &'static str,
     /// Names of a layer's tensors, there and here; `.weight` or `.bias` follows.
-    layer: &'static [(&'static str, &'static str)],
+    layer: &'static [Names],
     /// Whether rows of queries and keys lie in another order, for rotations of neighbours.
     pub is_permuted: bool,
     /// Whether norms are stored as `1 + w`.
     pub has_offset_norms: bool,
 }
 
-const LLAMA: &[(&str, &str)] = &[
-    ("attn_norm", "input_layernorm"),
+/// What files call tensors, and what transformers does.
+type Names = &'static [(&'static str, &'static str)];
+
+const PROJECTIONS: Names = &[
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
     ("attn_v", "self_attn.v_proj"),
     ("attn_output", "self_attn.o_proj"),
-    ("ffn_norm", "post_attention_layernorm"),
     ("ffn_gate", "mlp.gate_proj"),
     ("ffn_up", "mlp.up_proj"),
     ("ffn_down", "mlp.down_proj"),
 ];
 
-const QWEN3: &[(&str, &str)] = &[
-    ("attn_norm", "input_layernorm"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("attn_q_norm", "self_attn.q_norm"),
-    ("attn_k_norm", "self_attn.k_norm"),
-    ("ffn_norm", "post_attention_layernorm"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-];
-
-const GEMMA: &[(&str, &str)] = &[
-    ("attn_norm", "input_layernorm"),
-    ("attn_q", "self_attn.q_proj"),
-    ("attn_k", "self_attn.k_proj"),
-    ("attn_v", "self_attn.v_proj"),
-    ("attn_output", "self_attn.o_proj"),
-    ("attn_q_norm", "self_attn.q_norm"),
-    ("attn_k_norm", "self_attn.k_norm"),
-    ("post_attention_norm", "post_attention_layernorm"),
-    ("ffn_norm", "pre_feedforward_layernorm"),
-    ("ffn_gate", "mlp.gate_proj"),
-    ("ffn_up", "mlp.up_proj"),
-    ("ffn_down", "mlp.down_proj"),
-    ("post_ffw_norm", "post_feedforward_layernorm"),
-];
-
-const PHI3: &[(&str, &str)] = &[
-    ("attn_norm", "input_layernorm"),
+const FUSED_PROJECTIONS: Names = &[
     ("attn_qkv", "self_attn.qkv_proj"),
     ("attn_output", "self_attn.o_proj"),
-    ("ffn_norm", "post_attention_layernorm"),
     ("ffn_up", "mlp.gate_up_proj"),
     ("ffn_down", "mlp.down_proj"),
 ];
 
-const fn plain(name: &'static str, layer: &'static [(&'static str, &'static str)]) -> Architecture {
+const NORMS: Names = &[("attn_norm", "input_layernorm"), ("ffn_norm", "post_attention_layernorm")];
+
+/// Norms before and behind both halves of a layer.
+const FOUR_NORMS: Names = &[
+    ("attn_norm", "input_layernorm"),
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
+
+const HEAD_NORMS: Names = &[("attn_q_norm", "self_attn.q_norm"), ("attn_k_norm", "self_attn.k_norm")];
+
+const LLAMA: &[Names] = &[PROJECTIONS, NORMS];
+const QWEN3: &[Names] = &[PROJECTIONS, NORMS, HEAD_NORMS];
+const GEMMA: &[Names] = &[PROJECTIONS, FOUR_NORMS, HEAD_NORMS];
+const PHI3: &[Names] = &[FUSED_PROJECTIONS, NORMS];
+
+const fn plain(name: &'static str, layer: &'static [Names]) -> Architecture {
     Architecture { name, layer, is_permuted: false, has_offset_norms: false }
 }
 
@@ -79,8 +65,8 @@ const ARCHITECTURES: [Architecture; 6] = [
 ];
 
 /// Names outside of layers.
-const OUTER: [(&str, &str); 3] =
-    [("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
+const OUTER: Names =
+    &[("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")];
 
 /// Tensors that only say again what config.json says: frequencies of rotations.
 pub const OF_CONFIG: [&str; 3] =
@@ -108,11 +94,11 @@ impl Architecture {
         if !["weight", "bias"].contains(&kind) {
             return None;
         }
-        let renamed = |names: &[(&str, &'static str)], stem: &str| {
-            names.iter().find(|(stored, _)| *stored == stem).map(|(_, name)| *name)
+        let renamed = |names: &[Names], stem: &str| {
+            names.iter().copied().flatten().find(|(stored, _)| *stored == stem).map(|(_, name)| *name)
         };
         let Some((layer, stem)) = stem.strip_prefix("blk.").and_then(|rest| rest.split_once('.')) else {
-            return Some(format!("{}.{kind}", renamed(&OUTER, stem)?));
+            return Some(format!("{}.{kind}", renamed(&[OUTER], stem)?));
         };
         let is_number = !layer.is_empty() && layer.bytes().all(|byte| byte.is_ascii_digit());
         is_number.then_some(())?;
