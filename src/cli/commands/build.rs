@@ -66,8 +66,9 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
     let streams = read.project.streams;
     let reach = if streams { Reach::Headers } else { Reach::Files };
     let mut ready = ready(read, &recipe_args, (Show::Warnings, reach), ui)?;
+    let signals = Signals::listen(&ready.project);
     if !streams {
-        ready = fetch::all(ready, &recipe_args, ui)?;
+        ready = fetch::all(ready, &recipe_args, &signals, ui)?;
     }
     let Ready { project, recipe, planned } = ready;
     let streaming = Streaming::new(&project, &planned);
@@ -78,7 +79,6 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
         return Err(CliError::Usage(message));
     }
     outs.extend(args.out.iter().map(|dir| (recipe.stage(targets[0]).name.clone(), dir.clone())));
-    let signals = Signals::listen(&project);
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
     let trace = match &args.trace {
         Some(path) => Some((path, Trace::create(path, started, &progress).map_err(CliError::trace(path))?)),

@@ -22,7 +22,8 @@ pub fn run(args: &FetchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     let ready = ready(read, &args.recipe, (Show::Errors, Reach::Files), ui)?;
     let files = ready.planned.catalog.absent().len();
-    let ready = all(ready, &args.recipe, ui)?;
+    let signals = Signals::listen(&ready.project);
+    let ready = all(ready, &args.recipe, &signals, ui)?;
     let received = ready.project.hub.as_ref().map_or(0, |hub| hub.received());
     let models = ready.planned.catalog.models.len();
     if ui.json {
@@ -36,13 +37,12 @@ pub fn run(args: &FetchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 }
 
 /// Fetches what the models of a plan lack on this machine, and plans anew with all of it here.
-pub(super) fn all(ready: Ready, args: &RecipeArgs, ui: &Ui) -> Result<Ready, CliError> {
+pub(super) fn all(ready: Ready, args: &RecipeArgs, signals: &Signals, ui: &Ui) -> Result<Ready, CliError> {
     let Ready { project, recipe, planned } = &ready;
     let wants = planned.catalog.absent();
     if wants.is_empty() {
         return Ok(ready);
     }
-    let signals = Signals::listen(project);
     let total = to_download(project, &wants);
     if project.hub.as_ref().is_some_and(|hub| hub.offline().is_none()) {
         ui.status(&format!("fetching {} of {}", bytes(total), models_of(&wants)));

@@ -185,7 +185,8 @@ struct Signals {
 }
 
 impl Signals {
-    /// Listens from here on: the first signal asks the work to stop, the second one stops the process.
+    /// Listens from here on: the first signal asks the work to stop, the second one stops the process. To be called
+    /// once, for what listens a second time takes the first signal for the second.
     fn listen(project: &Project) -> Self {
         let interrupted = project.hub.as_ref().map_or_else(Arc::default, |hub| hub.stop());
         let signals = Self { interrupted, which: Arc::default() };

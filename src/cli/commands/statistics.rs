@@ -28,9 +28,9 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         ..as_locked(dir.join(RECIPE_FILE), &locked)
     };
     let ready = prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
-    let Ready { project, recipe, planned } = fetch::all(ready, &recipe_args, ui)?;
+    let signals = Signals::listen(&ready.project);
+    let Ready { project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
-    let signals = Signals::listen(&project);
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let statistics = project.statistics(&recipe, planned, (dir, &locked), (events, &signals.interrupted));

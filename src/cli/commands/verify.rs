@@ -69,7 +69,8 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
     let recipe = args.recipe.clone().unwrap_or_else(|| args.dir.join(RECIPE_FILE));
     let recipe_args = RecipeArgs { models: args.models.clone(), ..as_locked(recipe, locked) };
     let ready = prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
-    let Ready { mut project, recipe, planned } = fetch::all(ready, &recipe_args, ui)?;
+    let signals = Signals::listen(&ready.project);
+    let Ready { mut project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
     // On the disk that the model is on, which has room for one.
     let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let scratch = Workbench::scratch(parent)
@@ -78,7 +79,6 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
     project.cache_limit = None;
     let out = scratch.path().join("out");
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);
-    let signals = Signals::listen(&project);
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let report = Builder::new(&project, &recipe, &planned)
