@@ -40,6 +40,7 @@
 //! | `digest`, `identity`, `tensor`, `manifest` | the small words: digests and keys, what tells two states of a file apart, dtypes and shapes, named fields that are hashed and shown by one writer |
 //! | [`event`] | what work tells of itself; whoever listens decides what to show |
 //! | [`error`] | the classes of errors, which every error type tells |
+//! | `draw` | pictures and pages as text, from plain data |
 //! | `disk` | the steps at which a disk can fail us; writing past the page cache |
 //! | `kernels` | loops over slices: conversion, random draws, sums over a fixed tree, selection by rank; compiled for every width of vectors (unsafe code) |
 //! | `methods` | merge methods, one file each: parameters, documentation, arithmetic, tests |
@@ -107,6 +108,8 @@ pub mod build;
 pub mod cli;
 pub(crate) mod digest;
 pub(crate) mod disk;
+#[doc(hidden)]
+pub mod draw;
 pub mod error;
 pub mod event;
 pub(crate) mod gc;

@@ -10,10 +10,11 @@ use petgraph::graph::DiGraph;
 use crate::harness::{project, project_text, rust_files};
 
 /// The modules of the library, lowest first. One may use those before it, never those behind it.
-const LAYERS: [&str; 23] = [
+const LAYERS: [&str; 24] = [
     "digest",
     "event",
     "error",
+    "draw",
     "disk",
     "identity",
     "tensor",
