@@ -2,6 +2,8 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
+//! | `heat` | heat maps: tables of numbers as shades of colour |
 //! | `page` | the frame that every HTML page shares: one file, without a network |
 
+pub mod heat;
 pub mod page;
