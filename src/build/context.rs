@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::ThreadPool;
 
 use super::error::BuildError;
+use super::measured::Measured;
 use super::sink::OutputSink;
 use crate::digest::{ActionKey, Digest};
 use crate::event::Events;
@@ -37,6 +38,8 @@ pub struct Context<'a> {
     pub locked: HashMap<(&'a str, &'a str), Option<Digest>>,
     /// The threads that share the work on a large tensor; as many small ones are worked on at a time.
     pub threads: &'a ThreadPool,
+    /// Where it is noted how long things took.
+    pub measured: &'a Measured,
     pub interrupted: &'a AtomicBool,
     pub events: &'a dyn Events,
 }

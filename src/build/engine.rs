@@ -102,6 +102,11 @@ impl<'a> Build<'a> {
         self.0.executed.load(Ordering::Relaxed)
     }
 
+    /// The number of threads that share its work.
+    pub fn threads(&self) -> usize {
+        self.0.context.threads.current_num_threads()
+    }
+
     /// Whoever listens to the build.
     pub fn events(&self) -> &dyn Events {
         self.0.context.events

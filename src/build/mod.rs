@@ -6,6 +6,7 @@
 //! | `status`, `reasons` | what a build would do, and why; nothing is run |
 //! | `schedule` | which node is next; knows no bytes |
 //! | `workers`, `task` | threads, and the work on one node |
+//! | `measured` | how long the work on each node took |
 //! | `warm`, `prefetch`, `outside` | bytes at hand, bytes to come, bytes outside the store |
 //! | `bytes`, `examine` | a tensor's bytes wherever they are; one pass over them |
 //! | `compute`, `geometry` | an operation, leaf by leaf |
@@ -20,6 +21,7 @@ mod engine;
 mod error;
 mod examine;
 mod geometry;
+mod measured;
 mod outside;
 mod prefetch;
 pub mod reasons;
@@ -36,5 +38,6 @@ pub use bytes::Bytes;
 pub use context::{Context, Outcome, Resolved};
 pub use engine::{Build, with_build};
 pub use error::BuildError;
+pub use measured::{Measured, Work};
 pub use outside::source_range;
 pub use sink::{FileSlice, OutputSink};

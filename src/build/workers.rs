@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Condvar, Mutex, MutexGuard};
 
-use super::context::{Outcome, Resolved};
+use super::context::{Context, Outcome, Resolved};
 use super::error::BuildError;
 use super::prefetch::{Prefetch, tell};
 use super::resolve::{Resolution, State};
@@ -125,10 +125,12 @@ impl<'r> Workers<'_, '_, 'r> {
                     self.shared.warm.shrink_to(room);
                     ahead.into_iter().for_each(|node| tell(self.shared, node));
                     let task = Task::new(self.shared, wide);
+                    let Context { threads, measured, .. } = &self.shared.context;
                     let resolved = if wide {
-                        self.shared.context.threads.install(|| task.resolve(node, key))
+                        let all = threads.current_num_threads();
+                        measured.work(node, all, || threads.install(|| task.resolve(node, key)))
                     } else {
-                        task.resolve(node, key)
+                        measured.work(node, 1, || task.resolve(node, key))
                     }?;
                     work = self.lock();
                     self.done(&mut work, node, resolved)?;

@@ -78,12 +78,12 @@ pub fn last_of<'a>(
 
 /// Adds a build and returns its number.
 pub fn add(index: &Index, draft: Draft, actions: Recorder) -> Result<u64, StoreError> {
-    let Draft { time, variant, recipe_text, seconds, outputs, ran, reasons } = draft;
+    let Draft { time, variant, recipe_text, seconds, outputs, ran, reasons, account } = draft;
     let previous = index.snapshot()?.latest(&name(RECIPE, variant.recipe.as_bytes()))?;
     let (stages, mut blocks) = actions.finish();
     let (text, bytes) = block(recipe_text.into_bytes());
     blocks.push((text, bytes));
-    let record = Record { time, variant, previous, text, seconds, outputs, ran, reasons, stages };
+    let record = Record { time, variant, previous, text, seconds, outputs, ran, reasons, account, stages };
     let (names, used) = (names(&record), used_name(&record));
     index.add_build(&NewBuild { record: record.encode(), blocks, names, used, time })
 }

@@ -4,6 +4,7 @@
 //! the actions of each stage were lies in blocks that are named by their digests, so that builds share what
 //! did not change between them: tensor names, keys, and the fields of the keys by columns.
 
+mod account;
 mod builds;
 mod codec;
 mod past;
@@ -11,6 +12,7 @@ mod record;
 mod recorder;
 mod sheet;
 
+pub use account::{Account, Effort, Piece, StageAccount};
 pub use builds::{add, find, last_of, names, newest, newest_of_recipes, note_use, used_name};
 pub use past::{Past, read_keys};
 pub use record::{Draft, OutputRecord, Record, Variant};

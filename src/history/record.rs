@@ -1,10 +1,14 @@
 //! One build's record: a row of the index.
 
+use super::account::Account;
 use super::codec::{Decoder, Encoder};
 use crate::digest::Digest;
 
-/// Raised whenever rows come to mean something else; those of another format count as missing.
-const FORMAT: u64 = 1;
+/// Raised whenever rows come to mean something else; those of a later format count as missing.
+const FORMAT: u64 = 2;
+
+/// Rows of this format end before the account.
+const WITHOUT_ACCOUNT: u64 = 1;
 
 /// A recipe as it was set to be built: its builds have a history of their own.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +59,8 @@ pub struct Record {
     pub ran: usize,
     /// Why, in short; empty for a first build.
     pub reasons: Vec<String>,
+    /// Empty where it was not taken.
+    pub account: Account,
     pub(super) stages: Vec<StageRecord>,
 }
 
@@ -69,6 +75,7 @@ pub struct Draft {
     pub outputs: Vec<OutputRecord>,
     pub ran: usize,
     pub reasons: Vec<String>,
+    pub account: Account,
 }
 
 /// One directory that was written.
@@ -80,6 +87,10 @@ pub struct OutputRecord {
     pub reused: usize,
     pub cut_off: usize,
     pub rebuilt: usize,
+    /// Bytes of all its tensors; 0 in records that do not tell.
+    pub bytes: u64,
+    /// Bytes of shards that this build wrote.
+    pub written: u64,
 }
 
 /// The blocks that hold what a stage's actions were.
@@ -98,7 +109,7 @@ impl Record {
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
-        let Self { time, variant, previous, text, seconds, outputs, ran, reasons, stages } = self;
+        let Self { time, variant, previous, text, seconds, outputs, ran, reasons, account, stages } = self;
         let Variant { recipe, sets, seed, targets } = variant;
         let mut encoder = Encoder::default();
         encoder.number(FORMAT);
@@ -125,16 +136,22 @@ impl Record {
             encoder.text(name);
             [tensors, keys, sheet].into_iter().for_each(|block| encoder.digest(block));
         });
+        account.encode(&mut encoder);
+        encoder.list(outputs, |encoder, output| {
+            encoder.number(output.bytes);
+            encoder.number(output.written);
+        });
         encoder.finish()
     }
 
     pub(super) fn decode(row: &[u8]) -> Option<Self> {
         let mut from = Decoder(row);
-        if from.number()? != FORMAT {
+        let format = from.number()?;
+        if !(WITHOUT_ACCOUNT..=FORMAT).contains(&format) {
             return None;
         }
         let count = |from: &mut Decoder<'_>| usize::try_from(from.number()?).ok();
-        Some(Self {
+        let mut record = Self {
             time: from.number()?,
             variant: Variant {
                 recipe: from.text()?,
@@ -153,10 +170,13 @@ impl Record {
                     reused: count(from)?,
                     cut_off: count(from)?,
                     rebuilt: count(from)?,
+                    bytes: 0,
+                    written: 0,
                 })
             })?,
             ran: count(&mut from)?,
             reasons: from.list(Decoder::text)?,
+            account: Account::default(),
             stages: from.list(|from| {
                 Some(StageRecord {
                     name: from.text()?,
@@ -165,12 +185,21 @@ impl Record {
                     sheet: from.digest()?,
                 })
             })?,
-        })
+        };
+        if format > WITHOUT_ACCOUNT {
+            record.account = Account::decode(&mut from)?;
+            let sizes = from.list(|from| Some((from.number()?, from.number()?)))?;
+            for (output, (bytes, written)) in record.outputs.iter_mut().zip(sizes) {
+                (output.bytes, output.written) = (bytes, written);
+            }
+        }
+        Some(record)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::account::{Effort, StageAccount};
     use super::*;
 
     #[test]
@@ -194,9 +223,25 @@ mod tests {
                 reused: 3,
                 cut_off: 2,
                 rebuilt: 1,
+                bytes: 70_000,
+                written: 300,
             }],
             ran: 300,
             reasons: vec!["because".to_owned()],
+            account: Account {
+                version: "1.2".to_owned(),
+                threads: 2,
+                models: vec!["/m".to_owned()],
+                hashed: Effort { count: 1, bytes: 2, seconds: 0.5, activity: vec![3, 4] },
+                stages: vec![StageAccount {
+                    name: "t".to_owned(),
+                    actions: 500,
+                    reused: 150,
+                    cut_off: 50,
+                    bytes: 70_000,
+                    ran: Effort { count: 300, bytes: 60_000, seconds: 0.4, activity: vec![255] },
+                }],
+            },
             stages: vec![StageRecord {
                 name: "t".to_owned(),
                 tensors: digest(2),
@@ -207,6 +252,15 @@ mod tests {
         let row = record.encode();
         assert_eq!(Record::decode(&row), Some(record));
         assert!((0..row.len()).all(|n| Record::decode(&row[..n]).is_none()));
+    }
+
+    #[test]
+    fn records_of_the_first_format_are_read() {
+        // Time, recipe, no sets, no seed, no targets, no previous, text, seconds, nothing made.
+        let row = [&[1, 7, 2][..], b"/r", &[0, 0, 0, 0], &[9; 32], &[0, 0, 0, 0, 0]].concat();
+        let record = Record::decode(&row).unwrap();
+        assert_eq!((record.time, record.variant.recipe.as_str(), record.text), (7, "/r", Digest([9; 32])));
+        assert_eq!(record.account, Account::default());
     }
 
     #[test]

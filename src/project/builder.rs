@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use super::account::account;
 use super::catalog::Catalog;
 use super::error::ProjectError;
 use super::planned::Planned;
 use super::records::{now, stage_names, variant};
 use super::settings::Project;
 use crate::build::reasons::{Last, Reason, reason, roots};
-use crate::build::{Build, BuildError, Context, Outcome, with_build};
+use crate::build::{Build, BuildError, Context, Measured, Outcome, with_build};
 use crate::digest::Digest;
 use crate::event::{Event, Events, spanned, tell_nobody};
 use crate::gc::{Limits, Removed, trim};
@@ -80,6 +81,8 @@ pub struct OutputReport {
     pub dir: PathBuf,
     /// All that the model has; `reused`, `cut_off` and `rebuilt` add up to it.
     pub tensors: usize,
+    /// Bytes of all of them.
+    pub bytes: u64,
     /// Tensors that took no work: sources, and results of earlier builds.
     pub reused: usize,
     /// Tensors below something that was computed again with equal bytes.
@@ -164,6 +167,7 @@ impl<'a> Builder<'a> {
     fn try_build(&self) -> Result<Report, ProjectError> {
         let Self { project, recipe, planned, locked, repeats, rehash, events, interrupted, .. } = *self;
         let started = Instant::now();
+        let measured = Measured::default();
         let Planned { plan, catalog: Catalog { models, checkpoints, .. } } = planned;
         // From here on only these are used, so that what is checked is what is written.
         let dirs: Vec<PathBuf> = (plan.targets.iter())
@@ -222,6 +226,7 @@ impl<'a> Builder<'a> {
             rehash,
             locked,
             threads: &threads,
+            measured: &measured,
             interrupted,
             events,
         };
@@ -255,7 +260,9 @@ impl<'a> Builder<'a> {
                     report.ran > 0 || report.outputs.iter().any(|output| output.written.changed);
                 // What was served from a read-only store cannot be noted in it.
                 if did_something && !store.is_read_only() {
-                    spanned(events, "record build", "", || self.record(build, &store, &mut report))?;
+                    spanned(events, "record build", "", || {
+                        self.record(build, &store, &measured, &mut report)
+                    })?;
                 } else if !store.is_read_only() {
                     history::note_use(store.index(), &variant(recipe, plan), now())?;
                 }
@@ -320,6 +327,7 @@ impl<'a> Builder<'a> {
             // As the user wrote it.
             dir: self.output_dir(target),
             tensors: stage.nodes.len(),
+            bytes: stage.nodes.values().map(|node| plan[*node].spec().n_bytes() as u64).sum(),
             reused: of(Outcome::Reused),
             cut_off: of(Outcome::CutOff),
             rebuilt: of(Outcome::Ran),
@@ -327,8 +335,14 @@ impl<'a> Builder<'a> {
         })
     }
 
-    fn record(&self, build: &Build<'_>, store: &Store, report: &mut Report) -> Result<(), ProjectError> {
-        let Self { recipe, planned: Planned { plan, .. }, .. } = *self;
+    fn record(
+        &self,
+        build: &Build<'_>,
+        store: &Store,
+        measured: &Measured,
+        report: &mut Report,
+    ) -> Result<(), ProjectError> {
+        let Self { project, recipe, planned: Planned { plan, .. }, .. } = *self;
         let snapshot = store.index().snapshot()?;
         let last = history::last_of(&snapshot, &variant(recipe, plan), &stage_names(recipe, plan))?;
         let last = last.as_ref().map(|last| Last::new(last, recipe));
@@ -360,7 +374,10 @@ impl<'a> Builder<'a> {
             reused: output.reused,
             cut_off: output.cut_off,
             rebuilt: output.rebuilt,
+            bytes: output.bytes,
+            written: output.written.bytes_written,
         });
+        let whole = (report.seconds, build.threads());
         let draft = Draft {
             time: now(),
             variant: variant(recipe, plan),
@@ -369,6 +386,7 @@ impl<'a> Builder<'a> {
             outputs: outputs.collect(),
             ran: report.ran,
             reasons: report.reasons.iter().map(|(text, _)| text.clone()).collect(),
+            account: account(project, (recipe, plan), build, measured, whole),
         };
         report.number = Some(history::add(store.index(), draft, recorder)?);
         Ok(())

@@ -7,7 +7,7 @@ use super::faults::{assert_sound, build, built, copy};
 use crate::digest::{ActionKey, Digest};
 use crate::disk::faults::{Fault, arm};
 use crate::gc::{self, Limits};
-use crate::history::{self, Draft, Origin, Past, Recorder, Variant};
+use crate::history::{self, Account, Draft, Origin, Past, Recorder, Variant};
 use crate::store::Store;
 use crate::store::lock::Wait;
 
@@ -83,6 +83,7 @@ fn a_build_among_many_is_found() {
             outputs: Vec::new(),
             ran: 20,
             reasons: Vec::new(),
+            account: Account::default(),
         };
         history::add(store().index(), draft, actions).unwrap();
     }

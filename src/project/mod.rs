@@ -4,6 +4,7 @@
 //! planned; what is [`Planned`] can be looked at or carried out by a [`Builder`]. The facade wires the layers
 //! together; it does not print, and it takes from its caller whatever comes from the environment.
 
+mod account;
 mod beside;
 mod builder;
 mod catalog;

@@ -8,7 +8,7 @@ use super::catalog::Catalog;
 use super::error::ProjectError;
 use super::planned::Planned;
 use super::settings::Project;
-use crate::build::{BuildError, Context, with_build};
+use crate::build::{BuildError, Context, Measured, with_build};
 use crate::event::Events;
 use crate::op::statistics::Change;
 use crate::output::direct::DirectOutput;
@@ -73,6 +73,7 @@ impl Project {
             rehash: false,
             locked: locked.source_digests(),
             threads: &threads,
+            measured: &Measured::default(),
             interrupted,
             events,
         };

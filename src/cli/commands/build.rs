@@ -183,7 +183,7 @@ fn finished(report: &Report, output: &OutputReport) -> serde_json::Value {
 }
 
 fn summary(report: &Report, output: &OutputReport, with_total: bool) -> String {
-    let OutputReport { stage, dir, tensors, reused, cut_off, rebuilt, written } = output;
+    let OutputReport { stage, dir, tensors, bytes: _, reused, cut_off, rebuilt, written } = output;
     let mut text = format!("built {stage}: {tensors} tensor{}, {reused} reused", plural(*tensors));
     if *cut_off > 0 {
         text.push_str(&format!(", {cut_off} cut off"));
