@@ -4,7 +4,7 @@
 //! bytes alone, and keys stay, so that whatever was made of a removed result is still up to date. Collecting
 //! removes records of builds, too, and then what only they have: keys, notes of what files held, blocks.
 //!
-//! These records stay: of the newest builds, as many as are asked for; the newest of every variant of a recipe
+//! These records stay: those that are tagged; of the newest builds, as many as are asked for; the newest of every variant of a recipe
 //! whose file is still there, or that was used in the last 30 days; where limits are given, those of which
 //! the limits remove nothing; and those whose actions were the same as of one that stays, which cost next to
 //! nothing. Of a record that stays everything stays that spares its next build work.
@@ -30,6 +30,11 @@ pub struct Limits {
     pub max_age: Option<u64>,
     /// The newest builds whose results stay whatever the other limits say.
     pub keep_builds: usize,
+}
+
+impl Limits {
+    /// What stays is the same for everyone who asks what is stale.
+    pub const UNLIMITED: Self = Self { max_bytes: None, max_age: None, keep_builds: 1 };
 }
 
 /// What removing came to, or would come to.
@@ -58,18 +63,27 @@ pub struct StageUsage {
 /// Who uses what of a store.
 #[derive(Debug, Default)]
 pub struct StoreUsage {
-    /// By stage, over the newest build of every recipe.
+    /// By stage, over the builds that stay if no limit is given.
     pub stages: BTreeMap<String, StageUsage>,
-    /// Results that those builds do not have.
+    /// Results that those builds do not have, which is what collecting without a limit removes.
     pub old: usize,
     pub old_bytes: u64,
 }
 
-/// The time of a result's last use, and the rank of the newest build that has it (0 is the newest).
+/// The time of a result's last use, the rank of the newest build that has it (0 is the newest), and whether a tagged
+/// one has it.
 #[derive(Clone, Copy)]
 struct Use {
     time: u64,
     rank: usize,
+    is_tagged: bool,
+}
+
+impl Use {
+    /// Whether it stays whatever limits there are.
+    fn stays(&self, limits: &Limits) -> bool {
+        self.is_tagged || self.rank < limits.keep_builds
+    }
 }
 
 /// A build, when it was last used, and whether it is the newest of its variant.
@@ -78,6 +92,7 @@ struct Build {
     record: Record,
     time: u64,
     is_newest: bool,
+    is_tagged: bool,
 }
 
 impl Build {
@@ -85,7 +100,7 @@ impl Build {
     fn stays(&self, rank: usize, limits: &Limits, now: u64) -> bool {
         let is_wanted =
             || Path::new(&self.record.variant.recipe).exists() || self.time.saturating_add(REMEMBERED) >= now;
-        rank < limits.keep_builds || self.is_newest && is_wanted()
+        self.is_tagged || rank < limits.keep_builds || self.is_newest && is_wanted()
     }
 }
 
@@ -204,19 +219,21 @@ fn need(needed: &mut Needed, build: &Build, made: &mut Made<'_>) -> Result<(), S
     Ok(())
 }
 
-/// Tells what each stage takes.
-pub fn usage(store: &Store) -> Result<StoreUsage, StoreError> {
+/// Tells what each stage takes, over the builds whose results stay if no limit is given.
+pub fn usage(store: &Store, now: u64) -> Result<StoreUsage, StoreError> {
     let snapshot = store.index().snapshot()?;
     let sizes: HashMap<Digest, u64> =
         store.blobs()?.into_iter().map(|blob| (blob.digest, blob.n_bytes)).collect();
     let mut stages: BTreeMap<String, HashSet<Digest>> = BTreeMap::new();
-    for record in history::newest_of_recipes(&snapshot)? {
-        for (stage, block) in record.keys_blocks() {
+    let mut made = Made { snapshot: &snapshot, blocks: HashMap::new() };
+    for (rank, build) in builds(&snapshot)?.iter().enumerate() {
+        if !build.stays(rank, &Limits::UNLIMITED, now) {
+            continue;
+        }
+        for (stage, block) in build.record.keys_blocks() {
             let of = stages.entry(stage.to_owned()).or_default();
-            for key in history::read_keys(&snapshot, block)?.unwrap_or_default() {
-                let digest = snapshot.action(&key)?.map(|(digest, _)| digest);
-                of.extend(digest.filter(|digest| sizes.contains_key(digest)));
-            }
+            let digests = made.of(block)?.iter().map(|(_, digest)| *digest);
+            of.extend(digests.filter(|digest| sizes.contains_key(digest)));
         }
     }
     stages.retain(|_, digests| !digests.is_empty());
@@ -242,6 +259,7 @@ pub fn usage(store: &Store) -> Result<StoreUsage, StoreError> {
 
 /// Every build, newest first.
 fn builds(snapshot: &Snapshot<'_>) -> Result<Vec<Build>, StoreError> {
+    let tagged: BTreeSet<u64> = history::tags(snapshot)?.into_iter().map(|tag| tag.build).collect();
     let mut variants: BTreeSet<Vec<u8>> = BTreeSet::new();
     let mut builds = Vec::new();
     for (number, record) in history::newest(snapshot, usize::MAX)? {
@@ -251,7 +269,8 @@ fn builds(snapshot: &Snapshot<'_>) -> Result<Vec<Build>, StoreError> {
         let again = if is_newest { snapshot.used(&name)? } else { None };
         variants.insert(name);
         let time = record.time.max(again.unwrap_or(0));
-        builds.push(Build { number, record, time, is_newest });
+        let is_tagged = tagged.contains(&number);
+        builds.push(Build { number, record, time, is_newest, is_tagged });
     }
     Ok(builds)
 }
@@ -261,14 +280,19 @@ fn uses<'b>(
     made: &mut Made<'_>,
     builds: impl Iterator<Item = (usize, &'b Build)>,
 ) -> Result<HashMap<Digest, Use>, StoreError> {
-    let last = |uses: &mut HashMap<Digest, Use>, of: &Digest, Use { time, rank }: Use| {
-        let used = uses.entry(*of).or_insert(Use { time, rank });
-        *used = Use { time: used.time.max(time), rank: used.rank.min(rank) };
+    let last = |uses: &mut HashMap<Digest, Use>, of: &Digest, more: Use| {
+        let used = uses.entry(*of).or_insert(more);
+        *used = Use {
+            time: used.time.max(more.time),
+            rank: used.rank.min(more.rank),
+            is_tagged: used.is_tagged || more.is_tagged,
+        };
     };
     let mut blocks: HashMap<Digest, Use> = HashMap::new();
     for (rank, build) in builds {
         for (_, block) in build.record.keys_blocks() {
-            last(&mut blocks, block, Use { time: build.time, rank });
+            let is_tagged = build.is_tagged;
+            last(&mut blocks, block, Use { time: build.time, rank, is_tagged });
         }
     }
     let mut uses: HashMap<Digest, Use> = HashMap::new();
@@ -287,7 +311,7 @@ fn choose<'a>(blobs: &'a [BlobEntry], uses: &HashMap<Digest, Use>, limits: &Limi
     let mut left: u64 = blobs.iter().map(|blob| blob.n_bytes).sum();
     let (mut stay, mut go) = (Vec::new(), Vec::new());
     for blob in blobs {
-        let is_kept = uses.get(&blob.digest).is_some_and(|used| used.rank < limits.keep_builds);
+        let is_kept = uses.get(&blob.digest).is_some_and(|used| used.stays(limits));
         let is_old = limits.max_age.is_some_and(|age| last_use(blob).saturating_add(age) < now);
         let is_too_much = limits.max_bytes.is_some_and(|most| left > most);
         let is_unlimited = limits.max_age.is_none() && limits.max_bytes.is_none();

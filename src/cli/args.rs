@@ -49,6 +49,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// List the builds so far, newest first
     Log(LogArgs),
+    /// Show everything that is recorded of a build
+    Show(ShowArgs),
+    /// Name a build, or list the names
+    Tag(TagArgs),
     /// Prove a merged model against its lockfile; ends with exit code 3 if it is not as it should be
     Verify(VerifyOutputArgs),
     /// Look after the cache
@@ -157,9 +161,9 @@ pub struct BuildArgs {
     /// Largest shard to write, such as 2GB [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub shard_size: Option<u64>,
-    /// Write out an earlier build again, by its number in `lamarck log`, with the recipe as it was then
+    /// Write out an earlier build again, by its number in `lamarck log` or its tag, with the recipe as it was then
     #[arg(long, value_name = "BUILD", conflicts_with_all = ["recipe", "sets", "seed", "locked"])]
-    pub from: Option<u64>,
+    pub from: Option<String>,
     /// Fail unless everything comes out as the lockfile in the output's place says
     #[arg(long)]
     pub locked: bool,
@@ -250,12 +254,49 @@ pub struct InspectArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct LogArgs {
+    /// List the builds of this recipe alone
+    pub recipe: Option<PathBuf>,
     /// The cache whose builds to list [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// List this many builds at most, the newest first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ShowArgs {
+    /// The number of the build, or its tag [default: the newest]
+    pub build: Option<String>,
+    /// The cache that it is recorded in [default: cache; environment: LAMARCK_CACHE]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Print the recipe as it was for this build, and nothing else
+    #[arg(long)]
+    pub recipe: bool,
+}
+
+/// Names a build. A tag stands for its build wherever one is named, and `cache gc` keeps the results of tagged
+/// builds.
+#[derive(Debug, ClapArgs)]
+pub struct TagArgs {
+    /// The number of the build, or a tag that it has; without it, all tags are listed
+    #[arg(requires = "name")]
+    pub build: Option<String>,
+    /// The tag
+    pub name: Option<String>,
+    /// What is worth knowing of the build
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "name")]
+    pub note: String,
+    /// Take the tag from the build that has it
+    #[arg(long, requires = "name")]
+    pub force: bool,
+    /// Delete this tag; the build stays, until `cache gc` finds it stale
+    #[arg(long, value_name = "NAME", conflicts_with = "build")]
+    pub delete: Option<String>,
+    /// The cache that the builds are recorded in [default: cache; environment: LAMARCK_CACHE]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -306,9 +347,12 @@ pub struct GcArgs {
     /// Remove what was not used for this long, such as 30d or 12h
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub max_age: Option<u64>,
-    /// Keep everything that the newest N builds have, and their records
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub keep_builds: usize,
+    /// Keep everything that the newest N builds have, and their records [default: 1]
+    #[arg(long, value_name = "N")]
+    pub keep_builds: Option<usize>,
+    /// Remove the results that no recipe's last build has, nor a tagged one
+    #[arg(long)]
+    pub stale: bool,
     /// Only say what would be removed
     #[arg(long)]
     pub dry_run: bool,

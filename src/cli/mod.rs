@@ -79,6 +79,8 @@ fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
         Command::Graph(command) => commands::graph::run(command, ui),
         Command::Inspect(command) => commands::inspect::run(command, ui),
         Command::Log(command) => commands::log::run(command, ui),
+        Command::Show(command) => commands::show::run(command, ui),
+        Command::Tag(command) => commands::tag::run(command, ui),
         Command::Verify(command) => commands::verify::run(command, ui),
         Command::Cache(command) => commands::cache::run(command, ui),
         Command::Methods(command) => commands::methods::run(command, ui),

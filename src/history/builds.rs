@@ -1,6 +1,6 @@
 //! Adding builds, and finding them: by number, newest first, or as the last of a recipe or a variant of it.
 //!
-//! None of it reads more records than it gives, however many there are.
+//! None of it reads more records than it gives, however many there are, but for listing those of one recipe.
 
 use super::past::Past;
 use super::record::{Draft, Record, Variant};
@@ -48,10 +48,15 @@ pub fn newest(snapshot: &Snapshot<'_>, limit: usize) -> Result<Vec<(u64, Record)
     Ok(rows.into_iter().filter_map(|(number, row)| Some((number, Record::decode(&row)?))).collect())
 }
 
-/// The last build of every recipe.
-pub fn newest_of_recipes(snapshot: &Snapshot<'_>) -> Result<Vec<Record>, StoreError> {
-    let latest = snapshot.all_latest(&[RECIPE])?;
-    latest.into_iter().filter_map(|(_, number)| find(snapshot, number).transpose()).collect()
+/// The newest builds of a recipe with their numbers, newest first, at most so many.
+pub fn newest_of_recipe(
+    snapshot: &Snapshot<'_>,
+    recipe: &str,
+    limit: usize,
+) -> Result<Vec<(u64, Record)>, StoreError> {
+    // Links to the build before may lead to one that was forgotten, with others behind it that were not.
+    let builds = newest(snapshot, usize::MAX)?.into_iter();
+    Ok(builds.filter(|(_, record)| record.variant.recipe == recipe).take(limit).collect())
 }
 
 /// The build to compare with: the last of this variant, or else of its recipe, or else the last that had one of

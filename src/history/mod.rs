@@ -11,9 +11,11 @@ mod past;
 mod record;
 mod recorder;
 mod sheet;
+mod tags;
 
 pub use account::{Account, Effort, Piece, StageAccount};
-pub use builds::{add, find, last_of, names, newest, newest_of_recipes, note_use, used_name};
+pub use builds::{add, find, last_of, names, newest, newest_of_recipe, note_use, used_name};
 pub use past::{Past, read_keys};
 pub use record::{Draft, OutputRecord, Record, Variant};
 pub use recorder::{Origin, Recorder};
+pub use tags::{Tag, problem_of_name, set_tag, tag, tags};

@@ -1,6 +1,7 @@
 //! How builds are found again.
 
 use std::fs;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::history::Variant;
@@ -15,7 +16,7 @@ pub(super) fn now() -> u64 {
 /// A recipe as it is set to be built.
 pub(super) fn variant(recipe: &Recipe, plan: &Plan) -> Variant {
     Variant {
-        recipe: recipe_id(recipe),
+        recipe: file_id(Path::new(&recipe.name)),
         sets: recipe.sets.clone(),
         seed: recipe.seed,
         targets: plan.targets.iter().map(|target| recipe.stage(*target).name.clone()).collect(),
@@ -23,9 +24,9 @@ pub(super) fn variant(recipe: &Recipe, plan: &Plan) -> Variant {
 }
 
 /// What a recipe's builds are found by: its file, wherever the command is run from.
-fn recipe_id(recipe: &Recipe) -> String {
-    fs::canonicalize(&recipe.name)
-        .map_or_else(|_| recipe.name.clone(), |path| path.to_string_lossy().into_owned())
+pub(super) fn file_id(recipe: &Path) -> String {
+    let path = fs::canonicalize(recipe).unwrap_or_else(|_| recipe.to_owned());
+    path.to_string_lossy().into_owned()
 }
 
 pub(super) fn stage_names<'a>(recipe: &'a Recipe, plan: &Plan) -> Vec<&'a str> {

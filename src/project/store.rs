@@ -11,9 +11,7 @@ use super::settings::Project;
 use crate::build::BuildError;
 use crate::event::{Event, Events, spanned};
 use crate::gc::{self, Limits, Removed, StoreUsage};
-use crate::history::{self, Past, Record};
 use crate::store::listing::{Checked, Usage};
-use crate::store::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
 
 /// What is told while the store is taken care of.
@@ -22,32 +20,6 @@ pub struct Watch<'a> {
     pub waiting: &'a dyn Fn(),
     /// Stops the wait for running builds when it becomes true.
     pub interrupted: &'a AtomicBool,
-}
-
-/// A build, and what its recipe said.
-#[derive(Debug)]
-pub struct RecordedBuild {
-    /// Counted from 1.
-    pub number: u64,
-    /// What was built, and how it went.
-    pub record: Record,
-    /// Empty if it is lost.
-    pub recipe_text: String,
-    /// The recipe's build before this one, with its text, if both are known.
-    pub before: Option<(Record, String)>,
-}
-
-impl RecordedBuild {
-    fn read(snapshot: &Snapshot<'_>, number: u64, record: Record) -> Result<Self, StoreError> {
-        let text = |record: &Record| Past::new(record.clone(), snapshot).recipe_text();
-        let recipe_text = text(&record)?.unwrap_or_default();
-        let before = record.previous.map(|number| history::find(snapshot, number)).transpose()?.flatten();
-        let before = match before {
-            Some(before) => text(&before)?.map(|text| (before, text)),
-            None => None,
-        };
-        Ok(Self { number, record, recipe_text, before })
-    }
 }
 
 impl Project {
@@ -71,32 +43,6 @@ impl Project {
         builder.build().map_err(|source| ProjectError::Threads { jobs: self.jobs, source })
     }
 
-    /// The newest builds, at most so many, newest first, and how many there are beside them.
-    ///
-    /// # Errors
-    /// [`ProjectError::Store`] if the store's index cannot be read.
-    pub fn builds(&self, limit: usize) -> Result<(Vec<RecordedBuild>, u64), ProjectError> {
-        let Some(store) = Store::open_existing(&self.cache)? else { return Ok((Vec::new(), 0)) };
-        let snapshot = store.index().snapshot()?;
-        let mut builds = Vec::new();
-        for (number, record) in history::newest(&snapshot, limit)? {
-            builds.push(RecordedBuild::read(&snapshot, number, record)?);
-        }
-        let n_listed = u64::try_from(limit).unwrap_or(u64::MAX);
-        Ok((builds, snapshot.n_builds()?.saturating_sub(n_listed)))
-    }
-
-    /// The build of a number, if it is recorded.
-    ///
-    /// # Errors
-    /// [`ProjectError::Store`] if the store's index cannot be read.
-    pub fn recorded(&self, number: u64) -> Result<Option<RecordedBuild>, ProjectError> {
-        let Some(store) = Store::open_existing(&self.cache)? else { return Ok(None) };
-        let snapshot = store.index().snapshot()?;
-        let record = history::find(&snapshot, number)?;
-        Ok(record.map(|record| RecordedBuild::read(&snapshot, number, record)).transpose()?)
-    }
-
     /// Folders of stores of earlier formats, which nothing uses any more.
     ///
     /// # Errors
@@ -111,7 +57,7 @@ impl Project {
     /// [`ProjectError::Store`] if it cannot be read.
     pub fn usage(&self) -> Result<(Usage, StoreUsage), ProjectError> {
         Ok(match Store::open_existing(&self.cache)? {
-            Some(store) => (store.usage()?, gc::usage(&store)?),
+            Some(store) => (store.usage()?, gc::usage(&store, now())?),
             None => Default::default(),
         })
     }
@@ -121,8 +67,12 @@ impl Project {
     /// # Errors
     /// [`ProjectError::Store`] if it cannot be opened alone, or something cannot be removed.
     pub fn gc(&self, limits: &Limits, dry_run: bool, watch: &Watch<'_>) -> Result<Removed, ProjectError> {
-        let wait = self.wait(watch.waiting, watch.interrupted);
-        Ok(match Store::open_alone(&self.cache, wait)? {
+        let store = if dry_run {
+            Store::open_existing(&self.cache)?
+        } else {
+            Store::open_alone(&self.cache, self.wait(watch.waiting, watch.interrupted))?
+        };
+        Ok(match store {
             Some(store) => gc::collect(store, limits, now(), dry_run)?,
             None => Removed::default(),
         })

@@ -10,7 +10,8 @@ use super::index::Index;
 use super::range::{ChecksumsRow, ExternalRow, MemoRow};
 use super::rows;
 use super::tables::{
-    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, EXTERNAL, FILES, LATEST, MEMO, Table, USED, build_key, build_number,
+    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED, build_key,
+    build_number,
 };
 use super::tier::ActionRow;
 use crate::digest::Digest;
@@ -130,6 +131,21 @@ impl Index {
         let mut put = Rows::default();
         put.row(USED, name, &time.to_le_bytes());
         self.write(|transaction| put.write(transaction))
+    }
+
+    /// Gives a build a name, with whatever the caller notes; one that has the name loses it.
+    pub fn set_tag(&self, name: &str, build: u64, note: &[u8]) -> Result<(), StoreError> {
+        let mut put = Rows::default();
+        put.row(TAGS, name.as_bytes(), &rows::tag(build, note));
+        self.write(|transaction| put.write(transaction))
+    }
+
+    /// Takes a name away.
+    pub fn remove_tag(&self, name: &str) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            transaction.open_table(TAGS.definition())?.remove(name.as_bytes())?;
+            Ok(())
+        })
     }
 }
 
@@ -276,7 +292,7 @@ mod tests {
         assert_eq!((snapshot.n_builds().unwrap(), snapshot.build(3).unwrap()), (2, None));
         assert_eq!(snapshot.latest(b"a").unwrap(), Some(1));
         assert_eq!(snapshot.latest(b"recipe").unwrap(), Some(2));
-        assert_eq!(snapshot.all_latest(b"b").unwrap(), [(b"b".to_vec(), 2)]);
+        assert_eq!(snapshot.latest(b"b").unwrap(), Some(2));
         assert_eq!(snapshot.used(b"recipe").unwrap(), Some(8));
         assert_eq!(snapshot.block(&Digest::of(&block)).unwrap(), Some(block.clone()));
         assert_eq!(snapshot.block(&Digest([3; 32])).unwrap(), None);

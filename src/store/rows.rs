@@ -6,6 +6,7 @@
 //! check   = the first 8 bytes of BLAKE3(table name, 0, key, payload)
 //! action  = digest (32) size (as many bytes as it takes)
 //! range   = size, modified, changed, born (8 each) probe (16) digest (32) mark (1)
+//! tag     = build number (8) whatever the caller noted
 //! sums    = checksum of a block (16), as often as there are blocks
 //! external =  device, inode, size, offset, length, modified, changed, born (8 each) probe (16) path
 //! ```
@@ -58,6 +59,16 @@ pub(super) fn read_action(payload: &[u8]) -> Option<(Digest, u64)> {
 /// The number of a build, or a time in seconds since the epoch.
 pub(super) fn read_number(payload: &[u8]) -> Option<u64> {
     Some(u64::from_le_bytes(payload.try_into().ok()?))
+}
+
+pub(super) fn tag(build: u64, note: &[u8]) -> Vec<u8> {
+    [&build.to_le_bytes()[..], note].concat()
+}
+
+/// The number of the tagged build, and what the caller noted.
+pub(super) fn read_tag(payload: &[u8]) -> Option<(u64, Vec<u8>)> {
+    let (build, note) = payload.split_first_chunk::<8>()?;
+    Some((u64::from_le_bytes(*build), note.to_vec()))
 }
 
 /// Where a piece of a block is.

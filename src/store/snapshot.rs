@@ -9,7 +9,7 @@ use super::index::Index;
 use super::range::{ExternalRange, FileRange, RangeContent};
 use super::rows;
 use super::tables::{
-    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, EXTERNAL, LATEST, MEMO, Table, USED, build_key, build_number,
+    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, EXTERNAL, LATEST, MEMO, TAGS, Table, USED, build_key, build_number,
 };
 use crate::digest::{ActionKey, Checksums, Digest};
 
@@ -63,18 +63,6 @@ impl Snapshot<'_> {
         self.get(LATEST, name, rows::read_number)
     }
 
-    /// Every name that some build has and that begins in this way, with the number of the last such build.
-    pub fn all_latest(&self, start: &[u8]) -> Result<Vec<(Vec<u8>, u64)>, StoreError> {
-        let mut all = Vec::new();
-        self.rows(LATEST, start, |name, number| {
-            if let Some(number) = number.and_then(rows::read_number).filter(|_| name.starts_with(start)) {
-                all.push((name.to_vec(), number));
-            }
-            name.starts_with(start)
-        })?;
-        Ok(all)
-    }
-
     /// A build's record.
     pub fn build(&self, number: u64) -> Result<Option<Vec<u8>>, StoreError> {
         self.get(BUILDS, &build_key(number), |record| Some(record.to_vec()))
@@ -96,6 +84,24 @@ impl Snapshot<'_> {
             Ok(())
         })?;
         Ok(builds)
+    }
+
+    /// The tagged build's number, and what was noted with the tag.
+    pub fn tag(&self, name: &str) -> Result<Option<(u64, Vec<u8>)>, StoreError> {
+        self.get(TAGS, name.as_bytes(), rows::read_tag)
+    }
+
+    /// Every tag, in the order of their names.
+    pub fn tags(&self) -> Result<Vec<(String, u64, Vec<u8>)>, StoreError> {
+        let mut tags = Vec::new();
+        self.rows(TAGS, &[], |name, payload| {
+            let name = String::from_utf8(name.to_vec()).ok();
+            tags.extend(
+                name.zip(payload.and_then(rows::read_tag)).map(|(name, (number, note))| (name, number, note)),
+            );
+            true
+        })?;
+        Ok(tags)
     }
 
     /// How many builds are recorded.

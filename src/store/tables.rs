@@ -24,8 +24,11 @@ pub(super) const BLOCKS: Table = Table("blocks");
 pub(super) const LATEST: Table = Table("latest");
 /// A name -> a time at which whatever has the name was used.
 pub(super) const USED: Table = Table("used");
+/// A name that somebody gave to a build -> the build's number, and what the caller noted.
+pub(super) const TAGS: Table = Table("tags");
 
-pub(super) const ALL: [Table; 9] = [ACTIONS, MEMO, EXTERNAL, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED];
+pub(super) const ALL: [Table; 10] =
+    [ACTIONS, MEMO, EXTERNAL, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED, TAGS];
 
 impl Table {
     pub fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {

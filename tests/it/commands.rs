@@ -247,7 +247,7 @@ fn log_lists_builds_newest_first() {
     assert_eq!(builds[0]["ran"], 18);
     assert_eq!(builds[0]["reasons"][0], "trimmed weight of org/a 0.9 -> 0.85");
     assert_eq!(json(&space, &["log", "-n", "1"])["builds"].as_array().map(Vec::len), Some(1));
-    assert!(space.ok(&["log"]).stdout.starts_with("build 2  "));
+    assert!(space.ok(&["log"]).stdout.contains("/recipe.yaml\n  build 2  "));
 }
 
 #[test]

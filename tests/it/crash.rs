@@ -149,9 +149,9 @@ fn looking_works_while_a_build_runs_and_removing_waits_for_it() {
         space.ok(command);
     }
     space.ok(&["build", "-q", "recipe.yaml", "--no-wait"]);
-    let error = space.fails(5, &["cache", "gc", "--no-wait"]);
+    let error = space.fails(5, &["cache", "gc", "--stale", "--no-wait"]);
     assert!(error.contains("locked"), "{error}");
-    let mut waiting = start(&space, &["cache", "gc"]);
+    let mut waiting = start(&space, &["cache", "gc", "--stale"]);
     assert_eq!(told(&mut waiting), "waiting for running builds\n");
     // A build that starts now goes after it.
     assert!(space.fails(5, &["build", "recipe.yaml", "--no-wait"]).contains("locked"));

@@ -46,7 +46,113 @@ fn log_shows_how_the_recipe_changed() {
     );
     assert_eq!(change(1), ["+ --set share=0.5"]);
     assert_eq!(change(2), Vec::<&str>::new());
-    assert!(space.ok(&["log"]).stdout.contains("    + --set share=0.5\n"));
+    let log = space.ok(&["log"]).stdout;
+    assert!(log.contains("      mean: weight of ./a 0.25 -> 0.5\n"), "{log}");
+    assert!(log.contains("      mean: weight of ./b 0.75 -> 0.7\n"), "{log}");
+    assert_eq!(list[1]["edits"][0]["what"], "weight of ./a");
+    assert!(list[1]["outputs"][0]["bytes"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn log_lists_the_builds_of_one_recipe() {
+    let (space, _) = built();
+    space.write("other.yaml", RECIPE.replace("mean", "other"));
+    space.ok(&["build", "-q", "other.yaml"]);
+    let numbers = |args: &[&str]| -> Vec<u64> {
+        let builds = space.document(args)["builds"].as_array().unwrap().clone();
+        builds.iter().map(|build| build["build"].as_u64().unwrap()).collect()
+    };
+    assert_eq!(numbers(&["log"]), [4, 3, 2, 1]);
+    assert_eq!(numbers(&["log", "recipe.yaml"]), [3, 2, 1]);
+    assert_eq!(numbers(&["log", "other.yaml"]), [4]);
+    assert_eq!(numbers(&["log", "recipe.yaml", "-n", "2"]), [3, 2]);
+    let log = space.ok(&["log"]).stdout;
+    let of = |recipe: &str| log.find(&format!("/{recipe}\n")).unwrap();
+    assert!(of("other.yaml") < log.find("build 4").unwrap() && log.find("build 4") < log.find("recipe.yaml"));
+}
+
+#[test]
+fn a_tag_names_its_build_and_keeps_its_results() {
+    let (space, models) = built();
+    space.ok(&["tag", "1", "first", "--note", "before the \"edit\""]);
+    space.ok(&["tag", "first", "best.of-all"]);
+    assert_eq!(space.ok(&["tag"]).stdout.lines().count(), 2);
+    let tags = space.document(&["tag"]);
+    assert_eq!((&tags["tags"][1]["name"], &tags["tags"][1]["build"]), (&"first".into(), &1.into()));
+    assert_eq!(tags["tags"][1]["note"], "before the \"edit\"");
+    assert!(space.ok(&["log"]).stdout.contains("build 1  [best.of-all, first]"));
+    // It is a root, whatever the limits are.
+    space.ok(&["cache", "gc", "--stale"]);
+    space.ok(&["cache", "gc", "--max-size", "1", "--keep-builds", "0"]);
+    let built = space.build(&["--from", "first", "--out", "again"]);
+    assert_eq!(built.ran.len(), 0);
+    assert!(fs::read(space.path("again/model.safetensors")).unwrap() == models[0]);
+    // It moves only if that is meant.
+    let error = space.fails(2, &["tag", "2", "first"]);
+    assert!(error.contains("build 1 is tagged `first`") && error.contains("--force"), "{error}");
+    space.ok(&["tag", "2", "first", "--force"]);
+    assert_eq!(space.document(&["show", "first"])["build"], 2);
+    space.ok(&["tag", "--delete", "first"]);
+    let error = space.fails(2, &["show", "first"]);
+    assert!(error.contains("is tagged `first`") && error.contains("lamarck tag"), "{error}");
+    space.ok(&["tag", "--delete", "best.of-all"]);
+    assert_eq!(space.document(&["tag"])["tags"], serde_json::json!([]));
+    for name in ["7", "-x", "a b", "a/b", ""] {
+        let error = space.fails(2, &["tag", "2", "--", name]);
+        assert!(error.contains("cannot be a tag"), "{name}: {error}");
+    }
+}
+
+#[test]
+fn show_tells_all_that_is_recorded() {
+    let space = Space::new();
+    Checkpoint::decoder(2, 1).write(&space.path("models/org/a"));
+    Checkpoint::decoder(2, 2).write(&space.path("models/org/b"));
+    space.write(
+        "recipe.yaml",
+        "name: mean\nmerge_method: linear\nmodels: [{model: org/a}, {model: org/b}]\nparameters: {weight: 0.5}\n",
+    );
+    assert!(space.fails(2, &["show"]).contains("nothing has been built"));
+    let built = space.build(&["recipe.yaml", "--models", "models"]);
+    let ran = built.ran.len() as u64;
+    let shown = space.document(&["show"]);
+    assert_eq!((&shown["build"], &shown["stages"][0]["stage"]), (&1.into(), &"mean".into()));
+    assert_eq!(shown["stages"][0]["ran"]["count"].as_u64().unwrap(), ran);
+    assert_eq!(shown["stages"][0]["actions"].as_u64().unwrap(), ran);
+    assert!(shown["stages"][0]["ran"]["thread_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(shown["hashed"]["count"].as_u64().unwrap(), 2 * ran);
+    assert_eq!(shown["recipe_text"], space.read("recipe.yaml"));
+    assert_eq!(shown["models"][0], space.path("models").to_str().unwrap());
+    assert_eq!(space.ok(&["show", "1", "--recipe"]).stdout, space.read("recipe.yaml"));
+    let page = space.ok(&["show", "1"]).stdout;
+    for told in ["build 1, ", "recipe.yaml", "mean -> merges/mean", "1 thread", "models  "] {
+        let told = if told == "1 thread" { "thread" } else { told };
+        assert!(page.contains(told), "{told}: {page}");
+    }
+    // Its models are found again without being told where they are.
+    space.ok(&["build", "-q", "--from", "1", "--out", "again"]);
+    assert_eq!(
+        fs::read(space.path("again/model.safetensors")).unwrap(),
+        fs::read(space.path("merges/mean/model.safetensors")).unwrap()
+    );
+}
+
+#[test]
+fn collecting_without_a_limit_says_what_could_go() {
+    let (space, _) = built();
+    let stat = space.document(&["cache", "stat"]);
+    let would = space.document(&["cache", "gc"]);
+    assert_eq!((&would["dry_run"], &would["removed"]), (&true.into(), &stat["old"]));
+    let text = space.ok(&["cache", "gc"]).stdout;
+    assert!(
+        text.starts_with("nothing removed") && text.contains("--stale") && text.contains("--max-size"),
+        "{text}"
+    );
+    assert!(text.contains("records of 1 build"), "{text}");
+    assert_eq!(space.document(&["cache", "stat"]), stat);
+    let did = space.document(&["cache", "gc", "--stale"]);
+    assert_eq!((&did["dry_run"], &did["removed"]), (&false.into(), &stat["old"]));
+    assert_eq!(space.document(&["cache", "stat"])["old"], 0);
 }
 
 #[test]
@@ -180,9 +286,10 @@ fn variants_have_histories_of_their_own() {
 fn log_lists_the_newest_builds_and_counts_the_rest() {
     let (space, _) = built();
     let log = space.ok(&["log", "-n", "2"]).stdout;
-    assert_eq!(log.lines().filter(|line| line.starts_with("build ")).count(), 2);
+    assert_eq!(log.lines().filter(|line| line.starts_with("  build ")).count(), 2);
     assert!(
-        log.starts_with("build 3 ") && log.ends_with("and 1 older; `lamarck log -n N` lists more\n"),
+        log.contains("\n  build 3 ")
+            && log.ends_with("1 older build not shown; `lamarck log -n N` lists more\n"),
         "{log}"
     );
     assert!(!space.ok(&["log"]).stdout.contains("older"));
@@ -196,10 +303,10 @@ fn collecting_keeps_the_last_build_of_every_variant() {
         stat["actions"].as_u64().unwrap()
     };
     let before = actions();
-    let would = space.ok(&["cache", "gc", "--dry-run"]).stdout;
+    let would = space.ok(&["cache", "gc", "--stale", "--dry-run"]).stdout;
     assert!(would.contains("would remove the record of 1 build; 2 stay"), "{would}");
     assert_eq!(actions(), before);
-    let did = space.ok(&["cache", "gc"]).stdout;
+    let did = space.ok(&["cache", "gc", "--stale"]).stdout;
     assert!(did.contains("removed the record of 1 build; 2 stay"), "{did}");
     assert_eq!(actions(), before / 3 * 2);
     assert!(space.ok(&["cache", "verify"]).stdout.contains("all sound"));
@@ -211,8 +318,5 @@ fn collecting_keeps_the_last_build_of_every_variant() {
     space.replace("recipe.yaml", "weight: 0.7}", "weight: 0.6}");
     space.ok(&["build", "-q", "recipe.yaml"]);
     let log = space.ok(&["log"]).stdout;
-    assert!(
-        log.starts_with("build 5 ") && log.contains("+ - {model: ./b, parameters: {weight: 0.6}}"),
-        "{log}"
-    );
+    assert!(log.contains("\n  build 5 ") && log.contains("mean: weight of ./b 0.75 -> 0.6"), "{log}");
 }

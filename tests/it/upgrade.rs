@@ -32,7 +32,7 @@ fn a_store_of_this_format_is_still_read() {
     // The last stage's results were in a folder that is gone; the first one's are in the fixture.
     assert!(!built.by_stage().contains_key("first"), "{:?}", built.ran);
     assert!(space.ok(&["cache", "verify"]).stdout.contains("all sound"));
-    assert_eq!(space.ok(&["log"]).stdout.lines().filter(|line| line.starts_with("build ")).count(), 2);
+    assert_eq!(space.ok(&["log"]).stdout.lines().filter(|line| line.starts_with("  build ")).count(), 2);
     space.ok(&["build", "-q", "recipe.yaml", "--cache", "fresh", "--out", "fresh-out"]);
     let model = |folder: &str| fs::read(space.path(folder).join("model.safetensors")).unwrap();
     assert!(model("merges/second") == model("fresh-out"));

@@ -43,10 +43,10 @@ impl<'a> Work<'a> {
 pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let started = Instant::now();
     let flags = Flags::from(args);
-    let (read, repeats) = match args.from {
-        Some(number) => {
-            let (read, record) = read_again(number, flags)?;
-            (read, Some((number, record)))
+    let (read, repeats) = match &args.from {
+        Some(name) => {
+            let (read, build) = read_again(name, flags)?;
+            (read, Some(build))
         }
         None => (read(&args.recipe, flags)?, None),
     };

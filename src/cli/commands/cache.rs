@@ -74,7 +74,7 @@ fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
     if usage.old > 0 {
         let (n, size) = (usage.old, bytes(usage.old_bytes));
         text.push_str(&format!(
-            "  not of any recipe's last build: {n} result{}, {size}; `lamarck cache gc --max-size SIZE` removes these first\n",
+            "  stale, of no recipe's last build: {n} result{}, {size}; `lamarck cache gc --stale` removes them\n",
             plural(n)
         ));
     }
@@ -86,7 +86,11 @@ fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
 }
 
 fn collect(args: &GcArgs, project: &Project, ui: &Ui) -> Result<(), CliError> {
-    let GcArgs { max_size, max_age, keep_builds, dry_run, no_wait: _ } = *args;
+    let GcArgs { max_size, max_age, keep_builds, stale, dry_run, no_wait: _ } = *args;
+    let says_what = stale || keep_builds.is_some() || max_size.or(max_age).or(project.cache_limit).is_some();
+    let keep_builds = keep_builds.unwrap_or(Limits::UNLIMITED.keep_builds);
+    // Without a word of what should go, nothing does.
+    let dry_run = dry_run || !says_what;
     let limits = Limits { max_bytes: max_size.or(project.cache_limit), max_age, keep_builds };
     let tell = || ui.status("waiting for running builds");
     let watch = Watch { waiting: &tell, interrupted: &NEVER };
@@ -104,6 +108,9 @@ fn collect(args: &GcArgs, project: &Project, ui: &Ui) -> Result<(), CliError> {
             "index_bytes": index_bytes,
         }));
     }
+    if !says_what {
+        return ui.print(&what_could_go(project, removed, (removed_bytes, kept_bytes), removed_builds)?);
+    }
     let did = if dry_run { "would remove" } else { "removed" };
     let mut text = format!(
         "{did} {removed} result{}, {}; {kept} stay, {}\n",
@@ -119,6 +126,36 @@ fn collect(args: &GcArgs, project: &Project, ui: &Ui) -> Result<(), CliError> {
         text.push_str(&format!("the index is {} smaller\n", bytes(index_bytes)));
     }
     ui.print(&text)
+}
+
+/// What each way to make room would free.
+fn what_could_go(
+    project: &Project,
+    n_stale: usize,
+    (stale_bytes, kept_bytes): (u64, u64),
+    n_builds: usize,
+) -> Result<String, CliError> {
+    const DAYS: u64 = 30;
+    let limits = Limits { max_age: Some(DAYS * 86_400), ..Limits::UNLIMITED };
+    let watch = Watch { waiting: &|| {}, interrupted: &NEVER };
+    let old = project.gc(&limits, true, &watch)?;
+    let builds = match n_builds {
+        0 => String::new(),
+        n => format!(", and the records of {n} build{}", plural(n)),
+    };
+    Ok(format!(
+        "nothing removed: the results take {}. What could go:\n  \
+         --stale          {n_stale} result{}, {}, that no recipe's last build has, nor a tagged one{builds}\n  \
+         --max-age {DAYS}d    {} result{}, {}, not used for {DAYS} days\n  \
+         --max-size SIZE  the least recently used, until the rest takes no more than this\n\
+         the last build of all keeps its results in any case (--keep-builds N)\n",
+        bytes(stale_bytes + kept_bytes),
+        plural(n_stale),
+        bytes(stale_bytes),
+        old.removed,
+        plural(old.removed),
+        bytes(old.removed_bytes),
+    ))
 }
 
 fn verify(args: &VerifyArgs, project: &Project, ui: &Ui) -> Result<ExitCode, CliError> {

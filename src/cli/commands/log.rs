@@ -10,72 +10,114 @@ use crate::cli::args::LogArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
 use crate::cli::ui::Ui;
+use crate::cli::words::{bytes, plural};
 use crate::history::Record;
-use crate::project::RecordedBuild;
+use crate::project::{Edits, RecordedBuild};
+use crate::recipe::changes::FieldChange;
 
-/// A build, and how its recipe differs from the one before.
-struct Entry {
-    number: u64,
-    record: Record,
-    change: Vec<String>,
-}
-
-/// Changed lines of a recipe that are shown.
-const LINES_SHOWN: usize = 20;
+/// Changes of a recipe that are shown for a build.
+const CHANGES_SHOWN: usize = 12;
 
 pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let project = config::project(None, Flags { cache: args.cache.as_deref(), ..Flags::default() })?;
-    let (builds, n_older) = project.builds(args.limit)?;
-    let entries: Vec<Entry> = builds.into_iter().map(entry).collect();
+    let flags = Flags { cache: args.cache.as_deref(), ..Flags::default() };
+    let project = config::project(args.recipe.as_deref(), flags)?;
+    let (builds, n_older) = project.builds(args.recipe.as_deref(), args.limit)?;
     if ui.json {
-        let list: Vec<_> = entries.iter().map(as_json).collect();
+        let list: Vec<_> = builds.iter().map(as_json).collect();
         ui.print_json(json!({ "builds": list, "older": n_older }))?;
         return Ok(ExitCode::SUCCESS);
     }
+    if builds.is_empty() {
+        let of = args.recipe.as_ref().map_or_else(String::new, |path| format!(" of {}", path.display()));
+        ui.status(&format!("no builds{of} in {} yet", project.cache.display()));
+    }
+    // The recipe that was built last comes first.
+    let mut recipes: Vec<&str> = Vec::new();
+    for build in &builds {
+        let recipe = build.record.variant.recipe.as_str();
+        if !recipes.contains(&recipe) {
+            recipes.push(recipe);
+        }
+    }
     let mut text = String::new();
-    for Entry { number, record, change } in &entries {
-        let ago = ago(record.time);
-        text.push_str(&format!("build {number}  {ago}  {}\n", record.variant.recipe));
-        for output in &record.outputs {
-            text.push_str(&format!(
-                "  {}: {} tensors, {} rebuilt -> {}\n",
-                output.stage, output.tensors, output.rebuilt, output.dir
-            ));
-        }
-        let why = if record.reasons.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", record.reasons.join("; "))
-        };
-        text.push_str(&format!("  {} actions ran in {:.1} s{why}\n", record.ran, record.seconds));
-        for line in change.iter().take(LINES_SHOWN) {
-            text.push_str(&format!("    {line}\n"));
-        }
-        if change.len() > LINES_SHOWN {
-            text.push_str(&format!("    and {} more changed lines\n", change.len() - LINES_SHOWN));
+    for recipe in recipes {
+        text.push_str(&format!("{recipe}\n"));
+        for build in builds.iter().filter(|build| build.record.variant.recipe == recipe) {
+            text.push_str(&entry(build));
         }
     }
-    if n_older > 0 {
-        text.push_str(&format!("and {n_older} older; `lamarck log -n N` lists more\n"));
-    }
-    if entries.is_empty() {
-        ui.status(&format!("no builds in {} yet", project.cache.display()));
+    if n_older > 0 && args.recipe.is_none() {
+        let s = plural(n_older as usize);
+        text.push_str(&format!("{n_older} older build{s} not shown; `lamarck log -n N` lists more\n"));
     }
     ui.print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A build with the lines by which its recipe differs from that of the build before it of the same file, marked
-/// with `-` and `+`.
-fn entry(build: RecordedBuild) -> Entry {
-    let RecordedBuild { number, record, recipe_text, before } = build;
-    let change =
-        before.map_or_else(Vec::new, |(before, old)| change((&before, &old), (&record, &recipe_text)));
-    Entry { number, record, change }
+fn entry(build: &RecordedBuild) -> String {
+    let RecordedBuild { number, record, tags, .. } = build;
+    let names = match tags.iter().map(|tag| tag.name.as_str()).collect::<Vec<_>>().join(", ") {
+        names if names.is_empty() => names,
+        names => format!("  [{names}]"),
+    };
+    let mut text = format!(
+        "  build {number}{names}  {}  {} action{} in {:.1} s\n",
+        ago(record.time),
+        record.ran,
+        plural(record.ran),
+        record.seconds
+    );
+    for output in &record.outputs {
+        let size = if output.bytes > 0 { format!(", {}", bytes(output.bytes)) } else { String::new() };
+        text.push_str(&format!(
+            "    {}: {} of {} tensors rebuilt{size} -> {}\n",
+            output.stage, output.rebuilt, output.tensors, output.dir
+        ));
+    }
+    let mut lines = changes(build);
+    if lines.is_empty() {
+        lines.extend(record.reasons.iter().cloned());
+    }
+    for line in lines.iter().take(CHANGES_SHOWN) {
+        text.push_str(&format!("      {line}\n"));
+    }
+    if lines.len() > CHANGES_SHOWN {
+        text.push_str(&format!("      and {} more changes\n", lines.len() - CHANGES_SHOWN));
+    }
+    text
 }
 
-fn change((before, old): (&Record, &str), (record, new): (&Record, &str)) -> Vec<String> {
-    let mut lines: Vec<String> = TextDiff::from_lines(old, new)
+/// What changed in a build's recipe since the one before, in the recipe's own words, or as lines where it cannot be
+/// told in these.
+pub(super) fn changes(build: &RecordedBuild) -> Vec<String> {
+    match build.edits() {
+        Some(edits) if !edits.is_empty() => in_words(&edits),
+        Some(_) => Vec::new(),
+        None => changed_lines(build),
+    }
+}
+
+/// Each edit as a line.
+pub(super) fn in_words(edits: &Edits) -> Vec<String> {
+    let Edits { added, removed, fields } = edits;
+    let field = |FieldChange { stage, what, old, new, .. }: &FieldChange| {
+        let stage = stage.as_ref().map_or_else(String::new, |stage| format!("{stage}: "));
+        let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "not set".to_owned());
+        match (old, new) {
+            (None, None) => format!("{stage}{what}"),
+            _ => format!("{stage}{what} {} -> {}", side(old), side(new)),
+        }
+    };
+    let added = added.iter().map(|stage| format!("{stage}: new stage"));
+    let removed = removed.iter().map(|stage| format!("{stage}: stage removed"));
+    added.chain(removed).chain(fields.iter().map(field)).collect()
+}
+
+/// The lines by which a build's recipe and what was set for it differ from the build before, marked with `-` and
+/// `+`.
+pub(super) fn changed_lines(build: &RecordedBuild) -> Vec<String> {
+    let Some((before, old)) = &build.before else { return Vec::new() };
+    let mut lines: Vec<String> = TextDiff::from_lines(old, &build.recipe_text)
         .iter_all_changes()
         .filter(|change| change.tag() != ChangeTag::Equal)
         .map(|change| format!("{} {}", change.tag(), change.value().trim_end()))
@@ -84,38 +126,56 @@ fn change((before, old): (&Record, &str), (record, new): (&Record, &str)) -> Vec
         let sets = record.variant.sets.iter().map(|(name, value)| format!("--set {name}={value}"));
         sets.chain(record.variant.seed.map(|seed| format!("--seed {seed}"))).collect::<Vec<_>>()
     };
-    let (old, new) = (set(before), set(record));
+    let (old, new) = (set(before), set(&build.record));
     lines.extend(old.iter().filter(|flag| !new.contains(flag)).map(|flag| format!("- {flag}")));
     lines.extend(new.iter().filter(|flag| !old.contains(flag)).map(|flag| format!("+ {flag}")));
     lines
 }
 
-fn as_json(Entry { number, record, change }: &Entry) -> serde_json::Value {
+pub(super) fn as_json(build: &RecordedBuild) -> serde_json::Value {
+    let RecordedBuild { number, record, tags, .. } = build;
     let outputs: Vec<_> = record
         .outputs
         .iter()
-        .map(|output| json!({ "stage": output.stage, "dir": output.dir, "tensors": output.tensors, "rebuilt": output.rebuilt }))
+        .map(|output| {
+            json!({
+                "stage": output.stage, "dir": output.dir, "tensors": output.tensors, "bytes": output.bytes,
+                "reused": output.reused, "cut_off": output.cut_off, "rebuilt": output.rebuilt,
+                "bytes_written": output.written,
+            })
+        })
+        .collect();
+    let tags: Vec<_> =
+        tags.iter().map(|tag| json!({ "name": tag.name, "time": tag.time, "note": tag.note })).collect();
+    let edits = build.edits().unwrap_or_default();
+    let fields: Vec<_> = (edits.fields.iter())
+        .map(|edit| json!({ "stage": edit.stage, "what": edit.what, "old": edit.old, "new": edit.new }))
         .collect();
     json!({
         "build": number,
+        "tags": tags,
         "time": record.time,
         "recipe": record.variant.recipe,
         "outputs": outputs,
         "ran": record.ran,
         "reasons": record.reasons,
         "seconds": record.seconds,
-        "change": change,
+        "edits": fields,
+        "stages_added": edits.added,
+        "stages_removed": edits.removed,
+        "change": changed_lines(build),
     })
 }
 
 /// How long ago a moment was, in the largest unit that fits.
-fn ago(time: u64) -> String {
+pub(super) fn ago(time: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let seconds = now.saturating_sub(time);
     match seconds {
         0..60 => format!("{seconds} s ago"),
         60..3600 => format!("{} min ago", seconds / 60),
         3600..86_400 => format!("{} h ago", seconds / 3600),
+        86_400..172_800 => "1 day ago".to_owned(),
         _ => format!("{} days ago", seconds / 86_400),
     }
 }

@@ -12,7 +12,9 @@ pub mod mergekit;
 pub mod methods;
 pub mod plan;
 pub mod schema;
+pub mod show;
 mod statistics;
+pub mod tag;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -79,17 +81,34 @@ fn as_locked(recipe: PathBuf, locked: &Lockfile) -> RecipeArgs {
 }
 
 /// Reads the recipe of an earlier build as it was then.
-fn read_again(number: u64, flags: Flags<'_>) -> Result<(Read, Record), CliError> {
+fn read_again(name: &str, flags: Flags<'_>) -> Result<(Read, (u64, Record)), CliError> {
     let project = config::project(None, flags)?;
-    let RecordedBuild { record, recipe_text: text, .. } = project.recorded(number)?.ok_or_else(|| {
-        let cache = project.cache.display();
-        CliError::Usage(format!("there is no build {number} in {cache}; `lamarck log` lists them"))
-    })?;
+    let RecordedBuild { number, record, recipe_text: text, .. } = build_named(&project, Some(name))?;
     let path = PathBuf::from(&record.variant.recipe);
-    let project = Project { cache: project.cache, ..config::project(Some(&path), flags)? };
+    let mut project = Project { cache: project.cache, ..config::project(Some(&path), flags)? };
+    // Behind those of the command line and the configuration, which may know where the models are now.
+    for folder in record.account.models.iter().map(PathBuf::from) {
+        if !project.places.models.contains(&folder) {
+            project.places.models.push(folder);
+        }
+    }
     let loaded = project.load(&path, &text, &record.variant.sets, record.variant.seed);
     let Loaded { recipe, findings, allowed } = loaded;
-    Ok((Read { project, path, text, recipe, findings, allowed }, record))
+    Ok((Read { project, path, text, recipe, findings, allowed }, (number, record)))
+}
+
+/// The build of a number or a tag, or the newest.
+fn build_named(project: &Project, name: Option<&str>) -> Result<RecordedBuild, CliError> {
+    project.build_named(name)?.ok_or_else(|| {
+        let cache = project.cache.display();
+        CliError::Usage(match name {
+            Some(name) if name.parse::<u64>().is_ok() => {
+                format!("there is no build {name} in {cache}; `lamarck log` lists the builds")
+            }
+            Some(name) => format!("no build in {cache} is tagged `{name}`; `lamarck tag` lists the tags"),
+            None => format!("nothing has been built with {cache} yet"),
+        })
+    })
 }
 
 /// Opens the models that the targets need and plans them.
