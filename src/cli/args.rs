@@ -2,9 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{
+    Args as ClapArgs, CommandFactory, Error, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint,
+};
+use clap_complete::Shell;
 
+use super::examples;
 use super::mergekit::MergeOptions;
+use super::templates::Template;
+use super::terminal::{Colour, width_of_stdout};
 
 /// Build model merges from mergekit recipes, again and again, computing only what changed.
 ///
@@ -16,56 +23,106 @@ use super::mergekit::MergeOptions;
 /// reached, or gives what cannot be used; 10 `plan --exit-code` found work; 130 and 143 interrupted.
 /// Treat any other as a failure.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, after_help = examples::LAMARCK)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
     /// Print one JSON document (for `build`, one line an event) instead of text
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print errors only
+    /// Print errors only; what is for programs is printed all the same
     #[arg(short, long, global = true)]
     pub quiet: bool,
     /// Print more: notes on the recipe, and every action of a build
     #[arg(short, long, global = true, conflicts_with = "quiet", overrides_with = "verbose")]
     pub verbose: bool,
+    /// When to colour text [environment: NO_COLOR, CLICOLOR, CLICOLOR_FORCE]
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
+    pub color: Colour,
+}
+
+/// Help is not set wider than this.
+const HELP_WIDTH: usize = 100;
+
+impl Args {
+    /// Reads the process's arguments.
+    ///
+    /// # Errors
+    /// What is wrong with them; help and version, which are asked for, too.
+    pub fn read() -> Result<Self, Error> {
+        // Where help goes to no terminal, it is not wrapped either.
+        let width = width_of_stdout().map_or(0, |width| width.min(HELP_WIDTH));
+        let matches = Self::command().term_width(width).try_get_matches()?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+/// Whether an error is that the version was asked for.
+pub fn is_version(error: &Error) -> bool {
+    error.kind() == ErrorKind::DisplayVersion
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build a recipe's final stages, or those given, into merges/NAME
+    #[command(after_help = examples::BUILD)]
     Build(BuildArgs),
     /// Fetch the models that a recipe needs from the hub, ahead of a build
+    #[command(after_help = examples::FETCH)]
     Fetch(FetchArgs),
     /// Show what a build would run and reuse, and why; runs nothing
+    #[command(after_help = examples::PLAN)]
     Plan(PlanArgs),
     /// Say why tensors are or are not up to date: which field, old -> new, and where in the recipe
+    #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
     /// Check a recipe and the headers of its models without building
-    Check(RecipeArgs),
+    #[command(after_help = examples::CHECK)]
+    Check(CheckArgs),
     /// Print the graph of a recipe's stages
+    #[command(after_help = examples::GRAPH)]
     Graph(GraphArgs),
     /// Show a checkpoint's layers, tensors and tokenizer
+    #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// List the builds so far, newest first
+    #[command(after_help = examples::LOG)]
     Log(LogArgs),
     /// Show everything that is recorded of a build
+    #[command(after_help = examples::SHOW)]
     Show(ShowArgs),
     /// Name a build, or list the names
+    #[command(after_help = examples::TAG)]
     Tag(TagArgs),
     /// Prove a merged model against its lockfile; ends with exit code 3 if it is not as it should be
+    #[command(after_help = examples::VERIFY)]
     Verify(VerifyOutputArgs),
     /// Look after the cache
+    #[command(after_help = examples::CACHE)]
     Cache(CacheArgs),
     /// List the merge methods, or describe one
+    #[command(after_help = examples::METHODS)]
     Methods(MethodsArgs),
     /// Print the JSON Schema of recipes, by which editors complete and check them
+    #[command(after_help = examples::SCHEMA)]
     Schema,
+    /// Start a project: a folder with a recipe to edit, settings, and what editors need
+    #[command(after_help = examples::NEW)]
+    New(NewArgs),
+    /// Print the script by which a shell completes lamarck's commands, stages, builds and recipes
+    #[command(after_help = examples::COMPLETIONS)]
+    Completions(CompletionsArgs),
+    /// Write manual pages, one for each command
+    #[command(after_help = examples::MAN)]
+    Man(ManArgs),
     /// Build a recipe with the command line of `mergekit-yaml`
+    #[command(after_help = examples::MERGEKIT_YAML)]
     MergekitYaml(MergekitYamlArgs),
     /// Build a recipe of several stages with the command line of `mergekit-multi`
+    #[command(after_help = examples::MERGEKIT_MULTI)]
     MergekitMulti(MergekitMultiArgs),
     /// Merge state dicts with the command line of `mergekit-pytorch`
+    #[command(after_help = examples::MERGEKIT_PYTORCH)]
     MergekitPytorch(MergekitYamlArgs),
 }
 
@@ -116,43 +173,58 @@ impl Command {
     }
 }
 
-/// Where a recipe is and what it is read with.
+/// A recipe, and which of its stages are meant.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct RecipeArgs {
-    /// The recipe [default: the only one in recipes/, or lamarck.yaml]
+    /// The recipe [default: lamarck.toml's, or the only one in recipes/, or lamarck.yaml]
     pub recipe: Option<PathBuf>,
     /// Work on this stage instead of the final ones; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
+    /// Give a variable of the recipe another value; can be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
+    pub sets: Vec<(String, String)>,
+    /// Treat warnings about the recipe as errors
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+/// Where a recipe's models are, and where results and headers are kept.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct PlaceArgs {
     /// Look for models (`org/name`) in this folder; can be repeated
-    #[arg(long = "models", value_name = "DIR")]
+    #[arg(long = "models", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub models: Vec<PathBuf>,
-    /// Keep results in this folder [default: cache; environment: LAMARCK_CACHE]
-    #[arg(long, value_name = "DIR")]
+    /// Keep results, and headers of models on the hub, in this folder [default: cache; environment: LAMARCK_CACHE]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
     /// Ask nothing of the hub: use what is on this machine [environment: HF_HUB_OFFLINE]
     #[arg(long)]
     pub offline: bool,
-    /// Give a variable of the recipe another value; can be repeated
-    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
-    pub sets: Vec<(String, String)>,
-    /// Seed of the random methods, instead of the recipe's
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Treat warnings about the recipe as errors
-    #[arg(long)]
-    pub deny_warnings: bool,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub places: PlaceArgs,
 }
 
 #[derive(Debug, Default, ClapArgs)]
 pub struct BuildArgs {
     #[command(flatten)]
     pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub places: PlaceArgs,
+    /// Seed of the random methods [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Write the result here; only with a single stage to build [default: merges/NAME]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
     /// Threads to use [default: one a core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
     /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]. The plan and the index come on top: about
     /// 40 MB, and 7 kB an action
@@ -178,7 +250,7 @@ pub struct BuildArgs {
     #[arg(long)]
     pub no_wait: bool,
     /// Write down which thread did what when, for chrome://tracing or ui.perfetto.dev
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub trace: Option<PathBuf>,
 }
 
@@ -186,6 +258,8 @@ pub struct BuildArgs {
 pub struct FetchArgs {
     #[command(flatten)]
     pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub places: PlaceArgs,
     /// Fetch the revisions that the lockfiles in the outputs' places name
     #[arg(long)]
     pub locked: bool,
@@ -195,6 +269,11 @@ pub struct FetchArgs {
 pub struct PlanArgs {
     #[command(flatten)]
     pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub places: PlaceArgs,
+    /// Seed of the random methods [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Count on models being streamed, as `build --stream` does
     #[arg(long)]
     pub stream: bool,
@@ -207,6 +286,11 @@ pub struct PlanArgs {
 pub struct ExplainArgs {
     #[command(flatten)]
     pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub places: PlaceArgs,
+    /// Seed of the random methods [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
     /// Explain tensors whose name holds this text, one by one
     #[arg(long, value_name = "NAME")]
     pub tensor: Option<String>,
@@ -236,7 +320,7 @@ pub struct InspectArgs {
     /// A checkpoint's folder, or `org/name`
     pub model: String,
     /// Look for models (`org/name`) in this folder; can be repeated
-    #[arg(long = "models", value_name = "DIR")]
+    #[arg(long = "models", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub models: Vec<PathBuf>,
     /// Ask nothing of the hub: use what is on this machine [environment: HF_HUB_OFFLINE]
     #[arg(long)]
@@ -248,7 +332,7 @@ pub struct InspectArgs {
     #[arg(long)]
     pub stats: bool,
     /// The cache that keeps the statistics [default: cache; environment: LAMARCK_CACHE]
-    #[arg(long, value_name = "DIR", requires = "stats")]
+    #[arg(long, value_name = "DIR", requires = "stats", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
 }
 
@@ -257,7 +341,7 @@ pub struct LogArgs {
     /// List the builds of this recipe alone
     pub recipe: Option<PathBuf>,
     /// The cache whose builds to list [default: cache; environment: LAMARCK_CACHE]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
     /// List this many builds at most, the newest first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
@@ -269,7 +353,7 @@ pub struct ShowArgs {
     /// The number of the build, or its tag [default: the newest]
     pub build: Option<String>,
     /// The cache that it is recorded in [default: cache; environment: LAMARCK_CACHE]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
     /// Print the recipe as it was for this build, and nothing else
     #[arg(long)]
@@ -295,13 +379,14 @@ pub struct TagArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "build")]
     pub delete: Option<String>,
     /// The cache that the builds are recorded in [default: cache; environment: LAMARCK_CACHE]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct VerifyOutputArgs {
     /// The merged model's folder, with its lamarck.lock.json
+    #[arg(value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
     /// Also build it again, with nothing from the cache, and compare
     #[arg(long)]
@@ -310,7 +395,7 @@ pub struct VerifyOutputArgs {
     #[arg(long, value_name = "RECIPE")]
     pub recipe: Option<PathBuf>,
     /// Look for models (`org/name`) in this folder; can be repeated
-    #[arg(long = "models", value_name = "DIR")]
+    #[arg(long = "models", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub models: Vec<PathBuf>,
 }
 
@@ -319,23 +404,27 @@ pub struct CacheArgs {
     #[command(subcommand)]
     pub command: CacheCommand,
     /// The cache to look after [default: cache; environment: LAMARCK_CACHE]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 pub enum CacheCommand {
     /// Show how much the cache holds, and for which stages
+    #[command(after_help = examples::CACHE_STAT)]
     Stat,
     /// Remove results, least recently used first, and what the index needs no more
     ///
     /// Records stay of the newest builds, of the last build of every recipe and set of --set, --seed and --stage
     /// (until 30 days after its last use, if the recipe's file is gone), and under a limit of those that lose
     /// nothing by it. Without limits, results go that no such build has.
+    #[command(after_help = examples::CACHE_GC)]
     Gc(GcArgs),
     /// Check every result and every row of the index; ends with exit code 3 if there is damage
+    #[command(after_help = examples::CACHE_VERIFY)]
     Verify(VerifyArgs),
     /// Print where the cache is
+    #[command(after_help = examples::CACHE_PATH)]
     Path,
 }
 
@@ -372,6 +461,29 @@ pub struct VerifyArgs {
 pub struct MethodsArgs {
     /// Describe this method: its formula and parameters
     pub name: Option<String>,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct NewArgs {
+    /// The project's folder, which is made if need be
+    #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
+    /// What its recipe is a start for
+    #[arg(short, long, value_enum, default_value_t = Template::Slerp)]
+    pub template: Template,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: Shell,
+}
+
+#[derive(Debug, ClapArgs)]
+pub struct ManArgs {
+    /// Where to write them; the folder is made if need be
+    #[arg(value_hint = ValueHint::DirPath)]
+    pub dir: PathBuf,
 }
 
 fn name_and_value(text: &str) -> Result<(String, String), String> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::{BuildArgs, RecipeArgs};
+use super::args::{BuildArgs, PlaceArgs};
 use super::error::CliError;
 use super::findings::Source;
 use super::hub;
@@ -17,7 +17,7 @@ use crate::project::Project;
 
 const FILE: &str = "lamarck.toml";
 
-/// Flags that say where things are.
+/// Flags that say where things are, and how much may be used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flags<'a> {
     pub models: &'a [PathBuf],
@@ -34,19 +34,21 @@ pub struct Flags<'a> {
     pub offline: bool,
     /// Whether models of the hub are read without being kept.
     pub stream: bool,
+    /// Seed of the random methods, before the recipe's.
+    pub seed: Option<u64>,
 }
 
-impl<'a> From<&'a RecipeArgs> for Flags<'a> {
-    fn from(args: &'a RecipeArgs) -> Self {
-        let RecipeArgs { models, cache, offline, .. } = args;
+impl<'a> From<&'a PlaceArgs> for Flags<'a> {
+    fn from(args: &'a PlaceArgs) -> Self {
+        let PlaceArgs { models, cache, offline } = args;
         Self { models, cache: cache.as_deref(), offline: *offline, ..Self::default() }
     }
 }
 
 impl<'a> From<&'a BuildArgs> for Flags<'a> {
     fn from(args: &'a BuildArgs) -> Self {
-        let BuildArgs { jobs, memory, shard_size, no_wait, stream, .. } = *args;
-        Self { jobs, memory, shard_size, no_wait, stream, ..Self::from(&args.recipe) }
+        let BuildArgs { jobs, memory, shard_size, no_wait, stream, seed, .. } = *args;
+        Self { jobs, memory, shard_size, no_wait, stream, seed, ..Self::from(&args.places) }
     }
 }
 
@@ -131,27 +133,41 @@ fn relative(near: &Path, dir: &Path, levels: usize) -> PathBuf {
     }
 }
 
-/// The recipe to work on: the one given, the only one in `recipes/`, or `lamarck.yaml`.
+/// The recipe to work on: the one given, that of `lamarck.toml`, the only one in `recipes/`, or `lamarck.yaml`.
 pub fn recipe_path(given: Option<&Path>) -> Result<PathBuf, CliError> {
     if let Some(given) = given {
         return Ok(given.to_owned());
     }
-    let is_recipe =
-        |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    let entries = fs::read_dir("recipes").into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut recipes: Vec<PathBuf> = entries.filter(is_recipe).collect();
-    recipes.sort();
+    let (root, settings) = nearest_file(Path::new("."))?;
+    if let Some(recipe) = settings.recipe {
+        return Ok(root.join(recipe));
+    }
+    let recipes = recipes_in(Path::new("recipes"));
     match recipes.as_slice() {
         [only] => Ok(only.clone()),
         [] if Path::new("lamarck.yaml").is_file() => Ok("lamarck.yaml".into()),
         [] => Err(CliError::Usage(
-            "no recipe given, and there is neither recipes/*.yaml nor lamarck.yaml here".to_owned(),
+            "no recipe given, and there is neither recipes/*.yaml nor lamarck.yaml here, nor a `recipe` in lamarck.toml"
+                .to_owned(),
         )),
         several => {
             let names: Vec<String> = several.iter().map(|path| format!("  {}", path.display())).collect();
-            Err(CliError::Usage(format!("recipes/ holds several recipes; name one:\n{}", names.join("\n"))))
+            Err(CliError::Usage(format!(
+                "recipes/ holds several recipes; name one, here or as `recipe` in lamarck.toml:\n{}",
+                names.join("\n")
+            )))
         }
     }
+}
+
+/// The recipes in a folder, by name.
+pub fn recipes_in(folder: &Path) -> Vec<PathBuf> {
+    let is_recipe =
+        |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut recipes: Vec<PathBuf> = entries.filter(is_recipe).collect();
+    recipes.sort();
+    recipes
 }
 
 /// Holds loops to the vectors that `LAMARCK_SIMD` names, for comparing them; the best there are otherwise.

@@ -48,6 +48,8 @@ pub enum CliError {
     Interrupted { message: String, code: u8 },
     #[error("cannot read {path}")]
     Config { path: String, source: io::Error },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
     #[error("cannot write the trace {}", path.display())]
     Trace { path: PathBuf, source: io::Error },
     /// Whoever read our output has had enough.
@@ -65,6 +67,10 @@ impl From<io::Error> for CliError {
 }
 
 impl CliError {
+    pub fn write(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Write { path: path.to_owned(), source }
+    }
+
     pub fn trace(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
         move |source| Self::Trace { path: path.to_owned(), source }
     }
@@ -75,7 +81,9 @@ impl CliError {
             Self::Usage(_) => "usage",
             Self::Findings(_) => "recipe",
             Self::Settings { .. } => "settings",
-            Self::Config { .. } | Self::Trace { .. } | Self::Print(_) | Self::Pipe => "system",
+            Self::Config { .. } | Self::Write { .. } | Self::Trace { .. } | Self::Print(_) | Self::Pipe => {
+                "system"
+            }
             Self::Interrupted { .. } => "interrupt",
             Self::Project(error) => match error.class() {
                 ErrorClass::Recipe => "recipe",
@@ -99,7 +107,7 @@ impl CliError {
         match self {
             Self::Usage(_) => USAGE,
             Self::Findings(_) | Self::Settings { .. } => WRONG,
-            Self::Config { .. } | Self::Trace { .. } | Self::Print(_) => IO,
+            Self::Config { .. } | Self::Write { .. } | Self::Trace { .. } | Self::Print(_) => IO,
             Self::Pipe => 0,
             Self::Interrupted { code, .. } => *code,
             Self::Project(error) => code_of(error.class()),

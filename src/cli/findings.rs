@@ -3,6 +3,8 @@
 use annotate_snippets::{AnnotationKind, Group as Block, Level, Renderer, Snippet, normalize_untrusted_str};
 use serde_json::{Value, json};
 
+use super::palette::{ERROR, HELP, NOTE, WARNING};
+use super::terminal::fill;
 use super::words::{listed, plural};
 use crate::recipe::{Finding, Severity, Span, codes};
 
@@ -20,8 +22,12 @@ pub struct Group<'a> {
 
 /// Excerpts shown of an error that several places have.
 const EXCERPTS: usize = 8;
+/// As annotate-snippets has it without a terminal.
+const UNLIMITED: usize = 140;
 /// Further lines named of what several places have.
 const LINES: usize = 12;
+/// Columns that a text has at least.
+const MIN_COLUMNS: usize = 20;
 /// Different pieces of advice shown for findings of a kind.
 const ADVICE: usize = 5;
 
@@ -69,16 +75,20 @@ impl Group<'_> {
         self.findings[0].severity
     }
 
-    /// With an excerpt of the file, and the lines of all places.
-    pub fn render(&self, source: &Source, is_coloured: bool) -> String {
+    /// With an excerpt of the file, and the lines of all places; coloured, and of a width if there is one.
+    pub fn render(&self, source: &Source, width: Option<usize>) -> String {
         let level = match self.severity() {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
             Severity::Note => Level::NOTE,
         };
-        let title = level.primary_title(self.title()).id(self.findings[0].code);
+        let code = self.findings[0].code;
+        let before = self.severity().name().len() + code.len() + "[]: ".len();
+        let title = level.primary_title(filled(&self.title(), width, before)).id(code);
         let mut block = Block::with_title(title);
         let places = self.places();
+        let last_line = places.last().map_or(1, |span| span.line_column(&source.text).0);
+        let margin = last_line.to_string().len() + 1;
         let n_excerpts = if self.severity() == Severity::Error { EXCERPTS } else { 1 };
         let (shown, further) = places.split_at(places.len().min(n_excerpts));
         let annotations = shown.iter().map(|span| {
@@ -94,9 +104,11 @@ impl Group<'_> {
             block = block.element(Level::NOTE.no_name().message(lines));
         }
         for help in self.help() {
-            block = block.element(Level::HELP.message(normalize_untrusted_str(help)));
+            let help = normalize_untrusted_str(help);
+            block = block.element(Level::HELP.message(filled(&help, width, margin + "= help: ".len())));
         }
-        let renderer = if is_coloured { Renderer::styled() } else { Renderer::plain() };
+        let renderer = Renderer::styled().error(ERROR).warning(WARNING).note(NOTE).help(HELP);
+        let renderer = renderer.term_width(width.unwrap_or(UNLIMITED));
         renderer.render(&[block]).to_string() + "\n"
     }
 
@@ -134,6 +146,15 @@ impl Group<'_> {
             }
         }
         help
+    }
+}
+
+/// Text that begins behind so many columns, with its lines broken at a width.
+fn filled(text: &str, width: Option<usize>, before: usize) -> String {
+    match width {
+        // Lines but the first begin behind as many columns, which the renderer adds.
+        Some(width) => fill(text, width.saturating_sub(before).max(MIN_COLUMNS), "", ""),
+        None => text.to_owned(),
     }
 }
 

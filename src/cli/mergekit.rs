@@ -105,9 +105,7 @@ impl Args for MergeOptions {
                 Kind::Value => command.arg(value(name, why).hide(true)),
             };
         }
-        command.after_help(
-            "mergekit's other options are accepted, and a note says which of them change nothing here.",
-        )
+        command
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -1,25 +1,31 @@
 //! The command line: the only layer that prints, reads the environment or ends the process.
 
 mod args;
+mod candidates;
 mod commands;
+mod completion;
 mod config;
 mod error;
+mod examples;
 mod fetching;
 mod findings;
 mod hub;
 mod mergekit;
+mod palette;
 mod progress;
 mod settings;
+mod templates;
+mod terminal;
 mod trace;
 mod ui;
+mod version;
 mod words;
 
-use std::io::{self, Write};
+use std::env;
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::{Args, Command};
+use args::{Args, Command, is_version};
 use error::CliError;
 use ui::Ui;
 
@@ -37,12 +43,16 @@ pub fn main() -> ExitCode {
             std::process::exit(error::DAMAGED.into());
         }
     }));
-    let args = match Args::try_parse() {
+    terminal::colour(terminal::asked(env::args_os().skip(1)));
+    if completion::answered() {
+        return ExitCode::SUCCESS;
+    }
+    let args = match Args::read() {
         Ok(args) => args,
         Err(error) if error.use_stderr() => {
-            let _ = error.print();
+            ui::tell(error.render().ansi().to_string().trim_end());
             // What was typed could not be read, but that it asks for JSON can be seen.
-            if std::env::args_os().any(|arg| arg == "--json") {
+            if env::args_os().any(|arg| arg == "--json") {
                 let message = error.render().to_string();
                 let message = message.lines().next().unwrap_or_default().trim_start_matches("error: ");
                 let _ = ui::print(&ui::usage_json(message));
@@ -50,8 +60,14 @@ pub fn main() -> ExitCode {
             return ExitCode::from(error::USAGE);
         }
         // Help and version are results.
-        Err(help) => {
-            let printed = help.print().and_then(|()| io::stdout().flush());
+        Err(asked) => {
+            let text = match is_version(&asked) {
+                true if version::is_verbose(env::args_os().skip(1)) => version::verbose(),
+                true => version::line(),
+                false => asked.render().ansi().to_string(),
+            };
+            let mut out = anstream::stdout().lock();
+            let printed = out.write_all(text.as_bytes()).and_then(|()| out.flush());
             return match printed.map_err(CliError::from) {
                 Ok(()) | Err(CliError::Pipe) => ExitCode::SUCCESS,
                 Err(error) => ExitCode::from(error.code()),
@@ -89,5 +105,8 @@ fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
         }
         Command::MergekitMulti(command) => commands::mergekit::multi(command, ui),
         Command::Schema => commands::schema::run(ui),
+        Command::New(command) => commands::new::run(command, ui),
+        Command::Completions(command) => commands::completions::run(command, ui),
+        Command::Man(command) => commands::man::run(command, ui),
     }
 }

@@ -11,6 +11,8 @@ use crate::recipe::{Finding, Span, allow, did_you_mean};
 /// A project's settings. Paths are relative to the file.
 #[derive(Debug, Default)]
 pub struct Settings {
+    /// What is built where no recipe is named.
+    pub recipe: Option<PathBuf>,
     pub models: Vec<PathBuf>,
     pub cache: Option<PathBuf>,
     pub merges: Option<PathBuf>,
@@ -22,8 +24,8 @@ pub struct Settings {
     pub allow: Vec<&'static str>,
 }
 
-const KEYS: [&str; 9] =
-    ["models", "cache", "merges", "jobs", "memory", "shard-size", "cache-limit", "stream", "allow"];
+const KEYS: [&str; 10] =
+    ["recipe", "models", "cache", "merges", "jobs", "memory", "shard-size", "cache-limit", "stream", "allow"];
 
 const MAX_JOBS: u16 = 1024;
 
@@ -61,6 +63,7 @@ impl Reader {
                 let folders = self.texts(name, value, "folders", "[\"models\"]");
                 self.settings.models = folders.into_iter().map(|(folder, _)| folder.into()).collect();
             }
+            "recipe" => self.settings.recipe = self.recipe(name, value),
             "cache" => self.settings.cache = self.folder(name, value),
             "merges" => self.settings.merges = self.folder(name, value),
             "jobs" => self.settings.jobs = self.jobs(name, value),
@@ -113,6 +116,15 @@ impl Reader {
         folder.map(PathBuf::from)
     }
 
+    fn recipe(&mut self, key: &str, value: &Value<'_>) -> Option<PathBuf> {
+        let file = value.get_ref().as_str().filter(|file| !file.is_empty());
+        if file.is_none() {
+            let message = format!("`{key}` must be a recipe's file in quotes, such as \"recipes/mine.yaml\"");
+            self.wrong(Some(span(value)), message);
+        }
+        file.map(PathBuf::from)
+    }
+
     fn switch(&mut self, key: &str, value: &Value<'_>) -> bool {
         let switch = value.get_ref().as_bool();
         if switch.is_none() {
@@ -154,10 +166,11 @@ mod tests {
     #[test]
     fn every_setting_is_read() {
         let (settings, findings) = read(
-            "models = ['a', \"b\"]\ncache = 'c'\nmerges = 'm'\njobs = 8\nmemory = '4GiB'\nshard-size = '2GB'\n\
+            "recipe = 'r.yaml'\nmodels = ['a', \"b\"]\ncache = 'c'\nmerges = 'm'\njobs = 8\nmemory = '4GiB'\nshard-size = '2GB'\n\
              cache-limit = '1TB'\nallow = ['duplicate-key']\n",
         );
         assert_eq!(findings, []);
+        assert_eq!(settings.recipe, Some("r.yaml".into()));
         assert_eq!(settings.models, [PathBuf::from("a"), PathBuf::from("b")]);
         assert_eq!((settings.cache, settings.merges), (Some("c".into()), Some("m".into())));
         assert_eq!((settings.jobs, settings.memory), (Some(8), Some(4 << 30)));
@@ -180,6 +193,7 @@ mod tests {
             ("memory = 4\n", "4", "such as \"4GiB\""),
             ("memory = '4 parsecs'\n", "'4 parsecs'", "no unit"),
             ("cache = true\n", "true", "a folder"),
+            ("recipe = ['a.yaml']\n", "['a.yaml']", "a recipe's file"),
             ("allow = ['cycle']\n", "'cycle'", "errors cannot be allowed"),
             ("allow = ['duplicate-keys']\n", "'duplicate-keys'", "no finding has the code"),
         ] {

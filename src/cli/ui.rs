@@ -12,6 +12,7 @@ use serde_json::{Map, Value, json};
 use super::args::Args;
 use super::error::CliError;
 use super::findings::{self, Source};
+use super::{palette, terminal};
 use crate::recipe::{Finding, Recipe, Severity, Span};
 
 /// Raised whenever a key of a document for programs goes or comes to mean something else.
@@ -24,7 +25,6 @@ pub struct Ui {
     pub verbose: bool,
     /// Whether JSON comes line by line, as things happen.
     by_line: bool,
-    is_coloured: bool,
     /// What was found, for the document.
     found: Mutex<Vec<Value>>,
 }
@@ -43,13 +43,11 @@ pub enum Show {
 
 impl Ui {
     pub fn new(args: &Args) -> Self {
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self {
             json: args.json,
             quiet: args.quiet,
             verbose: args.verbose,
             by_line: args.command.is_build(),
-            is_coloured: io::stderr().is_terminal() && !plain,
             found: Mutex::default(),
         }
     }
@@ -64,8 +62,20 @@ impl Ui {
         self.by_line
     }
 
-    /// Prints results.
+    /// Prints results for people.
     pub fn print(&self, text: &str) -> Result<(), CliError> {
+        if self.quiet { Ok(()) } else { self.print_problems(text) }
+    }
+
+    /// Prints results that say that something is wrong.
+    pub fn print_problems(&self, text: &str) -> Result<(), CliError> {
+        let mut out = anstream::stdout().lock();
+        out.write_all(terminal::wrapped(text, terminal::width_of_stdout()).as_bytes())?;
+        Ok(out.flush()?)
+    }
+
+    /// Prints what programs read, letter for letter, however quiet it is to be.
+    pub fn print_as_it_is(&self, text: &str) -> Result<(), CliError> {
         Ok(print(text)?)
     }
 
@@ -74,7 +84,8 @@ impl Ui {
         let found = std::mem::take(&mut *self.found.lock().expect("no thread panics with it"));
         let mut document = versioned(document);
         document.insert("findings".to_owned(), found.into());
-        self.print(&format!("{}\n", serde_json::to_string_pretty(&document).expect("JSON values serialise")))
+        let text = serde_json::to_string_pretty(&document).expect("JSON values serialise");
+        self.print_as_it_is(&format!("{text}\n"))
     }
 
     /// Prints progress or a note.
@@ -111,7 +122,7 @@ impl Ui {
         let (shown, hidden): (Vec<_>, Vec<_>) =
             groups.into_iter().partition(|group| group.severity() <= least);
         for group in shown {
-            tell(&group.render(source, self.is_coloured));
+            tell_as_it_is(&group.render(source, terminal::width_of_stderr()));
         }
         if let Some(count) = findings::count(&hidden).filter(|_| !self.quiet && show != Show::ErrorsAlone) {
             let name = &source.name;
@@ -177,7 +188,7 @@ fn error_json(error: &CliError) -> Value {
     })
 }
 
-/// The only way to standard output.
+/// Prints to standard output, letter for letter.
 pub fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -208,7 +219,12 @@ fn with_causes(error: &CliError) -> String {
 
 /// Prints a line to standard error; if that is closed, nobody is there to be told.
 pub fn tell(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    tell_as_it_is(&terminal::wrapped(&palette::with_severity(line), terminal::width_of_stderr()));
+}
+
+/// The same, without breaking it.
+fn tell_as_it_is(line: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
 /// `recipe.yaml:6`.

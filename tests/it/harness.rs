@@ -139,6 +139,9 @@ impl Space {
         {
             command.env_remove(variable);
         }
+        for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "LAMARCK_COMPLETE"] {
+            command.env_remove(variable);
+        }
         command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
         command
     }

@@ -90,6 +90,8 @@ fn every_document_is_as_the_page_describes_it() {
         ("lamarck tag", 0, &["tag"]),
         ("lamarck verify", 0, &["verify", "merges/two"]),
         ("lamarck methods", 0, &["methods"]),
+        ("lamarck new", 0, &["new", "project"]),
+        ("lamarck man", 0, &["man", "pages"]),
         ("lamarck cache stat", 0, &["cache", "stat"]),
         ("lamarck cache gc", 0, &["cache", "gc", "--stale", "--dry-run"]),
         ("lamarck cache verify", 0, &["cache", "verify"]),

@@ -83,13 +83,7 @@ fn the_shipped_recipes_pass() {
             .iter()
             .filter(|finding| finding["severity"] == "error")
             .collect();
-        if recipe == FULL {
-            assert_eq!(errors, Vec::<&Value>::new());
-        } else {
-            // The card takes its two model_stocks from the hub.
-            assert!(errors.iter().all(|error| error["code"] == "missing-model"), "{errors:?}");
-            assert_eq!(errors.len(), 2);
-        }
+        assert_eq!(errors, Vec::<&Value>::new());
     }
 }
 

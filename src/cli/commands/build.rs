@@ -10,6 +10,7 @@ use super::{Read, Ready, Signals, fetch, read, read_again, ready, targets};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
+use crate::cli::palette::{self, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::progress::Progress;
 use crate::cli::trace::Trace;
 use crate::cli::ui::{Show, Ui, print_event};
@@ -184,14 +185,19 @@ fn finished(report: &Report, output: &OutputReport) -> serde_json::Value {
 
 fn summary(report: &Report, output: &OutputReport, with_total: bool) -> String {
     let OutputReport { stage, dir, tensors, bytes: _, reused, cut_off, rebuilt, written } = output;
-    let mut text = format!("built {stage}: {tensors} tensor{}, {reused} reused", plural(*tensors));
+    let (built, s) = (paint(GOOD, "built"), plural(*tensors));
+    let mut text = format!(
+        "{built} {}: {tensors} tensor{s}, {}",
+        paint(SUBJECT, stage),
+        paint(GOOD, format!("{reused} reused"))
+    );
     if *cut_off > 0 {
-        text.push_str(&format!(", {cut_off} cut off"));
+        text.push_str(&format!(", {}", paint(MAYBE, format!("{cut_off} cut off"))));
     }
-    text.push_str(&format!(", {rebuilt} rebuilt"));
+    text.push_str(&format!(", {}", paint(RUN, format!("{rebuilt} rebuilt"))));
     if !report.reasons.is_empty() {
-        let shown: Vec<&str> =
-            report.reasons.iter().take(REASONS_SHOWN).map(|(text, _)| text.as_str()).collect();
+        let shown: Vec<String> =
+            report.reasons.iter().take(REASONS_SHOWN).map(|(text, _)| palette::change(text)).collect();
         let more = report.reasons.len().saturating_sub(REASONS_SHOWN);
         let more = if more > 0 { format!("; and {more} more") } else { String::new() };
         text.push_str(&format!(" ({}{more})", shown.join("; ")));

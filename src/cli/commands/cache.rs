@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::cli::args::{CacheArgs, CacheCommand, GcArgs, VerifyArgs};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::{CliError, DAMAGED};
+use crate::cli::palette::{ERROR, GOOD, paint};
 use crate::cli::ui::Ui;
 use crate::cli::words::{bytes, plural};
 use crate::gc::{Limits, Removed};
@@ -25,7 +26,7 @@ pub fn run(args: &CacheArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let project = config::project(None, flags)?;
     match &args.command {
         CacheCommand::Path if ui.json => ui.print_json(json!({ "path": project.cache.to_string_lossy() }))?,
-        CacheCommand::Path => ui.print(&format!("{}\n", project.cache.display()))?,
+        CacheCommand::Path => ui.print_as_it_is(&format!("{}\n", project.cache.display()))?,
         CacheCommand::Stat => stat(&project, ui)?,
         CacheCommand::Gc(args) => collect(args, &project, ui)?,
         CacheCommand::Verify(args) => return verify(args, &project, ui),
@@ -184,11 +185,13 @@ fn verify(args: &VerifyArgs, project: &Project, ui: &Ui) -> Result<ExitCode, Cli
     } else {
         let mut text = format!("{blobs} results, {}: ", bytes(n_bytes));
         if is_sound {
-            text.push_str("all sound\n");
+            text.push_str(&format!("{}\n", paint(GOOD, "all sound")));
+            ui.print(&text)?;
         } else {
             let rows = plural(damaged_rows);
             let n = damaged.len();
-            text.push_str(&format!("{n} damaged, and {damaged_rows} row{rows} of the index\n"));
+            let damaged_files = paint(ERROR, format!("{n} damaged"));
+            text.push_str(&format!("{damaged_files}, and {damaged_rows} row{rows} of the index\n"));
             for name in &damaged {
                 text.push_str(&format!("  {name}\n"));
             }
@@ -197,8 +200,8 @@ fn verify(args: &VerifyArgs, project: &Project, ui: &Ui) -> Result<ExitCode, Cli
             } else {
                 "`lamarck cache verify --repair` removes it; a build makes it again in any case\n"
             });
+            ui.print_problems(&text)?;
         }
-        ui.print(&text)?;
     }
     Ok(if is_sound { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }

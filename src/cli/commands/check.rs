@@ -5,17 +5,18 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Read, read, targets, tell};
-use crate::cli::args::RecipeArgs;
+use crate::cli::args::CheckArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::findings::Source;
+use crate::cli::palette::{GOOD, paint};
 use crate::cli::ui::{Show, Ui};
 use crate::cli::words::plural;
 use crate::project::Reach;
 use crate::recipe::{StageId, allow};
 
-pub fn run(args: &RecipeArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Read { project, path, text, recipe, mut findings, allowed } = read(args, Flags::from(args))?;
+pub fn run(CheckArgs { recipe: args, places }: &CheckArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    let Read { project, path, text, recipe, mut findings, allowed } = read(args, Flags::from(places))?;
     let mut stages = 0;
     let mut tensors = 0;
     if let Some(recipe) = &recipe {
@@ -38,7 +39,8 @@ pub fn run(args: &RecipeArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     if ui.json {
         ui.print_json(json!({ "recipe": name, "stages": stages, "tensors": tensors }))?;
     } else {
-        ui.print(&format!("{name}: {stages} stage{}, {tensors} tensors, no errors\n", plural(stages)))?;
+        let none = paint(GOOD, "no errors");
+        ui.print(&format!("{name}: {stages} stage{}, {tensors} tensors, {none}\n", plural(stages)))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -11,15 +11,16 @@ use crate::build::status::Verdict;
 use crate::cli::args::ExplainArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
+use crate::cli::palette::{self, FAINT, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::ui::{Show, Ui, place};
 use crate::cli::words::plural;
 use crate::plan::{Action, Input, Node, NodeId, Plan};
 use crate::project::Status;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Span};
 
 pub fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let Ready { project, recipe, planned, .. } =
-        prepare(&args.recipe, Flags::from(&args.recipe), Show::Errors, ui)?;
+        prepare(&args.recipe, Flags { seed: args.seed, ..Flags::from(&args.places) }, Show::Errors, ui)?;
     let status = project.status(&recipe, &planned)?;
     let explained = Explained { plan: &planned.plan, recipe: &recipe, status: &status, verbose: ui.verbose };
     let wanted =
@@ -69,8 +70,11 @@ impl Explained<'_> {
         let maybe = verdicts().filter(|verdict| *verdict == Verdict::RunIfChanged).count();
         let up_to_date = actions.len() - run - maybe;
         let mut text = format!(
-            "{} actions: {run} must run, {maybe} run if what they read changes, {up_to_date} up to date\n",
-            actions.len()
+            "{} actions: {}, {}, {}\n",
+            actions.len(),
+            paint(RUN, format!("{run} must run")),
+            paint(MAYBE, format!("{maybe} run if what they read changes")),
+            paint(GOOD, format!("{up_to_date} up to date"))
         );
         let mut changes: BTreeMap<(usize, String, Difference), usize> = BTreeMap::new();
         let (mut new, mut forgotten) = (0, 0);
@@ -94,8 +98,9 @@ impl Explained<'_> {
             }
         }
         for ((_, stage, difference), n) in changes {
-            let at = difference.span.map_or(String::new(), |span| format!("   {}", place(self.recipe, span)));
-            text.push_str(&format!("{n:6}  {stage}: {}{at}\n", difference.text()));
+            let at = difference.span.map_or(String::new(), |span| format!("   {}", self.place(span)));
+            let change = palette::change(&difference.text());
+            text.push_str(&format!("{n:6}  {}: {change}{at}\n", paint(SUBJECT, stage)));
         }
         if new > 0 {
             let why = if self.status.compared { "not in the last build" } else { "no build to compare with" };
@@ -136,18 +141,17 @@ impl Explained<'_> {
 
     /// Everything about one action.
     fn one(&self, node: NodeId, action: &Action) -> String {
-        let mut text = format!("{}: {}: {}\n", self.stage(action), action.owner.tensor, self.verdict(node));
+        let stage = paint(SUBJECT, self.stage(action));
+        let mut text = format!("{stage}: {}: {}\n", action.owner.tensor, self.verdict(node));
         match self.status.reasons.get(&node) {
             Some(Reason::Changed(differences)) => {
                 for difference in differences.iter().filter(|difference| self.shows(difference)) {
-                    let at = difference
-                        .span
-                        .map_or(String::new(), |span| format!("   {}", place(self.recipe, span)));
+                    let at = difference.span.map_or(String::new(), |span| format!("   {}", self.place(span)));
                     let Difference { field, what, old, new, .. } = difference;
                     let field = if field == what { String::new() } else { format!(" ({field})") };
                     let values = match (old, new) {
                         (None, None) => String::new(),
-                        _ => format!(": {}", difference.old_to_new()),
+                        _ => format!(": {}", palette::change(&difference.old_to_new())),
                     };
                     text.push_str(&format!("  {what}{field}{values}{at}\n"));
                 }
@@ -159,13 +163,19 @@ impl Explained<'_> {
         text
     }
 
-    fn verdict(&self, node: NodeId) -> &'static str {
-        match self.status.verdicts[&node] {
-            Verdict::Reuse { .. } => "up to date",
-            Verdict::Read => "to be read",
-            Verdict::Run => "must run",
-            Verdict::RunIfChanged => "runs if what it reads comes out with other bytes",
-        }
+    /// `recipe.yaml:6`.
+    fn place(&self, span: Span) -> String {
+        paint(FAINT, place(self.recipe, span))
+    }
+
+    fn verdict(&self, node: NodeId) -> String {
+        let (style, verdict) = match self.status.verdicts[&node] {
+            Verdict::Reuse { .. } => (GOOD, "up to date"),
+            Verdict::Read => (RUN, "to be read"),
+            Verdict::Run => (RUN, "must run"),
+            Verdict::RunIfChanged => (MAYBE, "runs if what it reads comes out with other bytes"),
+        };
+        paint(style, verdict)
     }
 
     fn json(&self, node: NodeId, action: &Action) -> serde_json::Value {

@@ -16,7 +16,7 @@ use crate::hub::Want;
 use crate::project::{Project, Reach};
 
 pub fn run(args: &FetchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let mut read = read(&args.recipe, Flags::from(&args.recipe))?;
+    let mut read = read(&args.recipe, Flags::from(&args.places))?;
     if let (true, Some(recipe)) = (args.locked, &read.recipe) {
         read.project.pin(recipe, &targets(recipe, &args.recipe.stages)?, None)?;
     }

@@ -26,8 +26,7 @@ struct Box {
 type Boxes = DiGraph<Box, &'static str>;
 
 pub fn run(args: &GraphArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Read { project, path, text, recipe, findings, allowed } =
-        read(&args.recipe, Flags::from(&args.recipe))?;
+    let Read { project, path, text, recipe, findings, allowed } = read(&args.recipe, Flags::default())?;
     let source = Source { name: path.to_string_lossy().into_owned(), text };
     let findings = allow::apply(findings, &allowed, &project.allow, false);
     tell(&source, &findings, args.recipe.deny_warnings, Show::Errors, ui)?;
@@ -38,11 +37,11 @@ pub fn run(args: &GraphArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     if ui.json {
         ui.print_json(as_json(&graph))?;
     } else {
-        ui.print(&match args.format {
-            GraphFormat::Text => as_text(&graph),
-            GraphFormat::Dot => as_dot(&graph),
-            GraphFormat::Mermaid => as_mermaid(&graph),
-        })?;
+        match args.format {
+            GraphFormat::Text => ui.print(&as_text(&graph))?,
+            GraphFormat::Dot => ui.print_as_it_is(&as_dot(&graph))?,
+            GraphFormat::Mermaid => ui.print_as_it_is(&as_mermaid(&graph))?,
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

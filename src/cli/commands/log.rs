@@ -1,7 +1,6 @@
 //! `lamarck log`.
 
 use std::process::ExitCode;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 use similar::{ChangeTag, TextDiff};
@@ -9,8 +8,9 @@ use similar::{ChangeTag, TextDiff};
 use crate::cli::args::LogArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
+use crate::cli::palette::{self, HELP, NEW, OLD, SUBJECT, paint};
 use crate::cli::ui::Ui;
-use crate::cli::words::{bytes, plural};
+use crate::cli::words::{ago, bytes, plural};
 use crate::history::Record;
 use crate::project::{Edits, RecordedBuild};
 use crate::recipe::changes::FieldChange;
@@ -41,7 +41,7 @@ pub fn run(args: &LogArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     let mut text = String::new();
     for recipe in recipes {
-        text.push_str(&format!("{recipe}\n"));
+        text.push_str(&format!("{}\n", paint(SUBJECT, recipe)));
         for build in builds.iter().filter(|build| build.record.variant.recipe == recipe) {
             text.push_str(&entry(build));
         }
@@ -58,10 +58,11 @@ fn entry(build: &RecordedBuild) -> String {
     let RecordedBuild { number, record, tags, .. } = build;
     let names = match tags.iter().map(|tag| tag.name.as_str()).collect::<Vec<_>>().join(", ") {
         names if names.is_empty() => names,
-        names => format!("  [{names}]"),
+        names => format!("  {}", paint(HELP, format!("[{names}]"))),
     };
     let mut text = format!(
-        "  build {number}{names}  {}  {} action{} in {:.1} s\n",
+        "  {}{names}  {}  {} action{} in {:.1} s\n",
+        paint(SUBJECT, format!("build {number}")),
         ago(record.time),
         record.ran,
         plural(record.ran),
@@ -79,12 +80,21 @@ fn entry(build: &RecordedBuild) -> String {
         lines.extend(record.reasons.iter().cloned());
     }
     for line in lines.iter().take(CHANGES_SHOWN) {
-        text.push_str(&format!("      {line}\n"));
+        text.push_str(&format!("      {}\n", painted(line)));
     }
     if lines.len() > CHANGES_SHOWN {
         text.push_str(&format!("      and {} more changes\n", lines.len() - CHANGES_SHOWN));
     }
     text
+}
+
+/// A change with its colours.
+pub(super) fn painted(line: &str) -> String {
+    match line.get(..2) {
+        Some("- ") => paint(OLD, line),
+        Some("+ ") => paint(NEW, line),
+        _ => palette::change(line),
+    }
 }
 
 /// What changed in a build's recipe since the one before, in the recipe's own words, or as lines where it cannot be
@@ -165,17 +175,4 @@ pub(super) fn as_json(build: &RecordedBuild) -> serde_json::Value {
         "stages_removed": edits.removed,
         "change": changed_lines(build),
     })
-}
-
-/// How long ago a moment was, in the largest unit that fits.
-pub(super) fn ago(time: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let seconds = now.saturating_sub(time);
-    match seconds {
-        0..60 => format!("{seconds} s ago"),
-        60..3600 => format!("{} min ago", seconds / 60),
-        3600..86_400 => format!("{} h ago", seconds / 3600),
-        86_400..172_800 => "1 day ago".to_owned(),
-        _ => format!("{} days ago", seconds / 86_400),
-    }
 }

@@ -47,8 +47,9 @@ pub fn multi(args: &MergekitMultiArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 }
 
 fn build(recipe: &Path, options: &MergeOptions) -> BuildArgs {
-    let recipe = RecipeArgs { recipe: Some(recipe.to_owned()), seed: options.seed, ..RecipeArgs::default() };
-    BuildArgs { recipe, jobs: options.jobs, shard_size: options.shard_size, ..BuildArgs::default() }
+    let recipe = RecipeArgs { recipe: Some(recipe.to_owned()), ..RecipeArgs::default() };
+    let MergeOptions { seed, jobs, shard_size, .. } = *options;
+    BuildArgs { recipe, seed, jobs, shard_size, ..BuildArgs::default() }
 }
 
 fn flags<'a>(build: &'a BuildArgs, options: &'a MergeOptions) -> Flags<'a> {

@@ -3,13 +3,16 @@
 pub mod build;
 pub mod cache;
 pub mod check;
+pub mod completions;
 pub mod explain;
 pub mod fetch;
 pub mod graph;
 pub mod inspect;
 pub mod log;
+pub mod man;
 pub mod mergekit;
 pub mod methods;
+pub mod new;
 pub mod plan;
 pub mod schema;
 pub mod show;
@@ -61,7 +64,7 @@ fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
     let project = config::project(Some(&path), flags)?;
     let text = std::fs::read_to_string(&path)
         .map_err(|source| ProjectError::Recipe { path: path.clone(), source })?;
-    let loaded = project.load(&path, &text, &args.sets, args.seed);
+    let loaded = project.load(&path, &text, &args.sets, flags.seed);
     let Loaded { recipe, findings, allowed } = loaded;
     Ok(Read { project, path, text, recipe, findings, allowed })
 }
@@ -71,11 +74,7 @@ fn as_locked(recipe: PathBuf, locked: &Lockfile) -> RecipeArgs {
     RecipeArgs {
         recipe: Some(recipe),
         stages: vec![locked.stage.clone()],
-        models: Vec::new(),
-        cache: None,
-        offline: false,
         sets: locked.set.clone().into_iter().collect(),
-        seed: locked.seed,
         deny_warnings: false,
     }
 }

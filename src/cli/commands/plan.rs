@@ -11,8 +11,9 @@ use crate::build::status::Verdict;
 use crate::cli::args::PlanArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, WORK};
+use crate::cli::palette::{self, FAINT, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::ui::{Show, Ui};
-use crate::cli::words::bytes;
+use crate::cli::words::{bytes, plural};
 use crate::plan::{Node, NodeId, Plan, RowCount, StagePlan};
 use crate::project::{Planned, Project, Status};
 use crate::recipe::{Recipe, StageId};
@@ -30,8 +31,12 @@ struct StageCount {
 }
 
 pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Ready { project, recipe, planned, .. } =
-        prepare(&args.recipe, Flags { stream: args.stream, ..Flags::from(&args.recipe) }, Show::Errors, ui)?;
+    let Ready { project, recipe, planned, .. } = prepare(
+        &args.recipe,
+        Flags { stream: args.stream, seed: args.seed, ..Flags::from(&args.places) },
+        Show::Errors,
+        ui,
+    )?;
     let status = project.status(&recipe, &planned)?;
     let plan = &planned.plan;
     let name_of_source = |node: NodeId| match &plan[node] {
@@ -78,31 +83,33 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         }
         text.push('\n');
         if work == 0 && reads == 0 {
-            text.push_str("everything is up to date\n");
+            text.push_str(&format!("{}\n", paint(GOOD, "everything is up to date")));
         } else {
             let more = match if_changed {
                 0 => String::new(),
                 n => format!(", and up to {n} below them where bytes change"),
             };
-            text.push_str(&format!("to run: {run} actions{more}; {} to make\n", bytes(written)));
+            let actions = paint(RUN, format!("{run} action{}", plural(run)));
+            text.push_str(&format!("to run: {actions}{more}; {} to make\n", bytes(written)));
             if reads > 0 {
-                text.push_str(&format!("to read first: {reads} source tensors, {}\n", bytes(read_bytes)));
+                let s = plural(reads);
+                text.push_str(&format!("to read first: {reads} source tensor{s}, {}\n", bytes(read_bytes)));
             }
         }
         if let Some((n_bytes, models)) = to_fetch.as_ref().filter(|(n_bytes, _)| *n_bytes > 0) {
             text.push_str(&format!("to fetch: {} of {models}\n", bytes(*n_bytes)));
         }
+        let mut because = |why: &str, n: usize| {
+            if n > 0 {
+                text.push_str(&format!("  {why}: {n} action{}\n", plural(n)));
+            }
+        };
         for (change, actions) in &reasons {
-            text.push_str(&format!("  {change}: {actions} actions\n"));
+            because(&palette::change(change), *actions);
         }
-        let new = status.reasons.values().filter(|reason| **reason == Reason::New).count();
-        if new > 0 {
-            text.push_str(&format!("  never built before: {new} actions\n"));
-        }
-        let removed = status.reasons.values().filter(|reason| **reason == Reason::Forgotten).count();
-        if removed > 0 {
-            text.push_str(&format!("  results that the cache no longer has: {removed} actions\n"));
-        }
+        let count = |of: Reason| status.reasons.values().filter(|reason| **reason == of).count();
+        because("never built before", count(Reason::New));
+        because("results that the cache no longer has", count(Reason::Forgotten));
         ui.print(&text)?;
     }
     let code = if args.exit_code && (work > 0 || reads > 0) { WORK } else { 0 };
@@ -154,18 +161,20 @@ fn count(plan: &Plan, id: StageId, status: &Status, name_of: &dyn Fn(NodeId) -> 
 fn stage_line(recipe: &Recipe, id: StageId, count: &StageCount) -> String {
     let StageCount { tensors, run, if_changed, reuse, same_as, not_needed } = count;
     let mut parts = Vec::new();
-    for (n, what) in [(run, "run"), (if_changed, "run if what they read changes"), (reuse, "reuse")] {
+    for (n, what, style) in
+        [(run, "run", RUN), (if_changed, "run if what they read changes", MAYBE), (reuse, "reuse", GOOD)]
+    {
         if *n > 0 {
-            parts.push(format!("{n} {what}"));
+            parts.push(paint(style, format!("{n} {what}")));
         }
     }
     for (name, n) in same_as {
         parts.push(format!("{n} are {name}'s own"));
     }
     if *not_needed > 0 {
-        parts.push(format!("{not_needed} not needed"));
+        parts.push(paint(FAINT, format!("{not_needed} not needed")));
     }
-    format!("{}: {tensors} tensors: {}\n", recipe.stage(id).name, parts.join(", "))
+    format!("{}: {tensors} tensors: {}\n", paint(SUBJECT, &recipe.stage(id).name), parts.join(", "))
 }
 
 /// What becomes of the rows of embeddings and heads, a line a model.

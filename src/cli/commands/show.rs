@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::build_named;
-use super::log::{ago, as_json, changes};
+use super::log::{as_json, changes, painted};
 use crate::cli::args::ShowArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
+use crate::cli::palette::{self, SUBJECT, paint};
 use crate::cli::ui::Ui;
-use crate::cli::words::{bytes, plural};
+use crate::cli::words::{ago, bytes, plural};
 use crate::history::{Account, Effort, OutputRecord, StageAccount};
 use crate::project::RecordedBuild;
 
@@ -20,7 +21,7 @@ pub fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     if ui.json {
         ui.print_json(document(&build))?;
     } else if args.recipe {
-        ui.print(&build.recipe_text)?;
+        ui.print_as_it_is(&build.recipe_text)?;
     } else {
         ui.print(&page(&build))?;
     }
@@ -29,7 +30,7 @@ pub fn run(args: &ShowArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 
 fn page(build: &RecordedBuild) -> String {
     let RecordedBuild { number, record, tags, recipe_text, .. } = build;
-    let mut text = format!("build {number}, {}\n", ago(record.time));
+    let mut text = format!("{}, {}\n", paint(SUBJECT, format!("build {number}")), ago(record.time));
     let mut line = |name: &str, value: String| text.push_str(&format!("{name:<12}{value}\n"));
     for tag in tags {
         let note = if tag.note.is_empty() { String::new() } else { format!(": {}", tag.note) };
@@ -57,7 +58,7 @@ fn page(build: &RecordedBuild) -> String {
     }
     line("ran", format!("{} action{} in {:.2} s", record.ran, plural(record.ran), record.seconds));
     for reason in &record.reasons {
-        line("because", reason.clone());
+        line("because", palette::change(reason));
     }
     let Account { version, threads, models, hashed, stages } = &record.account;
     if !version.is_empty() {
@@ -88,7 +89,7 @@ fn page(build: &RecordedBuild) -> String {
     let changes = changes(build);
     if !changes.is_empty() {
         text.push_str("\nchanged in the recipe since its build before\n");
-        changes.iter().for_each(|line| text.push_str(&format!("  {line}\n")));
+        changes.iter().for_each(|line| text.push_str(&format!("  {}\n", painted(line))));
     }
     let recipe = recipe_text.trim_end();
     if !recipe.is_empty() {

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Ready, Signals, as_locked, fetch, prepare};
-use crate::cli::args::{InspectArgs, RecipeArgs};
+use crate::cli::args::InspectArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::progress::Progress;
@@ -22,12 +22,11 @@ use crate::project::{OutputStatistics, ProjectError, TensorChange};
 pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let dir = Path::new(&args.model);
     let locked = Lockfile::read(dir).map_err(ProjectError::from)?;
-    let recipe_args = RecipeArgs {
-        models: args.models.clone(),
-        cache: args.cache.clone(),
-        ..as_locked(dir.join(RECIPE_FILE), &locked)
-    };
-    let ready = prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
+    let recipe_args = as_locked(dir.join(RECIPE_FILE), &locked);
+    let InspectArgs { models, cache, offline, .. } = args;
+    let (cache, seed) = (cache.as_deref(), locked.seed);
+    let flags = Flags { models, cache, offline: *offline, seed, ..Flags::default() };
+    let ready = prepare(&recipe_args, flags, Show::ErrorsAlone, ui)?;
     let signals = Signals::listen(&ready.project);
     let Ready { project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
     let progress = Progress::new(ui, planned.plan.actions().count() as u64);

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::build_named;
-use super::log::ago;
 use crate::cli::args::TagArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
 use crate::cli::ui::Ui;
+use crate::cli::words::ago;
 use crate::history::problem_of_name;
 use crate::project::Project;
 

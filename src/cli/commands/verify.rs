@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::{Ready, Signals, as_locked, fetch, prepare};
-use crate::cli::args::{RecipeArgs, VerifyOutputArgs};
+use crate::cli::args::VerifyOutputArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::progress::Progress;
@@ -58,7 +58,7 @@ fn tell(
         for problem in problems {
             text.push_str(&format!("  {problem}\n"));
         }
-        ui.print(&text)?;
+        ui.print_problems(&text)?;
     }
     Ok(if is_proven { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
 }
@@ -67,8 +67,9 @@ fn tell(
 /// and compares.
 fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<String>, CliError> {
     let recipe = args.recipe.clone().unwrap_or_else(|| args.dir.join(RECIPE_FILE));
-    let recipe_args = RecipeArgs { models: args.models.clone(), ..as_locked(recipe, locked) };
-    let ready = prepare(&recipe_args, Flags::from(&recipe_args), Show::ErrorsAlone, ui)?;
+    let recipe_args = as_locked(recipe, locked);
+    let flags = Flags { models: &args.models, seed: locked.seed, ..Flags::default() };
+    let ready = prepare(&recipe_args, flags, Show::ErrorsAlone, ui)?;
     let signals = Signals::listen(&ready.project);
     let Ready { mut project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
     // On the disk that the model is on, which has room for one.
