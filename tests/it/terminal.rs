@@ -191,9 +191,10 @@ fn help_ends_with_examples_that_can_be_typed() {
             let Some(at) = at.filter(|_| !example.trim().starts_with("man ")) else { continue };
             let end = ["   ", " |", " >", ")"].iter().filter_map(|end| example[at..].find(end)).min();
             let words = example[at..].get(..end.unwrap_or(example.len() - at)).unwrap();
-            // With a flag that is read last, nothing runs.
-            let words: Vec<&str> = words.split_whitespace().chain(["--help"]).collect();
-            assert_eq!(space.run(&words).code, 0, "{example}");
+            // With a flag that is read first of all, nothing runs.
+            let line = format!("{} {words} --help", env!("CARGO_BIN_EXE_lamarck"));
+            let run = Run::of(Command::new("sh").args(["-c", &line]).current_dir(space.path("")));
+            assert_eq!(run.code, 0, "{example}: {}", run.stderr);
         }
     }
     assert!(n_examples > 20);
