@@ -30,6 +30,14 @@ impl State {
             Self::Missing { .. } | Self::Unknown => None,
         }
     }
+
+    /// The key of an action whose inputs are known.
+    pub fn key(self) -> Option<ActionKey> {
+        match self {
+            Self::Known { key, .. } | Self::Missing { key } => key,
+            Self::Unknown => None,
+        }
+    }
 }
 
 /// From so many keys on they are made on several threads.

@@ -20,7 +20,7 @@ use super::terminal::{Colour, width_of_stdout};
 ///
 /// Exit codes: 0 done; 1 the recipe or the data is wrong; 2 usage; 3 the cache is damaged; 4 no space or
 /// an I/O failure; 5 a lock is held (`--no-wait`); 6 the hub cannot be
-/// reached, or gives what cannot be used; 10 `plan --exit-code` found work; 130 and 143 interrupted.
+/// reached, or gives what cannot be used; 10 `plan --exit-code` found work, `diff --exit-code` a difference; 130 and 143 interrupted.
 /// Treat any other as a failure.
 #[derive(Debug, Parser)]
 #[command(version, after_help = examples::LAMARCK)]
@@ -85,6 +85,9 @@ pub enum Command {
     /// Show a checkpoint's layers, tensors and tokenizer
     #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
+    /// Tell how two models differ, tensor by tensor: checkpoints, builds or stages
+    #[command(after_help = examples::DIFF)]
+    Diff(DiffArgs),
     /// List the builds so far, newest first
     #[command(after_help = examples::LOG)]
     Log(LogArgs),
@@ -334,6 +337,38 @@ pub struct InspectArgs {
     /// The cache that keeps the statistics [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR", requires = "stats", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
+}
+
+/// Tells how B differs from A, tensor by tensor.
+///
+/// A and B are each a folder or file of tensors, `org/name`, `model+adapter`, a build (its number in `lamarck log` or
+/// its tag), a recipe, which stands for its final stage, or `recipe.yaml#stage` and `12#stage`. A folder that is there
+/// goes before a build of that number, which is `build:12` then. Checkpoints are read, each tensor once; results of
+/// builds are taken from the cache and never made. What was computed is kept in the cache, so that asking again reads
+/// nothing.
+#[derive(Debug, ClapArgs)]
+pub struct DiffArgs {
+    /// The model to start from
+    pub a: String,
+    /// The model to compare with it
+    pub b: String,
+    /// List this many of the tensors that moved farthest; -v lists all
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub top: usize,
+    /// Write a page with heat maps and all tensors into this file
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub html: Option<PathBuf>,
+    /// End with exit code 10 if the two differ
+    #[arg(long)]
+    pub exit_code: bool,
+    #[command(flatten)]
+    pub places: PlaceArgs,
+    /// Threads to use [default: one a core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
 }
 
 #[derive(Debug, ClapArgs)]

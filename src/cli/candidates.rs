@@ -96,6 +96,11 @@ pub fn models(current: &OsStr) -> Vec<CompletionCandidate> {
     found
 }
 
+/// Whatever can be compared.
+pub fn sides(current: &OsStr) -> Vec<CompletionCandidate> {
+    [builds_and_tags(current), models(current), recipes(current)].into_iter().flatten().collect()
+}
+
 /// Merge methods.
 pub fn methods(current: &OsStr) -> Vec<CompletionCandidate> {
     let specs = methods::all().iter().map(|method| method.spec());

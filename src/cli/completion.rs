@@ -41,6 +41,7 @@ pub fn answered() -> bool {
 /// Tells of every argument what it can be, by its name.
 fn with_candidates(command: Command) -> Command {
     let is_methods = command.get_name() == "methods";
+    let is_diff = command.get_name() == "diff";
     let add = |arg: Arg| {
         let completer = match arg.get_id().as_str() {
             "recipe" | "config_file" if arg.get_action().takes_values() => {
@@ -51,6 +52,7 @@ fn with_candidates(command: Command) -> Command {
             "from" | "build" => ArgValueCompleter::new(candidates::builds_and_tags),
             "delete" => ArgValueCompleter::new(candidates::tags),
             "model" => ArgValueCompleter::new(candidates::models),
+            "a" | "b" if is_diff => ArgValueCompleter::new(candidates::sides),
             "name" if is_methods => ArgValueCompleter::new(candidates::methods),
             _ => return arg,
         };

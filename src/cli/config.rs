@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::{BuildArgs, PlaceArgs};
+use super::args::{BuildArgs, DiffArgs, PlaceArgs};
 use super::error::CliError;
 use super::findings::Source;
 use super::hub;
@@ -49,6 +49,13 @@ impl<'a> From<&'a BuildArgs> for Flags<'a> {
     fn from(args: &'a BuildArgs) -> Self {
         let BuildArgs { jobs, memory, shard_size, no_wait, stream, seed, .. } = *args;
         Self { jobs, memory, shard_size, no_wait, stream, seed, ..Self::from(&args.places) }
+    }
+}
+
+impl<'a> From<&'a DiffArgs> for Flags<'a> {
+    fn from(args: &'a DiffArgs) -> Self {
+        let DiffArgs { jobs, memory, .. } = *args;
+        Self { jobs, memory, ..Self::from(&args.places) }
     }
 }
 

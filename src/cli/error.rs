@@ -26,7 +26,7 @@ pub const IO: u8 = 4;
 pub const LOCKED: u8 = 5;
 /// The hub could not be reached, or gave what cannot be used.
 pub const UNREACHABLE: u8 = 6;
-/// `plan --exit-code` found work.
+/// `plan --exit-code` found work, or `diff --exit-code` a difference.
 pub const WORK: u8 = 10;
 /// Ctrl-C; other signals end with codes of their own.
 pub const INTERRUPTED: u8 = 130;
@@ -148,6 +148,9 @@ impl CliError {
                 ProjectError::Store(StoreError::Io { .. } | StoreError::ReadOnly { .. })
                 | ProjectError::Output(OutputError::Build(BuildError::Store(StoreError::ReadOnly { .. }))),
             ) => Some("choose another cache with --cache or LAMARCK_CACHE".to_owned()),
+            Self::Project(ProjectError::NotBuilt { command, .. }) => {
+                Some(format!("`{command}` builds it; only what is in the cache is compared"))
+            }
             Self::Project(ProjectError::Recipe { .. }) => Some("name a recipe's file".to_owned()),
             _ => None,
         }

@@ -45,6 +45,11 @@ pub const INSPECT: &str = examples!(
     "lamarck inspect Qwen/Qwen2.5-14B"
     "lamarck inspect merges/mine --stats"
 );
+pub const DIFF: &str = examples!(
+    "lamarck diff merges/before merges/after"
+    "lamarck diff 11 12 --html diff.html"
+    "lamarck diff recipes/mine.yaml#branch org/base --top 20"
+);
 pub const LOG: &str = examples!(
     "lamarck log"
     "lamarck log recipes/mine.yaml -n 3"

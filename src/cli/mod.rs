@@ -94,6 +94,7 @@ fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
         Command::Check(command) => commands::check::run(command, ui),
         Command::Graph(command) => commands::graph::run(command, ui),
         Command::Inspect(command) => commands::inspect::run(command, ui),
+        Command::Diff(command) => commands::diff::run(command, ui),
         Command::Log(command) => commands::log::run(command, ui),
         Command::Show(command) => commands::show::run(command, ui),
         Command::Tag(command) => commands::tag::run(command, ui),

@@ -2,8 +2,10 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
+//! | `blocks` | heat maps of letters |
 //! | `heat` | heat maps: tables of numbers as shades of colour |
 //! | `page` | the frame that every HTML page shares: one file, without a network |
 
+pub mod blocks;
 pub mod heat;
 pub mod page;

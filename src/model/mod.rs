@@ -8,6 +8,7 @@ pub mod experts;
 pub mod gguf;
 pub mod index;
 pub mod json;
+pub mod kinds;
 pub mod layer_keys;
 pub mod layout;
 pub mod local_file;

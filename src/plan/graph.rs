@@ -57,7 +57,7 @@ pub enum Node {
 }
 
 /// A tensor of a checkpoint.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Source {
     pub model: ModelId,
     pub tensor: String,

@@ -17,6 +17,7 @@
 //! | `lint` | findings about settings without effect |
 //! | `arguments`, `params` | a method's values for one tensor |
 //! | `lower` | `graph`: sources and actions |
+//! | `difference` | a plan of how tensors of two others differ |
 //! | `statistics` | more actions, that tell what a stage did |
 //! | `key` | what of an action can change its bytes |
 
@@ -28,6 +29,7 @@ mod arguments;
 mod bare;
 mod catalog;
 mod config;
+pub mod difference;
 mod fp8;
 mod graph;
 pub mod key;

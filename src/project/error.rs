@@ -43,6 +43,32 @@ pub enum ProjectError {
         /// The tensor of that stage.
         tensor: String,
     },
+    /// What an earlier build made cannot be looked at, for it would be made of other bytes today.
+    #[error(
+        "build {number} cannot be compared any more: stage `{stage}`, tensor `{tensor}` is made of other bytes today than it was then"
+    )]
+    OtherThanThen {
+        /// The earlier build, counted from 1.
+        number: u64,
+        /// The stage of the first difference, by name.
+        stage: String,
+        /// The tensor of that stage.
+        tensor: String,
+    },
+    /// Results that were asked for are not in the store: they were never made, or were removed.
+    #[error(
+        "{side} is not in the cache: there is no `{tensor}`{} made of its models as they are now", and_more(*more)
+    )]
+    NotBuilt {
+        /// What they are results of.
+        side: String,
+        /// The first tensor that is missing.
+        tensor: String,
+        /// How many there are beside it.
+        more: usize,
+        /// What makes them.
+        command: String,
+    },
     /// A model that was asked for by name is in none of the places.
     #[error("model `{model}` was not found; looked in:{}", lines(tried))]
     NoModel {
@@ -79,6 +105,10 @@ pub enum ProjectError {
     },
 }
 
+fn and_more(n: usize) -> String {
+    if n == 0 { String::new() } else { format!(", nor are there {n} more of its tensors,") }
+}
+
 fn lines(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| format!("\n  {}", path.display())).collect()
 }
@@ -98,7 +128,11 @@ impl ProjectError {
             Self::Store(error) => error.class(),
             Self::Output(error) => error.class(),
             Self::NotAsked { source, .. } => source.class(),
-            Self::NotRepeated { .. } | Self::NoModel { .. } | Self::Adapter { .. } => ErrorClass::Data,
+            Self::NotRepeated { .. }
+            | Self::OtherThanThen { .. }
+            | Self::NotBuilt { .. }
+            | Self::NoModel { .. }
+            | Self::Adapter { .. } => ErrorClass::Data,
             Self::Threads { .. } => ErrorClass::System,
         }
     }

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 
 use super::settings::Project;
 use crate::build::source_range;
-use crate::build::status::Verdict;
 use crate::digest::Digest;
 use crate::history::Record;
 use crate::model::checkpoint::Checkpoint;
@@ -36,17 +35,15 @@ struct LastOutput {
 }
 
 impl<'a> Kept<'a> {
+    /// `digest` gives what is known of nodes, `last` is the build whose outputs are looked at.
     pub fn new(
         project: &Project,
         (recipe, plan): (&Recipe, &'a Plan),
         (store, snapshot): (&'a Store, &'a Snapshot<'a>),
-        verdicts: &HashMap<NodeId, Verdict>,
+        digest: &dyn Fn(NodeId) -> Option<Digest>,
         last: Option<&Record>,
     ) -> Self {
-        let source = |node: NodeId| match (&plan[node], verdicts[&node]) {
-            (Node::Source(_), Verdict::Reuse { digest, .. }) => Some(digest),
-            _ => None,
-        };
+        let source = |node: NodeId| digest(node).filter(|_| matches!(plan[node], Node::Source(_)));
         let sources = plan.nodes().filter_map(source).collect();
         let (mut held, mut outputs) = (HashMap::new(), Vec::new());
         for (number, target) in plan.targets.iter().enumerate() {

@@ -10,6 +10,7 @@ mod builder;
 mod catalog;
 #[cfg(test)]
 mod collecting;
+mod diff;
 mod error;
 #[cfg(test)]
 mod faults;
@@ -19,6 +20,7 @@ mod history;
 mod inspect;
 mod kept;
 mod locate;
+mod meeting;
 mod missing;
 mod planned;
 mod proof;
@@ -31,6 +33,7 @@ mod store;
 pub use crate::output::content::LeftOut;
 pub use builder::{Builder, OutputReport, Report};
 pub use catalog::Catalog;
+pub use diff::{ComparedTensor, Comparison, Likeness, Origin, Side};
 pub use error::ProjectError;
 pub use history::{Edits, RecordedBuild};
 pub use inspect::digests;

@@ -58,13 +58,9 @@ impl Project {
             reasons.insert(node, reason);
         }
         if let (Some(store), Some(snapshot)) = (&store, &snapshot) {
-            let kept = Kept::new(
-                self,
-                (recipe, plan),
-                (store, snapshot),
-                &verdicts,
-                last.as_ref().map(|last| &last.record),
-            );
+            let digest = |node| resolution.state(node).digest();
+            let last = last.as_ref().map(|last| &last.record);
+            let kept = Kept::new(self, (recipe, plan), (store, snapshot), &digest, last);
             let removed = mark_removed(plan, &mut verdicts, |node, digest| kept.holds(node, digest))?;
             reasons.extend(
                 removed

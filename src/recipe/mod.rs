@@ -20,6 +20,7 @@ mod naming;
 mod reference;
 pub mod schema;
 mod settings;
+pub mod single;
 mod slips;
 mod span;
 mod stage;

@@ -85,6 +85,7 @@ fn every_document_is_as_the_page_describes_it() {
         ("lamarck graph", 0, &["graph", "recipe.yaml"]),
         ("lamarck inspect", 0, &["inspect", "./a"]),
         ("lamarck inspect --stats", 0, &["inspect", "merges/two", "--stats"]),
+        ("lamarck diff", 0, &["diff", "./a", "merges/two"]),
         ("lamarck log", 0, &["log"]),
         ("lamarck show", 0, &["show"]),
         ("lamarck tag", 0, &["tag"]),

@@ -8,6 +8,7 @@ mod conformance;
 mod crash;
 mod damage;
 mod determinism;
+mod diff;
 mod downloads;
 mod eviction;
 mod examples;

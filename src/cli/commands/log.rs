@@ -158,9 +158,6 @@ pub(super) fn as_json(build: &RecordedBuild) -> serde_json::Value {
     let tags: Vec<_> =
         tags.iter().map(|tag| json!({ "name": tag.name, "time": tag.time, "note": tag.note })).collect();
     let edits = build.edits().unwrap_or_default();
-    let fields: Vec<_> = (edits.fields.iter())
-        .map(|edit| json!({ "stage": edit.stage, "what": edit.what, "old": edit.old, "new": edit.new }))
-        .collect();
     json!({
         "build": number,
         "tags": tags,
@@ -170,9 +167,15 @@ pub(super) fn as_json(build: &RecordedBuild) -> serde_json::Value {
         "ran": record.ran,
         "reasons": record.reasons,
         "seconds": record.seconds,
-        "edits": fields,
+        "edits": fields_json(&edits),
         "stages_added": edits.added,
         "stages_removed": edits.removed,
         "change": changed_lines(build),
     })
+}
+
+/// Every field that was edited.
+pub(super) fn fields_json(edits: &Edits) -> Vec<serde_json::Value> {
+    let field = |edit: &FieldChange| json!({ "stage": edit.stage, "what": edit.what, "old": edit.old, "new": edit.new });
+    edits.fields.iter().map(field).collect()
 }

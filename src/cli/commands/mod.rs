@@ -4,6 +4,7 @@ pub mod build;
 pub mod cache;
 pub mod check;
 pub mod completions;
+pub mod diff;
 pub mod explain;
 pub mod fetch;
 pub mod graph;
