@@ -54,6 +54,15 @@ pub enum Event<'a> {
         /// Its size.
         bytes: u64,
     },
+    /// A source tensor is to be read and hashed in this build.
+    Unread {
+        /// The checkpoint's folder.
+        model: &'a str,
+        /// Its name in the checkpoint.
+        tensor: &'a str,
+        /// The tensor's size.
+        bytes: u64,
+    },
     /// A source tensor was read and hashed.
     Hashed {
         /// The checkpoint's folder.
@@ -62,6 +71,13 @@ pub enum Event<'a> {
         tensor: &'a str,
         /// The tensor's size.
         bytes: u64,
+    },
+    /// A thread begins to run an action.
+    Running {
+        /// The stage whose work it is.
+        stage: &'a str,
+        /// The tensor of that stage.
+        tensor: &'a str,
     },
     /// An action was run.
     Ran {

@@ -64,7 +64,7 @@
 //! | --- | --- |
 //! | `cache/CACHEDIR.TAG`, `cache/v2/` | `store`; the version is the format's |
 //! | `cache/v2/blobs/ab/abcd...` | `store::blob`: a result's bytes, named by their digest |
-//! | `cache/v2/index.redb` | `store::index`: action key -> digest, source memo, ranges outside, builds; every row checks itself |
+//! | `cache/v2/index.redb` | `store::index`: action key -> digest, source memo, ranges outside, builds, what work took; every row checks itself |
 //! | `cache/v2/lock` | `store::lock`: held shared by builds, alone by what removes blobs |
 //! | `cache/v2/gate` | `store::lock`: held by who waits to remove blobs, so that new builds let it go first |
 //! | `cache/v2/tmp/` | `store::session`: files in the making, a folder for each process |

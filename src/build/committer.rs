@@ -345,13 +345,22 @@ fn commit(
 /// Of a build that failed, so many bytes of final results are taken into the store; it should end soon.
 const GIVEN_BACK: u64 = 1 << 30;
 
-/// Commits delivered results that will not be published, with their bytes.
-pub fn give_back(deliveries: &Deliveries, store: &Store, tiers: &Tiered<'_>) -> Result<(), BuildError> {
+/// Of a build that was asked to stop, as many as can be taken in this time.
+const LAST_MOMENTS: Duration = Duration::from_millis(300);
+
+/// Commits delivered results that will not be published, with their bytes; in a hurry only some of them.
+pub fn give_back(
+    deliveries: &Deliveries,
+    store: &Store,
+    tiers: &Tiered<'_>,
+    in_a_hurry: bool,
+) -> Result<(), BuildError> {
+    let started = Instant::now();
     let deliveries = deliveries.lock().expect("no thread panics with it");
     let (mut batch, mut total) = (Batch::default(), 0);
     for Delivered { row, slice } in deliveries.values() {
         total += row.n_bytes;
-        if total > GIVEN_BACK {
+        if total > GIVEN_BACK || in_a_hurry && started.elapsed() > LAST_MOMENTS {
             break;
         }
         if let Some(blob) = slice.rescue(row.digest, store)? {

@@ -158,7 +158,7 @@ pub fn with_build<T, E: From<BuildError>>(
 ) -> Result<T, E> {
     let (store, tiers) = (context.store, context.tiers);
     let checkpoints = context.checkpoints;
-    let (memory, events) = (context.memory, context.events);
+    let (memory, events, interrupted) = (context.memory, context.events, context.interrupted);
     // Nothing computed from a source that changed meanwhile may be kept under the digest it had.
     let sources_unchanged = || {
         let mut shards = checkpoints.iter().flat_map(|checkpoint| &checkpoint.shards);
@@ -180,7 +180,7 @@ pub fn with_build<T, E: From<BuildError>>(
         let forgotten = suspects.iter().try_for_each(|file| store.forget(file)).map_err(BuildError::from);
         if (committed.is_err() || result.is_err()) && sources_unchanged().is_ok() {
             // There is an error to tell of already.
-            let _ = committer::give_back(&delivered, store, tiers);
+            let _ = committer::give_back(&delivered, store, tiers, interrupted.load(Ordering::Relaxed));
         }
         // A failure to commit is the cause of what went wrong after it.
         committed.map_err(E::from)?;

@@ -69,7 +69,14 @@ impl Work<'_> {
         let plan = shared.context.plan;
         match (self.resolution.state(node), &plan[node]) {
             (State::Unknown, _) => {}
-            (State::Missing { .. }, _) => self.schedule.ready(node.index()),
+            (State::Missing { .. }, of) => {
+                if let Node::Source(source) = of {
+                    let model = shared.context.checkpoints[source.model.0].dir.to_string_lossy();
+                    let (tensor, bytes) = (source.tensor.as_str(), source.spec.n_bytes() as u64);
+                    shared.context.events.event(Event::Unread { model: &model, tensor, bytes });
+                }
+                self.schedule.ready(node.index());
+            }
             (State::Known { .. }, Node::Source(source)) => {
                 // What is read in this build is resolved by whoever read it.
                 let Some((range, content)) = self.remembered.remove(&node) else { return Ok(()) };
@@ -125,7 +132,11 @@ impl<'r> Workers<'_, '_, 'r> {
                     self.shared.warm.shrink_to(room);
                     ahead.into_iter().for_each(|node| tell(self.shared, node));
                     let task = Task::new(self.shared, wide);
-                    let Context { threads, measured, .. } = &self.shared.context;
+                    let Context { threads, measured, plan, events, .. } = &self.shared.context;
+                    if let Node::Action(action) = &plan[node] {
+                        let stage = self.shared.context.stage_name(action);
+                        events.event(Event::Running { stage, tensor: &action.owner.tensor });
+                    }
                     let resolved = if wide {
                         let all = threads.current_num_threads();
                         measured.work(node, all, || threads.install(|| task.resolve(node, key)))

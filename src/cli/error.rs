@@ -120,6 +120,10 @@ impl CliError {
             return Some("free some room and build again; everything that was finished is kept".to_owned());
         }
         match self {
+            Self::Project(ProjectError::NoRoom { .. }) => Some(
+                "make room, or choose folders on other disks with --cache and --out; `lamarck cache gc` shows what could go"
+                    .to_owned(),
+            ),
             Self::Project(ProjectError::Output(OutputError::Occupied { .. })) => {
                 Some("choose another folder with --out, or move the files away".to_owned())
             }

@@ -43,6 +43,7 @@ impl<'a> Fetching<'a> {
         bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
         if is_live {
             bar.set_draw_target(ProgressDrawTarget::stderr_with_hz(10));
+            ui.show_live(&bar);
         }
         let now = Instant::now();
         Self { ui, bar, total, came: AtomicU64::new(0), started: now, last_plain: Mutex::new(now) }
@@ -51,6 +52,7 @@ impl<'a> Fetching<'a> {
     /// Takes the live line away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+        self.ui.hide_live();
     }
 
     fn came(&self, n_bytes: u64) {
@@ -83,7 +85,7 @@ impl Events for Fetching<'_> {
                     let _ = print_event(line);
                 } else if self.ui.verbose && !self.ui.json {
                     let line = format!("fetched {model}: {file}, {}", bytes(n));
-                    self.bar.suspend(|| self.ui.status(&line));
+                    self.ui.status(&line);
                 }
             }
             _ => {}

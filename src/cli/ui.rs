@@ -5,8 +5,9 @@
 
 use std::error::Error;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use indicatif::ProgressBar;
 use serde_json::{Map, Value, json};
 
 use super::args::Args;
@@ -27,6 +28,32 @@ pub struct Ui {
     by_line: bool,
     /// What was found, for the document.
     found: Mutex<Vec<Value>>,
+    live: Arc<Live>,
+}
+
+/// The lines that are drawn again and again, while there are any.
+#[derive(Default)]
+pub struct Live(Mutex<Option<ProgressBar>>);
+
+impl Live {
+    fn bar(&self) -> Option<ProgressBar> {
+        self.0.lock().expect("no thread panics with it").clone()
+    }
+
+    /// Prints a line above them.
+    pub fn tell(&self, line: &str) {
+        match self.bar() {
+            Some(bar) => bar.suspend(|| tell(line)),
+            None => tell(line),
+        }
+    }
+
+    /// Takes them away.
+    pub fn clear(&self) {
+        if let Some(bar) = self.bar() {
+            bar.finish_and_clear();
+        }
+    }
 }
 
 /// Which findings a command shows in full.
@@ -49,12 +76,28 @@ impl Ui {
             verbose: args.verbose,
             by_line: args.command.is_build(),
             found: Mutex::default(),
+            live: Arc::default(),
         }
     }
 
     /// Whether a line on the terminal may be drawn again and again.
     pub fn is_live(&self) -> bool {
         io::stderr().is_terminal() && !self.quiet && !self.json
+    }
+
+    /// From here on these are the live lines.
+    pub fn show_live(&self, bar: &ProgressBar) {
+        *self.live.0.lock().expect("no thread panics with it") = Some(bar.clone());
+    }
+
+    /// From here on there are none.
+    pub fn hide_live(&self) {
+        *self.live.0.lock().expect("no thread panics with it") = None;
+    }
+
+    /// Whatever live lines there are at a time.
+    pub fn live(&self) -> Arc<Live> {
+        Arc::clone(&self.live)
     }
 
     /// Whether JSON comes line by line, as things happen.
@@ -91,7 +134,7 @@ impl Ui {
     /// Prints progress or a note.
     pub fn status(&self, text: &str) {
         if !self.quiet {
-            tell(text);
+            self.live.tell(text);
         }
     }
 

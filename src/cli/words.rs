@@ -28,6 +28,17 @@ pub fn bytes(n: u64) -> String {
     if unit == 0 { format!("{n} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
+/// `12 s`, `3 min 20 s`, `2 h 5 min`; a second at least.
+pub fn duration(seconds: f64) -> String {
+    let whole = (seconds.round() as u64).max(1);
+    match whole {
+        ..60 => format!("{whole} s"),
+        60..600 => format!("{} min {} s", whole / 60, whole % 60),
+        600..3600 => format!("{} min", whole / 60),
+        _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
 /// How long ago a moment was, in the largest unit that fits.
 pub fn ago(time: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

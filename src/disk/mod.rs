@@ -7,12 +7,14 @@
 mod direct;
 #[cfg(test)]
 pub mod faults;
+mod space;
 
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 pub use direct::DirectWriter;
+pub use space::{Space, space};
 
 /// Announces a change of `path`; an error stands for the change having failed.
 #[cfg(not(test))]

@@ -7,6 +7,7 @@
 mod account;
 mod builds;
 mod codec;
+mod costs;
 mod past;
 mod record;
 mod recorder;
@@ -15,6 +16,7 @@ mod tags;
 
 pub use account::{Account, Effort, Piece, StageAccount};
 pub use builds::{add, find, last_of, names, newest, newest_of_recipe, note_use, used_name};
+pub use costs::Costs;
 pub use past::{Past, read_keys};
 pub use record::{Draft, OutputRecord, Record, Variant};
 pub use recorder::{Origin, Recorder};

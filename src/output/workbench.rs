@@ -28,6 +28,19 @@ const SCRATCH_PREFIX: &str = ".lamarck.verify-";
 const LOCK: &str = "lock";
 const N_RANDOM: usize = 6;
 
+/// The folders for new versions of a directory that are there, most often because a build was killed: the next one
+/// removes them.
+pub fn folders_of(dir: &Path) -> Vec<PathBuf> {
+    let (Some(parent), Some(name)) = (dir.parent(), dir.file_name()) else { return Vec::new() };
+    let begin = [PREFIX.as_bytes(), name.as_bytes(), b"-"].concat();
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let is_one = |entry: &fs::DirEntry| {
+        let name = entry.file_name();
+        name.as_bytes().strip_prefix(&begin[..]).is_some_and(|rest| rest.len() == N_RANDOM)
+    };
+    entries.filter(is_one).map(|entry| entry.path()).collect()
+}
+
 /// A folder of this process, or one left behind that this process has taken over.
 #[derive(Debug)]
 pub struct Workbench {

@@ -2,23 +2,28 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::account::account;
 use super::catalog::Catalog;
 use super::error::ProjectError;
+use super::forecast::Noting;
 use super::planned::Planned;
 use super::records::{now, stage_names, variant};
+use super::room::{self, Ask, Wanted};
 use super::settings::Project;
 use crate::build::reasons::{Last, Reason, reason, roots};
+use crate::build::status::Verdict;
 use crate::build::{Build, BuildError, Context, Measured, Outcome, with_build};
 use crate::digest::Digest;
+use crate::disk;
 use crate::event::{Event, Events, spanned, tell_nobody};
 use crate::gc::{Limits, Removed, trim};
 use crate::history::{self, Draft, Origin, OutputRecord, Past, Record, Recorder};
 use crate::model::checkpoint::Checkpoint;
+use crate::output::OutputError;
 use crate::output::card::{Card, license_of};
 use crate::output::content::{LeftOut, Output};
 use crate::output::destination;
@@ -28,7 +33,6 @@ use crate::output::format::layout::OutputLayout;
 use crate::output::lockfile::reading::{Lockfile, differences};
 use crate::output::lockfile::writing as lockfile;
 use crate::output::write::{Written, recover};
-use crate::output::{OutputError, format};
 use crate::plan::{Action, Node, NodeId, Owner, Plan, StagePlan, key};
 use crate::recipe::{Recipe, StageId};
 use crate::store::lock::Wait;
@@ -46,6 +50,7 @@ pub struct Builder<'a> {
     locked: bool,
     repeats: Option<&'a (u64, Record)>,
     rehash: bool,
+    ask: Ask,
     events: &'a dyn Events,
     interrupted: &'a AtomicBool,
 }
@@ -105,6 +110,7 @@ impl<'a> Builder<'a> {
             locked: false,
             repeats: None,
             rehash: false,
+            ask: disk::space,
             events: &tell_nobody,
             interrupted: &NEVER,
         }
@@ -178,15 +184,15 @@ impl<'a> Builder<'a> {
             true => Err(BuildError::Interrupted),
             false => Ok(()),
         };
-        let lay_out =
-            |target: &StageId| format::usual().lay_out(&plan.stage(*target).tensors, project.shard_bytes);
-        let layouts: Vec<OutputLayout> = plan.targets.iter().map(lay_out).collect();
+        let layouts: Vec<OutputLayout> =
+            plan.targets.iter().map(|target| project.lay_out(plan, *target)).collect();
         for (dir, layout) in dirs.iter().zip(&layouts) {
             destination::check_free(dir, layout)?;
             destination::check_not_read(dir, checkpoints.iter().map(AsRef::as_ref))?;
             destination::check_outside(dir, &project.cache)?;
             recover(dir, events, &proceed)?;
         }
+        self.check_room(&dirs, &layouts)?;
         let locks: Vec<Lockfile> = if locked {
             dirs.iter().map(|dir| Lockfile::read(dir)).collect::<Result<_, _>>()?
         } else {
@@ -230,44 +236,52 @@ impl<'a> Builder<'a> {
             interrupted,
             events,
         };
-        let report: Result<Report, ProjectError> = with_build(context, |build| {
-            // Its threads take nodes; they share the pool's for what is large.
-            build.resolve_all()?;
-            threads.install(|| {
-                if let Some((number, record)) = repeats {
-                    let snapshot = store.index().snapshot()?;
-                    check_repeated(*number, &Past::new(record.clone(), &snapshot), self, build)?;
-                }
-                for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
-                    check_results(dir, locked, |tensor| {
-                        plan.stage(*target).nodes.get(tensor).map(|node| build.resolved(*node).digest)
-                    })?;
-                }
-                let mut outputs = Vec::new();
-                for (number, (place, extras)) in dirs.iter().zip(&layouts).zip(extras).enumerate() {
-                    outputs.push(self.write(number, place, extras, &direct, build, &store)?);
-                }
-                let mut report = Report {
-                    number: None,
-                    damaged_rows: 0,
-                    trimmed: None,
-                    ran: build.executed(),
-                    reasons: Vec::new(),
-                    outputs,
-                    seconds: started.elapsed().as_secs_f64(),
-                };
-                let did_something =
-                    report.ran > 0 || report.outputs.iter().any(|output| output.written.changed);
-                // What was served from a read-only store cannot be noted in it.
-                if did_something && !store.is_read_only() {
-                    spanned(events, "record build", "", || {
-                        self.record(build, &store, &measured, &mut report)
-                    })?;
-                } else if !store.is_read_only() {
-                    history::note_use(store.index(), &variant(recipe, plan), now())?;
-                }
-                report.damaged_rows = store.index().damaged_rows();
-                Ok(report)
+        let published = Mutex::default();
+        let noting = Noting { planned, measured: &measured, store: &store, published };
+        let report: Result<Report, ProjectError> = noting.beside(|| {
+            with_build(context, |build| {
+                // Its threads take nodes; they share the pool's for what is large.
+                build.resolve_all()?;
+                threads.install(|| {
+                    if let Some((number, record)) = repeats {
+                        let snapshot = store.index().snapshot()?;
+                        check_repeated(*number, &Past::new(record.clone(), &snapshot), self, build)?;
+                    }
+                    for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
+                        check_results(dir, locked, |tensor| {
+                            plan.stage(*target).nodes.get(tensor).map(|node| build.resolved(*node).digest)
+                        })?;
+                    }
+                    let mut outputs = Vec::new();
+                    let publishing = Instant::now();
+                    for (number, (place, extras)) in dirs.iter().zip(&layouts).zip(extras).enumerate() {
+                        outputs.push(self.write(number, place, extras, &direct, build, &store)?);
+                    }
+                    let n_bytes = outputs.iter().map(|output| output.written.bytes_written).sum();
+                    let seconds = publishing.elapsed().as_secs_f64() * threads.current_num_threads() as f64;
+                    *noting.published.lock().expect("no thread panics with it") = Some((n_bytes, seconds));
+                    let mut report = Report {
+                        number: None,
+                        damaged_rows: 0,
+                        trimmed: None,
+                        ran: build.executed(),
+                        reasons: Vec::new(),
+                        outputs,
+                        seconds: started.elapsed().as_secs_f64(),
+                    };
+                    let did_something =
+                        report.ran > 0 || report.outputs.iter().any(|output| output.written.changed);
+                    // What was served from a read-only store cannot be noted in it.
+                    if did_something && !store.is_read_only() {
+                        spanned(events, "record build", "", || {
+                            self.record(build, &store, &measured, &mut report)
+                        })?;
+                    } else if !store.is_read_only() {
+                        history::note_use(store.index(), &variant(recipe, plan), now())?;
+                    }
+                    report.damaged_rows = store.index().damaged_rows();
+                    Ok(report)
+                })
             })
         });
         let closed = store.close();
@@ -277,6 +291,19 @@ impl<'a> Builder<'a> {
             report.trimmed = trim_to_limit(project)?;
         }
         Ok(report)
+    }
+
+    /// Refuses to begin what does not fit on the disk.
+    fn check_room(&self, dirs: &[PathBuf], layouts: &[OutputLayout]) -> Result<(), ProjectError> {
+        let Self { project, recipe, planned, ask, .. } = *self;
+        let outputs: Vec<_> = dirs.iter().cloned().zip(layouts.iter().cloned()).collect();
+        let wanted = Wanted { recipe, plan: &planned.plan, outputs: &outputs };
+        // Most often there is room for everything, whatever of it is there already.
+        if room::check(&room::rooms(&project.cache, wanted, &|_| true, ask)).is_ok() {
+            return Ok(());
+        }
+        let verdicts = project.status(recipe, planned)?.verdicts;
+        room::check(&room::rooms(&project.cache, wanted, &|node| verdicts[&node] == Verdict::Run, ask))
     }
 
     fn write(

@@ -95,6 +95,19 @@ pub enum ProjectError {
         /// Everything that is wrong with it.
         problems: Vec<String>,
     },
+    /// A build would not fit on the disk.
+    #[error(
+        "{} has too little room: the build must write {needed} bytes ({}) there, and {free} bytes ({}) are free",
+        folder.display(), in_units(*needed), in_units(*free)
+    )]
+    NoRoom {
+        /// The cache or an output's folder, whichever takes most.
+        folder: PathBuf,
+        /// Bytes that must be written to its file system.
+        needed: u64,
+        /// Bytes that can be.
+        free: u64,
+    },
     /// The system did not start the threads of a build.
     #[error("cannot start {jobs} threads")]
     Threads {
@@ -107,6 +120,15 @@ pub enum ProjectError {
 
 fn and_more(n: usize) -> String {
     if n == 0 { String::new() } else { format!(", nor are there {n} more of its tensors,") }
+}
+
+/// `1.3 GB`.
+fn in_units(n_bytes: u64) -> String {
+    const UNITS: [(u64, &str); 3] = [(1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "kB")];
+    match UNITS.iter().find(|(unit, _)| n_bytes >= *unit) {
+        Some((unit, name)) => format!("{:.1} {name}", n_bytes as f64 / *unit as f64),
+        None => format!("{n_bytes} B"),
+    }
 }
 
 fn lines(paths: &[PathBuf]) -> String {
@@ -133,7 +155,7 @@ impl ProjectError {
             | Self::NotBuilt { .. }
             | Self::NoModel { .. }
             | Self::Adapter { .. } => ErrorClass::Data,
-            Self::Threads { .. } => ErrorClass::System,
+            Self::NoRoom { .. } | Self::Threads { .. } => ErrorClass::System,
         }
     }
 

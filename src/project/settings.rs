@@ -9,8 +9,10 @@ use std::sync::atomic::AtomicBool;
 use super::error::ProjectError;
 use crate::hub::{Hub, is_commit};
 use crate::model::locate::Places;
+use crate::output::format;
+use crate::output::format::layout::OutputLayout;
 use crate::output::lockfile::reading::Lockfile;
-use crate::plan::final_stages;
+use crate::plan::{Plan, final_stages};
 use crate::recipe::chat_template::ChatTemplate;
 use crate::recipe::{Finding, LoadOptions, Loaded, Recipe, StageId, load};
 use crate::store::lock::Wait;
@@ -90,6 +92,11 @@ impl Project {
             loaded.recipe = None;
         }
         loaded
+    }
+
+    /// How a target's weights are laid out in files.
+    pub(super) fn lay_out(&self, plan: &Plan, target: StageId) -> OutputLayout {
+        format::usual().lay_out(&plan.stage(target).tensors, self.shard_bytes)
     }
 
     /// Where a target is written.

@@ -10,7 +10,7 @@ use super::index::Index;
 use super::range::{ChecksumsRow, ExternalRow, MemoRow};
 use super::rows;
 use super::tables::{
-    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED, build_key,
+    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED, build_key,
     build_number,
 };
 use super::tier::ActionRow;
@@ -137,6 +137,15 @@ impl Index {
     pub fn set_tag(&self, name: &str, build: u64, note: &[u8]) -> Result<(), StoreError> {
         let mut put = Rows::default();
         put.row(TAGS, name.as_bytes(), &rows::tag(build, note));
+        self.write(|transaction| put.write(transaction))
+    }
+
+    /// Notes what kinds of work took so far, each by its name, in place of what was noted before.
+    pub fn set_costs(&self, costs: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+        let mut put = Rows::default();
+        for (kind, cost) in costs {
+            put.row(COSTS, kind.as_bytes(), cost);
+        }
         self.write(|transaction| put.write(transaction))
     }
 

@@ -88,6 +88,11 @@ impl Store {
         mark_as_cache(cache)
     }
 
+    /// Where processes keep files in the making; those of processes that are gone are removed by the next one.
+    pub fn temporary(cache: &Path) -> Vec<PathBuf> {
+        vec![cache.join(STORE_VERSION).join("tmp")]
+    }
+
     /// Opens an existing store for looking only; `None` if there is none yet.
     pub fn open_existing(cache: &Path) -> Result<Option<Self>, StoreError> {
         let root = cache.join(STORE_VERSION);

@@ -12,7 +12,8 @@ use super::index::Index;
 use super::local::Store;
 use super::rows;
 use super::tables::{
-    self, ACTIONS, BLOCKS, BUILDS, CHECKSUMS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED, build_number,
+    self, ACTIONS, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED,
+    build_number,
 };
 use crate::digest::{ActionKey, Digest};
 use crate::disk;
@@ -58,6 +59,7 @@ impl Needed {
             BLOCKS => rows::read_block_key(key).is_some_and(|digest| self.blocks.contains(&digest)),
             USED => self.used.contains(key),
             TAGS => rows::read_tag(payload).is_some_and(|(number, _)| self.builds.contains(&number)),
+            COSTS => true,
             // Written anew.
             _ => false,
         }

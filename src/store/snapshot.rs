@@ -9,7 +9,8 @@ use super::index::Index;
 use super::range::{ExternalRange, FileRange, RangeContent};
 use super::rows;
 use super::tables::{
-    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, EXTERNAL, LATEST, MEMO, TAGS, Table, USED, build_key, build_number,
+    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, LATEST, MEMO, TAGS, Table, USED, build_key,
+    build_number,
 };
 use crate::digest::{ActionKey, Checksums, Digest};
 
@@ -102,6 +103,17 @@ impl Snapshot<'_> {
             true
         })?;
         Ok(tags)
+    }
+
+    /// What every kind of work took so far, by its name.
+    pub fn costs(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        let mut costs = Vec::new();
+        self.rows(COSTS, &[], |kind, payload| {
+            let kind = String::from_utf8(kind.to_vec()).ok();
+            costs.extend(kind.zip(payload.map(<[u8]>::to_vec)));
+            true
+        })?;
+        Ok(costs)
     }
 
     /// How many builds are recorded.

@@ -26,9 +26,11 @@ pub(super) const LATEST: Table = Table("latest");
 pub(super) const USED: Table = Table("used");
 /// A name that somebody gave to a build -> the build's number, and what the caller noted.
 pub(super) const TAGS: Table = Table("tags");
+/// A kind of work -> what it took so far, as the caller wrote it.
+pub(super) const COSTS: Table = Table("costs");
 
-pub(super) const ALL: [Table; 10] =
-    [ACTIONS, MEMO, EXTERNAL, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED, TAGS];
+pub(super) const ALL: [Table; 11] =
+    [ACTIONS, MEMO, EXTERNAL, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED, TAGS, COSTS];
 
 impl Table {
     pub fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {

@@ -99,7 +99,12 @@ fn plan_says_what_would_run_and_runs_nothing() {
     );
     space.replace("recipe.yaml", "weight: 0.90", "weight: 0.85");
     let before = space.files("");
-    insta::assert_snapshot!(space.ok(&["plan", "recipe.yaml"]).stdout, @r"
+    // Times and free disks differ from machine to machine.
+    let told = space.ok(&["plan", "recipe.yaml"]).stdout;
+    let (of_machine, told): (Vec<&str>, Vec<&str>) =
+        told.lines().partition(|line| line.starts_with("time: ") || line.starts_with("disk: "));
+    assert!(of_machine[0].starts_with("time: about ") && of_machine[1].contains("to write to cache"));
+    insta::assert_snapshot!(told.join("\n"), @r"
     trimmed: 15 tensors: 9 run, 6 not needed
     blend: 15 tensors: 9 run if what they read changes, 6 are org/base's own
 

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Read, Ready, Signals, fetch, read, read_again, ready, targets};
+use super::{Read, Ready, fetch, read, read_again, ready, targets};
 use crate::cli::args::BuildArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::palette::{self, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::progress::Progress;
+use crate::cli::signals::Signals;
 use crate::cli::trace::Trace;
 use crate::cli::ui::{Show, Ui, print_event};
 use crate::cli::words::{bytes, plural};
@@ -67,7 +68,7 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
     let streams = read.project.streams;
     let reach = if streams { Reach::Headers } else { Reach::Files };
     let mut ready = ready(read, &recipe_args, (Show::Warnings, reach), ui)?;
-    let signals = Signals::listen(&ready.project);
+    let signals = Signals::listen(&ready.project, ui);
     if !streams {
         ready = fetch::all(ready, &recipe_args, &signals, ui)?;
     }
@@ -80,7 +81,7 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
         return Err(CliError::Usage(message));
     }
     outs.extend(args.out.iter().map(|dir| (recipe.stage(targets[0]).name.clone(), dir.clone())));
-    let progress = Progress::new(ui, planned.plan.actions().count() as u64);
+    let progress = Progress::new(ui, project.forecast(&recipe, &planned)?);
     let trace = match &args.trace {
         Some(path) => Some((path, Trace::create(path, started, &progress).map_err(CliError::trace(path))?)),
         None => None,

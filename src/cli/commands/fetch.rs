@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, Signals, open_and_plan, read, ready, targets};
+use super::{Ready, open_and_plan, read, ready, targets};
 use crate::cli::args::{FetchArgs, RecipeArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::fetching::Fetching;
 use crate::cli::findings::Source;
+use crate::cli::signals::Signals;
 use crate::cli::ui::{Show, Ui};
 use crate::cli::words::{bytes, listed, plural};
 use crate::hub::Want;
@@ -22,7 +23,7 @@ pub fn run(args: &FetchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     let ready = ready(read, &args.recipe, (Show::Errors, Reach::Files), ui)?;
     let files = ready.planned.catalog.absent().len();
-    let signals = Signals::listen(&ready.project);
+    let signals = Signals::listen(&ready.project, ui);
     let ready = all(ready, &args.recipe, &signals, ui)?;
     let received = ready.project.hub.as_ref().map_or(0, |hub| hub.received());
     let models = ready.planned.catalog.models.len();

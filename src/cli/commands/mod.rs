@@ -22,11 +22,6 @@ pub mod tag;
 pub mod verify;
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::flag;
 
 use super::args::RecipeArgs;
 use super::config::{self, Flags};
@@ -35,7 +30,6 @@ use super::fetching::Fetching;
 use super::findings::{Source, grouped};
 use super::ui::{Show, Ui};
 use super::words::plural;
-use crate::error::ErrorClass;
 use crate::history::Record;
 use crate::output::lockfile::reading::Lockfile;
 use crate::project::{Planned, Project, ProjectError, Reach, RecordedBuild};
@@ -195,47 +189,4 @@ fn tell(
     } else {
         Ok(())
     }
-}
-
-/// Whether, and by which signal, the process was asked to stop.
-struct Signals {
-    interrupted: Arc<AtomicBool>,
-    which: Arc<AtomicUsize>,
-}
-
-impl Signals {
-    /// Listens from here on: the first signal asks the work to stop, the second one stops the process. To be called
-    /// once, for what listens a second time takes the first signal for the second.
-    fn listen(project: &Project) -> Self {
-        let interrupted = project.hub.as_ref().map_or_else(Arc::default, |hub| hub.stop());
-        let signals = Self { interrupted, which: Arc::default() };
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
-            let (interrupted, which) = (&signals.interrupted, &signals.which);
-            // Without a handler a signal still ends the process, which is as safe. The order matters: the
-            // first signal must not find the flag set.
-            let _ = flag::register_conditional_shutdown(
-                signal,
-                exit_code(signal).into(),
-                Arc::clone(interrupted),
-            );
-            let _ = flag::register(signal, Arc::clone(interrupted));
-            let _ = flag::register_usize(signal, Arc::clone(which), signal as usize);
-        }
-        signals
-    }
-
-    /// Gives an error of interrupted work the exit code of the signal.
-    fn explain(&self, error: ProjectError) -> CliError {
-        match (error.class(), self.which.load(Ordering::Relaxed)) {
-            (ErrorClass::Interrupt, signal) if signal > 0 => {
-                CliError::Interrupted { message: error.to_string(), code: exit_code(signal as i32) }
-            }
-            _ => error.into(),
-        }
-    }
-}
-
-/// What shells make of a signal.
-fn exit_code(signal: i32) -> u8 {
-    128 + signal as u8
 }

@@ -11,11 +11,11 @@ use crate::build::status::Verdict;
 use crate::cli::args::PlanArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, WORK};
-use crate::cli::palette::{self, FAINT, GOOD, MAYBE, RUN, SUBJECT, paint};
+use crate::cli::palette::{self, ERROR, FAINT, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::ui::{Show, Ui};
-use crate::cli::words::{bytes, plural};
+use crate::cli::words::{bytes, duration, plural};
 use crate::plan::{Node, NodeId, Plan, RowCount, StagePlan};
-use crate::project::{Planned, Project, Status};
+use crate::project::{Estimate, Planned, Project, Room, Status};
 use crate::recipe::{Recipe, StageId};
 
 /// What a build would do with one stage.
@@ -57,6 +57,13 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         }
         written += action.output.n_bytes() as u64;
     }
+    let rooms: Vec<Room> = project
+        .rooms(&recipe, &planned, &status.verdicts)
+        .into_iter()
+        .filter(|room| room.needed > 0)
+        .collect();
+    let to_publish = rooms.iter().filter(|room| room.folder != project.cache).map(|room| room.needed).sum();
+    let estimate = project.forecast(&recipe, &planned)?.estimate(&planned, &status.verdicts, to_publish);
     let to_fetch = to_fetch(&project, &planned, &status);
     let work = run + if_changed;
     let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, &recipe, *node), reason)));
@@ -73,6 +80,9 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             "run_if_changed": if_changed,
             "bytes_to_make": written,
             "bytes_to_fetch": to_fetch.as_ref().map_or(0, |(n_bytes, _)| *n_bytes),
+            "seconds": estimate.map(|estimate| estimate.least),
+            "seconds_at_most": estimate.map(|estimate| estimate.most),
+            "disk": rooms.iter().map(room_json).collect::<Vec<_>>(),
             "reasons": reasons,
         }))?;
     } else {
@@ -99,6 +109,10 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         if let Some((n_bytes, models)) = to_fetch.as_ref().filter(|(n_bytes, _)| *n_bytes > 0) {
             text.push_str(&format!("to fetch: {} of {models}\n", bytes(*n_bytes)));
         }
+        if let Some(estimate) = estimate.filter(|_| work > 0 || reads > 0) {
+            text.push_str(&time_line(estimate));
+        }
+        rooms.iter().for_each(|room| text.push_str(&room_line(room)));
         let mut because = |why: &str, n: usize| {
             if n > 0 {
                 text.push_str(&format!("  {why}: {n} action{}\n", plural(n)));
@@ -114,6 +128,26 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     let code = if args.exit_code && (work > 0 || reads > 0) { WORK } else { 0 };
     Ok(ExitCode::from(code))
+}
+
+/// How long a build takes, roughly: as long as like work took before.
+fn time_line(Estimate { least, most }: Estimate) -> String {
+    let [least, most] = [least, most].map(duration);
+    if least == most {
+        format!("time: about {most}\n")
+    } else {
+        format!("time: about {least}, at most about {most}\n")
+    }
+}
+
+fn room_line(Room { folder, needed, free, .. }: &Room) -> String {
+    let (folder, needs, has) = (folder.display(), bytes(*needed), bytes(*free));
+    let free = if needed > free { paint(ERROR, format!("only {has} free")) } else { format!("{has} free") };
+    format!("disk: {needs} to write to {folder}, {free}\n")
+}
+
+fn room_json(Room { folder, needed, free, .. }: &Room) -> serde_json::Value {
+    json!({ "folder": folder.to_string_lossy(), "bytes_needed": needed, "bytes_free": free })
 }
 
 /// The bytes that a build would fetch from the hub, and of which models.

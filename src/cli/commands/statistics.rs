@@ -6,11 +6,12 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, Signals, as_locked, fetch, prepare};
+use super::{Ready, as_locked, fetch, prepare};
 use crate::cli::args::InspectArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::progress::Progress;
+use crate::cli::signals::Signals;
 use crate::cli::ui::{Show, Ui};
 use crate::cli::words::plural;
 use crate::event::{Event, Events};
@@ -27,9 +28,9 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let (cache, seed) = (cache.as_deref(), locked.seed);
     let flags = Flags { models, cache, offline: *offline, seed, ..Flags::default() };
     let ready = prepare(&recipe_args, flags, Show::ErrorsAlone, ui)?;
-    let signals = Signals::listen(&ready.project);
+    let signals = Signals::listen(&ready.project, ui);
     let Ready { project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
-    let progress = Progress::new(ui, planned.plan.actions().count() as u64);
+    let progress = Progress::new(ui, project.forecast(&recipe, &planned)?);
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let statistics = project.statistics(&recipe, planned, (dir, &locked), (events, &signals.interrupted));

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use super::{Ready, Signals, as_locked, fetch, prepare};
+use super::{Ready, as_locked, fetch, prepare};
 use crate::cli::args::VerifyOutputArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, DAMAGED};
 use crate::cli::progress::Progress;
+use crate::cli::signals::Signals;
 use crate::cli::ui::{Show, Ui};
 use crate::cli::words::plural;
 use crate::event::{Event, Events};
@@ -70,7 +71,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
     let recipe_args = as_locked(recipe, locked);
     let flags = Flags { models: &args.models, seed: locked.seed, ..Flags::default() };
     let ready = prepare(&recipe_args, flags, Show::ErrorsAlone, ui)?;
-    let signals = Signals::listen(&ready.project);
+    let signals = Signals::listen(&ready.project, ui);
     let Ready { mut project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
     // On the disk that the model is on, which has room for one.
     let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -79,7 +80,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
     project.cache = scratch.path().join("cache");
     project.cache_limit = None;
     let out = scratch.path().join("out");
-    let progress = Progress::new(ui, planned.plan.actions().count() as u64);
+    let progress = Progress::new(ui, project.forecast(&recipe, &planned)?);
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let report = Builder::new(&project, &recipe, &planned)

@@ -1,0 +1,204 @@
+//! What the work of a build will take, by what it took in earlier ones.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use super::error::ProjectError;
+use super::planned::Planned;
+use super::settings::Project;
+use crate::build::Measured;
+use crate::build::status::Verdict;
+use crate::history::Costs;
+use crate::plan::{Node, NodeId};
+use crate::recipe::Recipe;
+use crate::store::Store;
+
+/// Reading a source and hashing it.
+const READ: &str = "read";
+/// The same, over the network.
+const READ_AFAR: &str = "read from the hub";
+/// Putting what is not written by the way into its output, and the output into place.
+const PUBLISH: &str = "publish";
+
+/// What work is taken to cost on a machine that has built nothing yet: seconds of one thread for a piece of work and
+/// for each of its bytes.
+const FIRST: (f64, f64) = (2e-4, 1.5e-9);
+
+/// What each piece of work of a plan will take.
+#[derive(Debug)]
+pub struct Forecast {
+    costs: Costs,
+    /// Threads that share the work.
+    pub threads: usize,
+    /// In the order in which stages depend on one another.
+    pub stages: Vec<StageForecast>,
+}
+
+/// The actions of one stage.
+#[derive(Debug)]
+pub struct StageForecast {
+    /// The stage's name.
+    pub name: String,
+    /// Seconds of one thread, by the tensor that the action makes.
+    pub actions: HashMap<String, f64>,
+}
+
+/// How long a build will take, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// What is done in any case.
+    pub least: f64,
+    /// With all that may turn out to need no work.
+    pub most: f64,
+}
+
+impl Forecast {
+    /// Of work that nothing is known of but these actions.
+    #[cfg(test)]
+    pub fn of(stages: Vec<StageForecast>, threads: usize) -> Self {
+        Self { costs: Costs::default(), threads, stages }
+    }
+
+    /// Seconds that one thread takes to read a source.
+    pub fn read(&self, n_bytes: u64) -> f64 {
+        self.seconds(READ, n_bytes)
+    }
+
+    fn seconds(&self, kind: &str, n_bytes: u64) -> f64 {
+        let (start, slope) = FIRST;
+        self.costs.seconds(kind, n_bytes).unwrap_or(start + slope * n_bytes as f64)
+    }
+
+    /// How long a build will take that must write so many bytes of shards; `None` if no build was measured yet.
+    pub fn estimate(
+        &self,
+        planned: &Planned,
+        verdicts: &HashMap<NodeId, Verdict>,
+        to_publish: u64,
+    ) -> Option<Estimate> {
+        if self.costs.is_empty() {
+            return None;
+        }
+        let (mut for_sure, mut perhaps) = (0.0, 0.0);
+        for node in planned.plan.nodes() {
+            let (kind, n_bytes) = work(planned, node);
+            match verdicts[&node] {
+                Verdict::Run | Verdict::Read => for_sure += self.seconds(kind, n_bytes),
+                Verdict::RunIfChanged => perhaps += self.seconds(kind, n_bytes),
+                Verdict::Reuse { .. } => {}
+            }
+        }
+        if to_publish > 0 {
+            for_sure += self.seconds(PUBLISH, to_publish);
+        }
+        let threads = self.threads as f64;
+        Some(Estimate { least: for_sure / threads, most: (for_sure + perhaps) / threads })
+    }
+}
+
+/// The kind of work that a node takes, and the bytes that it reads and writes.
+fn work(planned: &Planned, node: NodeId) -> (&'static str, u64) {
+    let plan = &planned.plan;
+    let n_bytes = |node: NodeId| plan[node].spec().n_bytes() as u64;
+    match &plan[node] {
+        Node::Source(source) => {
+            let shard = planned.catalog.checkpoints[source.model.0].shard_of(&source.tensor);
+            let kind = if shard.is_some_and(|shard| !shard.is_local()) { READ_AFAR } else { READ };
+            (kind, n_bytes(node))
+        }
+        Node::Action(action) => {
+            let read: u64 = action.inputs.iter().map(|input| n_bytes(input.node)).sum();
+            (action.op.name(), read + n_bytes(node))
+        }
+    }
+}
+
+/// Notes in a store what the work of a build takes, a few times while it goes on and when it ends, so that it is known
+/// however it ends.
+pub(super) struct Noting<'a> {
+    pub planned: &'a Planned,
+    pub measured: &'a Measured,
+    pub store: &'a Store,
+    /// Bytes of shards that were put in place, and the seconds that all threads together took for them.
+    pub published: Mutex<Option<(u64, f64)>>,
+}
+
+impl Noting<'_> {
+    /// The first time is after so long; each further one after twice as long as the one before.
+    const FIRST: Duration = Duration::from_secs(1);
+    const LONGEST: Duration = Duration::from_secs(60);
+
+    /// Notes beside some work, and behind it.
+    pub fn beside<T>(&self, work: impl FnOnce() -> T) -> T {
+        if self.store.is_read_only() {
+            return work();
+        }
+        thread::scope(|scope| {
+            let (end, ended) = channel::<()>();
+            let noting = scope.spawn(move || {
+                let (mut noted, mut wait) = (0, Self::FIRST);
+                while let Err(RecvTimeoutError::Timeout) = ended.recv_timeout(wait) {
+                    noted = self.note(noted, None);
+                    wait = Self::LONGEST.min(wait * 2);
+                }
+                noted
+            });
+            let result = work();
+            drop(end);
+            let noted = noting.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            self.note(noted, *self.published.lock().expect("no thread panics with it"));
+            result
+        })
+    }
+
+    /// Notes what was measured beyond what was noted before; says how much that is in all.
+    fn note(&self, noted: usize, published: Option<(u64, f64)>) -> usize {
+        let all = self.measured.all();
+        let mut costs = Costs::default();
+        for piece in &all[noted..] {
+            let (kind, n_bytes) = work(self.planned, piece.node);
+            costs.add(kind, n_bytes, piece.thread_seconds());
+        }
+        if let Some((n_bytes, seconds)) = published.filter(|(n_bytes, _)| *n_bytes > 0) {
+            costs.add(PUBLISH, n_bytes, seconds);
+        }
+        // Where it cannot be noted, a build is none the worse.
+        let _ = costs.record(self.store.index());
+        all.len()
+    }
+}
+
+impl Project {
+    /// What the work of a plan will take.
+    ///
+    /// # Errors
+    /// [`ProjectError::Store`] if the store's index cannot be read.
+    pub fn forecast(&self, recipe: &Recipe, planned: &Planned) -> Result<Forecast, ProjectError> {
+        let costs = match Store::open_existing(&self.cache)? {
+            Some(store) => Costs::read(&store.index().snapshot()?)?,
+            None => Costs::default(),
+        };
+        let threads = match self.jobs {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            jobs => jobs,
+        };
+        let plan = &planned.plan;
+        let mut forecast = Forecast { costs, threads, stages: Vec::new() };
+        let mut numbers = HashMap::new();
+        for (number, id) in plan.order.iter().enumerate() {
+            numbers.insert(*id, number);
+            let name = recipe.stage(*id).name.clone();
+            forecast.stages.push(StageForecast { name, actions: HashMap::new() });
+        }
+        for (node, action) in plan.actions() {
+            let (kind, n_bytes) = work(planned, node);
+            let seconds = forecast.seconds(kind, n_bytes);
+            let stage = &mut forecast.stages[numbers[&action.owner.stage]];
+            stage.actions.insert(action.owner.tensor.clone(), seconds);
+        }
+        Ok(forecast)
+    }
+}
