@@ -46,7 +46,8 @@ impl Template {
         };
         // Words that mean something in recipes are no names of stages.
         let named = format!("my-{plain}");
-        let name = [plain, &named].into_iter().find(fits).unwrap_or("my-merge").to_owned();
+        let mut names = [plain, &named].into_iter().filter(|_| !plain.is_empty());
+        let name = names.find(fits).unwrap_or("my-merge").to_owned();
         (text.replace(NAME, &name), name)
     }
 }
