@@ -12,6 +12,9 @@ use crate::project::Forecast;
 /// Bytes a second are those of so long a time.
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// The stage of all actions of which it is not known whose they are.
+const ANY: &str = "";
+
 /// Seconds of work for which earlier builds are believed rather than this one.
 const TRUST: f64 = 3.0;
 
@@ -96,12 +99,16 @@ impl Pace {
 
     /// An action needs no more work, because it ran or was found.
     fn resolve(&mut self, stage: &str, tensor: &str, ran: bool) {
-        if let Some(stage) = self.stages.get_mut(stage) {
+        let name = if self.stages.contains_key(stage) { stage } else { ANY };
+        if let Some(stage) = self.stages.get_mut(name) {
             // What was lost and is made again counts once.
             stage.done = (stage.done + 1).min(stage.all);
         }
-        let of_stage = self.forecast.stages.iter_mut().find(|of| of.name == stage);
-        let seconds = of_stage.and_then(|of| of.actions.remove(tensor));
+        let of_stage = self.forecast.stages.iter_mut().find(|of| of.name == name);
+        let seconds = of_stage.and_then(|of| match name {
+            ANY => of.actions.values().next().copied(),
+            _ => of.actions.remove(tensor),
+        });
         self.end(seconds.unwrap_or(0.0), ran);
     }
 
@@ -130,9 +137,10 @@ impl Pace {
     /// `stage 12/579: tensor`, of the action that was begun last.
     pub fn current(&self) -> Option<String> {
         let Running { stage, tensor, .. } = self.running.last()?;
-        Some(match self.stages.get(stage) {
+        Some(match self.stages.get(stage).or_else(|| self.stages.get(ANY)) {
+            _ if stage.is_empty() => format!("reading {tensor}"),
             Some(Stage { done, all }) => format!("{stage} {done}/{all}: {tensor}"),
-            None => format!("reading {tensor}"),
+            None => format!("{stage}: {tensor}"),
         })
     }
 

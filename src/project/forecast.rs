@@ -40,7 +40,7 @@ pub struct Forecast {
 /// The actions of one stage.
 #[derive(Debug)]
 pub struct StageForecast {
-    /// The stage's name.
+    /// The stage's name; empty for whatever stage.
     pub name: String,
     /// Seconds of one thread, by the tensor that the action makes.
     pub actions: HashMap<String, f64>,
@@ -172,6 +172,20 @@ impl Noting<'_> {
 }
 
 impl Project {
+    /// So many actions of whatever stage, of which nothing is known but that they are alike.
+    pub fn forecast_alike(&self, n_actions: usize) -> Forecast {
+        let actions = (0..n_actions).map(|number| (number.to_string(), FIRST.0)).collect();
+        let stages = vec![StageForecast { name: String::new(), actions }];
+        Forecast { costs: Costs::default(), threads: self.n_threads(), stages }
+    }
+
+    fn n_threads(&self) -> usize {
+        match self.jobs {
+            0 => thread::available_parallelism().map_or(1, usize::from),
+            jobs => jobs,
+        }
+    }
+
     /// What the work of a plan will take.
     ///
     /// # Errors
@@ -181,12 +195,8 @@ impl Project {
             Some(store) => Costs::read(&store.index().snapshot()?)?,
             None => Costs::default(),
         };
-        let threads = match self.jobs {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            jobs => jobs,
-        };
         let plan = &planned.plan;
-        let mut forecast = Forecast { costs, threads, stages: Vec::new() };
+        let mut forecast = Forecast { costs, threads: self.n_threads(), stages: Vec::new() };
         let mut numbers = HashMap::new();
         for (number, id) in plan.order.iter().enumerate() {
             numbers.insert(*id, number);

@@ -14,11 +14,11 @@ use self::report::Report;
 use self::side::Opened;
 use self::sums::Sums;
 use self::text::Shown;
-use super::Signals;
 use crate::cli::args::DiffArgs;
 use crate::cli::config::{self, Flags};
 use crate::cli::error::{CliError, WORK};
 use crate::cli::progress::Progress;
+use crate::cli::signals::Signals;
 use crate::cli::terminal;
 use crate::cli::ui::Ui;
 use crate::event::{Event, Events};
@@ -28,7 +28,7 @@ use crate::recipe::{Recipe, StageId};
 
 pub fn run(args: &DiffArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let here = config::project(None, Flags::from(args))?;
-    let signals = Signals::listen(&here);
+    let signals = Signals::listen(&here, ui);
     let a = Opened::new(&args.a, args, &signals, ui)?;
     let b = Opened::new(&args.b, args, &signals, ui)?;
     let edits = match (a.recipe(), b.recipe()) {
@@ -39,7 +39,7 @@ pub fn run(args: &DiffArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let Opened { side: side_b, project: project_b, what: what_b, kind: kind_b, .. } = b;
     let project = one_project(project_a, project_b, here)?;
     let n_tensors = side_a.planned.plan.stage(side_a.planned.plan.targets[0]).tensors.len();
-    let progress = Progress::new(ui, n_tensors as u64);
+    let progress = Progress::new(ui, project.forecast_alike(n_tensors));
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let comparison = project.diff([side_a, side_b], (events, &signals.interrupted));

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::{DiffArgs, RecipeArgs};
-use crate::cli::commands::{Read, Ready, Signals, fetch, read, read_again, ready, targets};
+use crate::cli::commands::{Read, Ready, fetch, read, read_again, ready, targets};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
+use crate::cli::signals::Signals;
 use crate::cli::ui::{Show, Ui};
 use crate::output::RECIPE_FILE;
 use crate::output::lockfile::reading::Lockfile;
