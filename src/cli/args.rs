@@ -94,6 +94,9 @@ pub enum Command {
     /// Show everything that is recorded of a build
     #[command(after_help = examples::SHOW)]
     Show(ShowArgs),
+    /// Write a page of pictures of what a build did
+    #[command(after_help = examples::REPORT)]
+    Report(ReportArgs),
     /// Name a build, or list the names
     #[command(after_help = examples::TAG)]
     Tag(TagArgs),
@@ -381,6 +384,26 @@ pub struct LogArgs {
     /// List this many builds at most, the newest first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
+}
+
+/// Writes one self-contained HTML page: what each stage did to every tensor and whose doing it was, where models were
+/// at odds, parameters over the layers, what was rebuilt and why, and where the time went. The numbers are kept in the
+/// cache, so that a second page takes no time, and after an edit only what changed is measured again.
+#[derive(Debug, ClapArgs)]
+pub struct ReportArgs {
+    /// The number of the build, or its tag [default: the newest]
+    pub build: Option<String>,
+    /// Write the page here [default: lamarck-report-BUILD.html]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub places: PlaceArgs,
+    /// Threads to use [default: one a core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -54,6 +54,10 @@ pub const LOG: &str = examples!(
     "lamarck log"
     "lamarck log recipes/mine.yaml -n 3"
 );
+pub const REPORT: &str = examples!(
+    "lamarck report                     the newest build"
+    "lamarck report best -o best.html"
+);
 pub const SHOW: &str = examples!(
     "lamarck show             the newest build"
     "lamarck show 12"

@@ -98,6 +98,7 @@ fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
         Command::Inspect(command) => commands::inspect::run(command, ui),
         Command::Diff(command) => commands::diff::run(command, ui),
         Command::Log(command) => commands::log::run(command, ui),
+        Command::Report(command) => commands::report::run(command, ui),
         Command::Show(command) => commands::show::run(command, ui),
         Command::Tag(command) => commands::tag::run(command, ui),
         Command::Verify(command) => commands::verify::run(command, ui),

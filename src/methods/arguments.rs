@@ -22,6 +22,11 @@ impl Values {
         self.0.get(name).copied()
     }
 
+    /// Every value, with its parameter.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, Value)> {
+        self.0.iter().map(|(param, value)| (*param, *value))
+    }
+
     /// A declared number.
     ///
     /// # Panics

@@ -4,6 +4,7 @@
 //! the schedule and the store know operations by this trait alone.
 
 mod concat;
+pub mod conflicts;
 mod contract;
 mod convert;
 mod dequantise;
@@ -21,6 +22,7 @@ mod strided;
 mod zeros;
 
 pub use concat::Concat;
+pub use conflicts::Conflicts;
 pub use contract::{Access, Beside, Op, Role, RowRun, Streaming, Tensor, Whole};
 pub use convert::Convert;
 pub use dequantise::{Blocks, Dequantise};

@@ -203,6 +203,16 @@ impl Change {
         self.models.iter().map(|[along, _]| ratio(*along, total)).collect()
     }
 
+    /// The squared norms of r - b and of b, which add up over tensors.
+    pub fn squares(&self) -> [f64; 2] {
+        [self.change, self.base]
+    }
+
+    /// <D, d_i> of every model, which add up over tensors: what [`Self::shares`] are parts of.
+    pub fn along(&self) -> impl Iterator<Item = f64> {
+        self.models.iter().map(|[along, _]| *along)
+    }
+
     /// Adds another tensor of the same stage, made of the same models.
     ///
     /// # Panics

@@ -19,6 +19,7 @@
 //! | `lower` | `graph`: sources and actions |
 //! | `difference` | a plan of how tensors of two others differ |
 //! | `statistics` | more actions, that tell what a stage did |
+//! | `values` | a method's values for every tensor, to be looked at |
 //! | `key` | what of an action can change its bytes |
 
 use crate::recipe::{Finding, Recipe, Reference, Span, StageId};
@@ -46,6 +47,7 @@ mod stage_shape;
 mod statistics;
 mod token_ids;
 mod token_plan;
+mod values;
 mod vocabulary;
 
 pub use adapted::AdaptedInventory;
@@ -53,7 +55,8 @@ pub use catalog::{Inventory, Model};
 pub use graph::{Action, Input, Node, NodeId, Owner, Plan, Source, StagePlan};
 pub use order::{final_stages, needed};
 pub use rows::RowCount;
-pub use statistics::add_statistics;
+pub use statistics::{add_ancestry, add_changes, add_conflicts, add_statistics};
+pub use values::{ParameterValues, parameter_values};
 
 /// Every stage, each behind those it reads.
 pub fn stages_in_order(recipe: &Recipe) -> Vec<StageId> {

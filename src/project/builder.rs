@@ -245,7 +245,8 @@ impl<'a> Builder<'a> {
                 threads.install(|| {
                     if let Some((number, record)) = repeats {
                         let snapshot = store.index().snapshot()?;
-                        check_repeated(*number, &Past::new(record.clone(), &snapshot), self, build)?;
+                        let past = Past::new(record.clone(), &snapshot);
+                        check_repeated(*number, &past, (recipe, plan.actions()), build)?;
                     }
                     for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
                         check_results(dir, locked, |tensor| {
@@ -465,14 +466,14 @@ fn origin<'a>(recipe: &'a Recipe, plan: &'a Plan, node: NodeId) -> Origin<'a> {
 }
 
 /// Holds a build to an earlier one, whose actions it must have under the same keys.
-fn check_repeated(
+pub(super) fn check_repeated<'p>(
     number: u64,
     past: &Past<'_>,
-    builder: &Builder<'_>,
+    (recipe, actions): (&Recipe, impl Iterator<Item = (NodeId, &'p Action)>),
     build: &Build<'_>,
 ) -> Result<(), ProjectError> {
-    for (node, action) in builder.planned.plan.actions() {
-        let stage = &builder.recipe.stage(action.owner.stage).name;
+    for (node, action) in actions {
+        let stage = &recipe.stage(action.owner.stage).name;
         if past.key_of(stage, &action.owner.tensor)? != build.resolved(node).key {
             let (stage, tensor) = (stage.clone(), action.owner.tensor.clone());
             return Err(ProjectError::NotRepeated { number, stage, tensor });

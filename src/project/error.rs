@@ -31,9 +31,9 @@ pub enum ProjectError {
     /// A build failed or was stopped, or its output could not be put in place.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// An earlier build was to be written out again, and would not come out the same.
+    /// An earlier build was to be written out or looked at again, and would not come out the same.
     #[error(
-        "build {number} cannot be written out again: stage `{stage}`, tensor `{tensor}` would be made of other bytes than it was then"
+        "build {number} cannot be made again: stage `{stage}`, tensor `{tensor}` would be made of other bytes than it was then"
     )]
     NotRepeated {
         /// The earlier build, counted from 1.

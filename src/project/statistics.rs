@@ -1,5 +1,6 @@
 //! What a merge did, tensor by tensor: the statistics of an output, from the store where it has them.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -8,12 +9,13 @@ use super::catalog::Catalog;
 use super::error::ProjectError;
 use super::planned::Planned;
 use super::settings::Project;
-use crate::build::{BuildError, Context, Measured, with_build};
+use crate::build::{Build, BuildError, Context, Measured, with_build};
+use crate::digest::Digest;
 use crate::event::Events;
 use crate::op::statistics::Change;
 use crate::output::direct::DirectOutput;
 use crate::output::lockfile::reading::Lockfile;
-use crate::plan::{Input, add_statistics};
+use crate::plan::{Input, NodeId, Plan, add_statistics};
 use crate::recipe::Recipe;
 use crate::store::tiered::Tiered;
 
@@ -56,43 +58,25 @@ impl Project {
         (dir, locked): (&Path, &Lockfile),
         (events, interrupted): (&dyn Events, &AtomicBool),
     ) -> Result<OutputStatistics, ProjectError> {
-        let Planned { mut plan, catalog: Catalog { models, checkpoints, .. } } = planned;
+        let Planned { mut plan, catalog } = planned;
         let target = plan.targets[0];
         let added = add_statistics(&mut plan, target);
-        let store = self.open_to_build(events, interrupted)?;
-        let (tiers, threads, sink) = (Tiered::new(&store), self.threads()?, DirectOutput::none());
-        let context = Context {
-            recipe,
-            plan: &plan,
-            models: &models,
-            checkpoints: &checkpoints,
-            store: &store,
-            tiers: &tiers,
-            sink: &sink,
-            memory: self.memory,
-            rehash: false,
-            locked: locked.source_digests(),
-            threads: &threads,
-            measured: &Measured::default(),
-            interrupted,
-            events,
-        };
         let nodes = &plan.stage(target).nodes;
-        let statistics = with_build(context, |build| {
-            build.resolve_all()?;
+        let measured = (recipe, &plan, &catalog);
+        self.measure(measured, locked.source_digests(), (events, interrupted), |build| {
             check_results(dir, locked, |tensor| nodes.get(tensor).map(|node| build.resolved(*node).digest))?;
             let read = |(tensor, node): (&String, &_)| {
                 let [_, base, models @ ..] = plan[*node].inputs() else {
                     unreachable!("statistics read a result and a base")
                 };
-                let bytes = build.bytes(*node)?.in_full().map_err(BuildError::from)?.into_owned();
+                let table = table(build, *node)?;
                 let label = |input: &Input| input.label.clone();
                 Ok::<_, ProjectError>(TensorChange {
                     tensor: tensor.clone(),
                     stage: recipe.stage(plan.action(*node).owner.stage).name.clone(),
                     base: label(base),
                     models: models.iter().map(label).collect(),
-                    change: Change::read(&bytes).expect("a table was checked by its digest"),
+                    change: Change::read(&table).expect("a table was checked by its digest"),
                 })
             };
             let tensors: Vec<TensorChange> = added.iter().map(read).collect::<Result<_, _>>()?;
@@ -101,10 +85,48 @@ impl Project {
                 tensors,
                 ran: build.executed(),
             })
+        })
+    }
+
+    /// Carries out a plan that statistics were added to, and reads them.
+    pub(super) fn measure<T>(
+        &self,
+        (recipe, plan, catalog): (&Recipe, &Plan, &Catalog),
+        locked: HashMap<(&str, &str), Option<Digest>>,
+        (events, interrupted): (&dyn Events, &AtomicBool),
+        read: impl FnOnce(&Build<'_>) -> Result<T, ProjectError>,
+    ) -> Result<T, ProjectError> {
+        let Catalog { models, checkpoints, .. } = catalog;
+        let store = self.open_to_build(events, interrupted)?;
+        let (tiers, threads, sink) = (Tiered::new(&store), self.threads()?, DirectOutput::none());
+        let context = Context {
+            recipe,
+            plan,
+            models,
+            checkpoints,
+            store: &store,
+            tiers: &tiers,
+            sink: &sink,
+            memory: self.memory,
+            rehash: false,
+            locked,
+            threads: &threads,
+            measured: &Measured::default(),
+            interrupted,
+            events,
+        };
+        let result = with_build(context, |build| {
+            build.resolve_all()?;
+            read(build)
         });
         let closed = store.close();
-        let statistics = statistics?;
+        let result = result?;
         closed?;
-        Ok(statistics)
+        Ok(result)
     }
+}
+
+/// The bytes of a table of statistics.
+pub(super) fn table(build: &Build<'_>, node: NodeId) -> Result<Vec<u8>, ProjectError> {
+    Ok(build.bytes(node)?.in_full().map_err(BuildError::from)?.into_owned())
 }

@@ -88,6 +88,7 @@ fn every_document_is_as_the_page_describes_it() {
         ("lamarck diff", 0, &["diff", "./a", "merges/two"]),
         ("lamarck log", 0, &["log"]),
         ("lamarck show", 0, &["show"]),
+        ("lamarck report", 0, &["report", "-o", "page.html"]),
         ("lamarck tag", 0, &["tag"]),
         ("lamarck verify", 0, &["verify", "merges/two"]),
         ("lamarck methods", 0, &["methods"]),

@@ -2,6 +2,7 @@
 
 mod architectures;
 mod bad_input;
+mod browser;
 mod checkpoints;
 mod commands;
 mod conformance;
@@ -39,6 +40,7 @@ mod proof;
 mod python;
 mod quantised;
 mod recipes;
+mod report;
 mod room;
 mod schema;
 mod signals;

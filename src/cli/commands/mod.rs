@@ -15,6 +15,7 @@ pub mod mergekit;
 pub mod methods;
 pub mod new;
 pub mod plan;
+pub mod report;
 pub mod schema;
 pub mod show;
 mod statistics;
