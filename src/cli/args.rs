@@ -73,6 +73,9 @@ pub enum Command {
     /// Show what a build would run and reuse, and why; runs nothing
     #[command(after_help = examples::PLAN)]
     Plan(PlanArgs),
+    /// Show the plan whenever the recipe is saved, and build it when a key is pressed
+    #[command(after_help = examples::WATCH)]
+    Watch(WatchArgs),
     /// Say why tensors are or are not up to date: which field, old -> new, and where in the recipe
     #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
@@ -174,7 +177,11 @@ impl Command {
     pub fn is_build(&self) -> bool {
         matches!(
             self,
-            Self::Build(_) | Self::MergekitYaml(_) | Self::MergekitMulti(_) | Self::MergekitPytorch(_)
+            Self::Build(_)
+                | Self::Watch(_)
+                | Self::MergekitYaml(_)
+                | Self::MergekitMulti(_)
+                | Self::MergekitPytorch(_)
         )
     }
 }
@@ -286,6 +293,28 @@ pub struct PlanArgs {
     /// End with exit code 10 if a build would run anything
     #[arg(long)]
     pub exit_code: bool,
+}
+
+/// Shows the plan, or what is wrong, whenever the recipe or its lamarck.toml is saved. Enter builds, q and Ctrl-C
+/// end.
+#[derive(Debug, ClapArgs)]
+pub struct WatchArgs {
+    #[command(flatten)]
+    pub recipe: RecipeArgs,
+    #[command(flatten)]
+    pub places: PlaceArgs,
+    /// Seed of the random methods [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Build at once, and again on every save
+    #[arg(long)]
+    pub build: bool,
+    /// Threads to use [default: one a core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -15,7 +15,8 @@ use crate::kernels::simd::{self, Level};
 use crate::model::locate::Places;
 use crate::project::Project;
 
-const FILE: &str = "lamarck.toml";
+/// What a project's settings are called.
+pub const FILE: &str = "lamarck.toml";
 
 /// Flags that say where things are, and how much may be used.
 #[derive(Clone, Copy, Debug, Default)]

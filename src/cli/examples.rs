@@ -29,6 +29,10 @@ pub const PLAN: &str = examples!(
     "lamarck plan --set weight=0.6"
     "lamarck plan --exit-code || echo \"there is work to do\""
 );
+pub const WATCH: &str = examples!(
+    "lamarck watch recipes/mine.yaml"
+    "lamarck watch --build --set weight=0.6"
+);
 pub const EXPLAIN: &str = examples!(
     "lamarck explain recipes/mine.yaml"
     "lamarck explain --tensor layers.20.mlp.up"

@@ -10,10 +10,12 @@ mod examples;
 mod fetching;
 mod findings;
 mod hub;
+mod keys;
 mod mergekit;
 mod pace;
 mod palette;
 mod progress;
+mod saves;
 mod settings;
 mod signals;
 mod templates;
@@ -42,6 +44,7 @@ pub fn main() -> ExitCode {
         Panic::Fatal(index) => {
             let index = index.display();
             ui::tell(&format!("error: the cache's index {index} is damaged; it is put aside, build again"));
+            keys::restore();
             std::process::exit(error::DAMAGED.into());
         }
     }));
@@ -92,6 +95,7 @@ fn run(args: &Args, ui: &Ui) -> Result<ExitCode, CliError> {
         Command::Build(command) => commands::build::run(command, ui),
         Command::Fetch(command) => commands::fetch::run(command, ui),
         Command::Plan(command) => commands::plan::run(command, ui),
+        Command::Watch(command) => commands::watch::run(command, ui),
         Command::Explain(command) => commands::explain::run(command, ui),
         Command::Check(command) => commands::check::run(command, ui),
         Command::Graph(command) => commands::graph::run(command, ui),

@@ -24,21 +24,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 /// How long work may take to stop.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// Whether, and by which signal, the process was asked to stop.
-pub struct Signals {
-    pub interrupted: Arc<AtomicBool>,
+/// Whether, and by which signal, the process was asked to stop. A second signal ends it at once.
+#[derive(Clone, Default)]
+pub struct Asked {
+    interrupted: Arc<AtomicBool>,
     which: Arc<AtomicUsize>,
-    /// Whether the work has ended, however it did.
-    ended: Arc<AtomicBool>,
 }
 
-impl Signals {
-    /// Listens from here on. To be called once, for what listens a second time takes the first signal for the second.
-    pub fn listen(project: &Project, ui: &Ui) -> Self {
-        let interrupted = project.hub.as_ref().map_or_else(Arc::default, |hub| hub.stop());
-        let signals = Self { interrupted, which: Arc::default(), ended: Arc::default() };
+impl Asked {
+    /// Listens from here on.
+    pub fn listen() -> Self {
+        Self::listen_with(Arc::default())
+    }
+
+    fn listen_with(interrupted: Arc<AtomicBool>) -> Self {
+        let asked = Self { interrupted, which: Arc::default() };
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            let (interrupted, which) = (&signals.interrupted, &signals.which);
+            let (interrupted, which) = (&asked.interrupted, &asked.which);
             // Without a handler a signal still ends the process, which is as safe. The order matters: the
             // first signal must not find the flag set.
             let _ = flag::register_conditional_shutdown(
@@ -49,18 +51,42 @@ impl Signals {
             let _ = flag::register_usize(signal, Arc::clone(which), signal as usize);
             let _ = flag::register(signal, Arc::clone(interrupted));
         }
-        let (interrupted, which) = (Arc::clone(&signals.interrupted), Arc::clone(&signals.which));
-        let (ended, live, quiet) = (Arc::clone(&signals.ended), ui.live(), ui.quiet);
-        thread::spawn(move || watch(&interrupted, &which, &ended, (&live, quiet)));
+        asked
+    }
+
+    /// The exit code of the signal, if there was one.
+    pub fn code(&self) -> Option<u8> {
+        match self.which.load(Ordering::Relaxed) {
+            0 => None,
+            signal => Some(exit_code(signal as i32)),
+        }
+    }
+}
+
+/// Signals that stop work, which is given a moment to end well.
+pub struct Signals {
+    pub interrupted: Arc<AtomicBool>,
+    asked: Asked,
+    /// Whether the work has ended, however it did.
+    ended: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Listens from here on. To be called once, for what listens a second time takes the first signal for the second.
+    pub fn listen(project: &Project, ui: &Ui) -> Self {
+        let interrupted = project.hub.as_ref().map_or_else(Arc::default, |hub| hub.stop());
+        let asked = Asked::listen_with(Arc::clone(&interrupted));
+        let signals = Self { interrupted, asked, ended: Arc::default() };
+        let (asked, ended) = (signals.asked.clone(), Arc::clone(&signals.ended));
+        let (live, quiet) = (ui.live(), ui.quiet);
+        thread::spawn(move || watch(&asked, &ended, (&live, quiet)));
         signals
     }
 
     /// Gives an error of interrupted work the exit code of the signal.
     pub fn explain(&self, error: ProjectError) -> CliError {
-        match (error.class(), self.which.load(Ordering::Relaxed)) {
-            (ErrorClass::Interrupt, signal) if signal > 0 => {
-                CliError::Interrupted { message: error.to_string(), code: exit_code(signal as i32) }
-            }
+        match (error.class(), self.asked.code()) {
+            (ErrorClass::Interrupt, Some(code)) => CliError::Interrupted { message: error.to_string(), code },
             _ => error.into(),
         }
     }
@@ -73,31 +99,28 @@ impl Drop for Signals {
 }
 
 /// Answers the first signal, and ends the process if the work has not ended soon after it.
-fn watch(interrupted: &AtomicBool, which: &AtomicUsize, ended: &AtomicBool, (live, quiet): (&Live, bool)) {
-    while !interrupted.load(Ordering::Relaxed) {
+fn watch(asked: &Asked, ended: &AtomicBool, (live, quiet): (&Live, bool)) {
+    while !asked.interrupted.load(Ordering::Relaxed) {
         if ended.load(Ordering::Relaxed) {
             return;
         }
         thread::sleep(LOOK_EVERY);
     }
-    let asked = Instant::now();
-    let signal = which.load(Ordering::Relaxed) as i32;
+    let began = Instant::now();
     // The hub stops its own work by the same flag.
-    if signal == 0 {
-        return;
-    }
+    let Some(code) = asked.code() else { return };
     live.clear();
     if !quiet {
         live.tell("stopping...");
     }
-    while asked.elapsed() < PATIENCE {
+    while began.elapsed() < PATIENCE {
         if ended.load(Ordering::Relaxed) {
             return;
         }
         thread::sleep(LOOK_EVERY);
     }
     live.tell("error: interrupted; what was finished is kept, build again to go on");
-    process::exit(exit_code(signal).into());
+    process::exit(code.into());
 }
 
 /// What shells make of a signal.

@@ -55,3 +55,4 @@ mod terminal;
 mod tidy;
 mod tokenizers;
 mod upgrade;
+mod watch;

@@ -21,6 +21,7 @@ pub mod show;
 mod statistics;
 pub mod tag;
 pub mod verify;
+pub mod watch;
 
 use std::path::PathBuf;
 

@@ -12,7 +12,7 @@ use crate::cli::args::PlanArgs;
 use crate::cli::config::Flags;
 use crate::cli::error::{CliError, WORK};
 use crate::cli::palette::{self, ERROR, FAINT, GOOD, MAYBE, RUN, SUBJECT, paint};
-use crate::cli::ui::{Show, Ui};
+use crate::cli::ui::{Show, Ui, print_event};
 use crate::cli::words::{bytes, duration, plural};
 use crate::plan::{Node, NodeId, Plan, RowCount, StagePlan};
 use crate::project::{Estimate, Planned, Project, Room, Status};
@@ -31,13 +31,19 @@ struct StageCount {
 }
 
 pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Ready { project, recipe, planned, .. } = prepare(
+    let ready = prepare(
         &args.recipe,
         Flags { stream: args.stream, seed: args.seed, ..Flags::from(&args.places) },
         Show::Errors,
         ui,
     )?;
-    let status = project.status(&recipe, &planned)?;
+    let has_work = tell(&ready, ui)?;
+    Ok(ExitCode::from(if args.exit_code && has_work { WORK } else { 0 }))
+}
+
+/// Tells what a build would do, and whether that is anything.
+pub(super) fn tell(Ready { project, recipe, planned }: &Ready, ui: &Ui) -> Result<bool, CliError> {
+    let status = project.status(recipe, planned)?;
     let plan = &planned.plan;
     let name_of_source = |node: NodeId| match &plan[node] {
         Node::Source(source) => planned.catalog.models[source.model.0].reference.path.clone(),
@@ -57,22 +63,19 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         }
         written += action.output.n_bytes() as u64;
     }
-    let rooms: Vec<Room> = project
-        .rooms(&recipe, &planned, &status.verdicts)
-        .into_iter()
-        .filter(|room| room.needed > 0)
-        .collect();
+    let rooms: Vec<Room> =
+        project.rooms(recipe, planned, &status.verdicts).into_iter().filter(|room| room.needed > 0).collect();
     let to_publish = rooms.iter().filter(|room| room.folder != project.cache).map(|room| room.needed).sum();
-    let estimate = project.forecast(&recipe, &planned)?.estimate(&planned, &status.verdicts, to_publish);
-    let to_fetch = to_fetch(&project, &planned, &status);
+    let estimate = project.forecast(recipe, planned)?.estimate(planned, &status.verdicts, to_publish);
+    let to_fetch = to_fetch(project, planned, &status);
     let work = run + if_changed;
-    let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, &recipe, *node), reason)));
+    let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, recipe, *node), reason)));
     if ui.json {
         let stages: Vec<_> =
-            counts.iter().map(|(id, count)| stage_json(&recipe, *id, count, plan.stage(*id))).collect();
+            counts.iter().map(|(id, count)| stage_json(recipe, *id, count, plan.stage(*id))).collect();
         let reasons: Vec<_> =
             reasons.iter().map(|(text, actions)| json!({ "change": text, "actions": actions })).collect();
-        ui.print_json(json!({
+        let mut document = json!({
             "stages": stages,
             "sources_to_read": reads,
             "bytes_to_read": read_bytes,
@@ -84,11 +87,17 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
             "seconds_at_most": estimate.map(|estimate| estimate.most),
             "disk": rooms.iter().map(room_json).collect::<Vec<_>>(),
             "reasons": reasons,
-        }))?;
+        });
+        if ui.is_by_line() {
+            document["event"] = "plan".into();
+            print_event(document)?;
+        } else {
+            ui.print_json(document)?;
+        }
     } else {
         let mut text = String::new();
         for (id, count) in &counts {
-            text.push_str(&stage_line(&recipe, *id, count));
+            text.push_str(&stage_line(recipe, *id, count));
             text.push_str(&rows_lines(plan.stage(*id)));
         }
         text.push('\n');
@@ -126,8 +135,7 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         because("results that the cache no longer has", count(Reason::Forgotten));
         ui.print(&text)?;
     }
-    let code = if args.exit_code && (work > 0 || reads > 0) { WORK } else { 0 };
-    Ok(ExitCode::from(code))
+    Ok(work > 0 || reads > 0)
 }
 
 /// How long a build takes, roughly: as long as like work took before.

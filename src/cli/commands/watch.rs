@@ -1,0 +1,121 @@
+//! `lamarck watch`.
+
+use std::process::ExitCode;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::build::{Work, carry_out};
+use super::{plan, prepare, read};
+use crate::cli::args::{BuildArgs, RecipeArgs, WatchArgs};
+use crate::cli::config::{self, Flags};
+use crate::cli::error::CliError;
+use crate::cli::keys::Keys;
+use crate::cli::palette::{FAINT, paint};
+use crate::cli::saves::Saves;
+use crate::cli::signals::Asked;
+use crate::cli::ui::{Show, Ui};
+use crate::project::ProjectError;
+
+/// What wakes the watch.
+enum Waking {
+    /// Something happened to a file.
+    Stirred,
+    Key(u8),
+}
+
+/// How soon a signal is heeded.
+const SIGNALS: Duration = Duration::from_millis(50);
+
+pub fn run(args: &WatchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
+    let path = config::recipe_path(args.recipe.recipe.as_deref())?;
+    if let Err(source) = std::fs::metadata(&path) {
+        return Err(ProjectError::Recipe { path, source }.into());
+    }
+    // From here on it is this recipe, whatever else appears.
+    let recipe = RecipeArgs { recipe: Some(path.clone()), ..args.recipe.clone() };
+    let build = BuildArgs {
+        recipe,
+        places: args.places.clone(),
+        seed: args.seed,
+        jobs: args.jobs,
+        memory: args.memory,
+        ..BuildArgs::default()
+    };
+    let asked = Asked::listen();
+    let (wake, woken) = mpsc::channel();
+    let stir = wake.clone();
+    let mut saves = Saves::watch(&path, config::FILE, move || drop(stir.send(Waking::Stirred)));
+    let keys = Keys::listen(move |key| drop(wake.send(Waking::Key(key))));
+    let watch = Watch { build, builds: args.build, name: path.display().to_string(), keys, ui };
+    watch.answer()?;
+    loop {
+        match woken.recv_timeout(saves.rest().min(SIGNALS)) {
+            Ok(Waking::Stirred) => saves.stir(),
+            Ok(Waking::Key(b'q')) => return Ok(ExitCode::SUCCESS),
+            Ok(Waking::Key(b'\n' | b'\r')) => {
+                watch.told(Watch::build)?;
+                // What was typed meanwhile was not meant for what is there now; what was saved is looked at.
+                woken.try_iter().for_each(drop);
+                saves.stir();
+            }
+            Ok(Waking::Key(_)) | Err(RecvTimeoutError::Timeout) => {}
+            // Neither events nor keys: files are looked at all the same.
+            Err(RecvTimeoutError::Disconnected) => std::thread::sleep(saves.rest().min(SIGNALS)),
+        }
+        if let Some(code) = asked.code() {
+            return Ok(ExitCode::from(code));
+        }
+        if saves.changed() {
+            watch.answer()?;
+        }
+    }
+}
+
+struct Watch<'a> {
+    build: BuildArgs,
+    /// Whether every save is built at once.
+    builds: bool,
+    /// The recipe, as it was named.
+    name: String,
+    keys: Option<Keys>,
+    ui: &'a Ui,
+}
+
+impl Watch<'_> {
+    /// Does what a save asks for.
+    fn answer(&self) -> Result<(), CliError> {
+        self.told(if self.builds { Self::build } else { Self::plan })
+    }
+
+    /// Does something, tells of what is wrong, and goes on. The terminal is its usual self meanwhile.
+    ///
+    /// # Errors
+    /// What leaves no sense in going on: a signal, and output that is closed.
+    fn told(&self, work: fn(&Self) -> Result<(), CliError>) -> Result<(), CliError> {
+        self.keys.iter().for_each(Keys::leave);
+        let done = work(self);
+        self.keys.iter().for_each(Keys::take);
+        match done {
+            Err(error @ CliError::Interrupted { .. }) => return Err(error),
+            Err(error) if error.is_of_stdout() => return Err(error),
+            Err(error) => self.ui.error(&error),
+            Ok(()) => {}
+        }
+        let what = if self.keys.is_some() { "Enter builds, q ends" } else { "Ctrl-C ends" };
+        self.ui.status(&paint(FAINT, format!("watching {}: {what}", self.name)));
+        Ok(())
+    }
+
+    fn plan(&self) -> Result<(), CliError> {
+        let started = Instant::now();
+        let ready = prepare(&self.build.recipe, Flags::from(&self.build), Show::Warnings, self.ui)?;
+        plan::tell(&ready, self.ui)?;
+        self.ui.status(&paint(FAINT, format!("planned in {} ms", started.elapsed().as_millis())));
+        Ok(())
+    }
+
+    fn build(&self) -> Result<(), CliError> {
+        let read = read(&self.build.recipe, Flags::from(&self.build))?;
+        carry_out(Work::new(read, &self.build), self.ui).map(drop)
+    }
+}
