@@ -68,6 +68,44 @@ impl ModelRef {
     }
 }
 
+/// Names of folders that models are kept in, which are no owners of models.
+const SHELVES: [&str; 20] = [
+    "artifacts",
+    "cache",
+    "checkpoints",
+    "ckpts",
+    "data",
+    "hf",
+    "home",
+    "hub",
+    "llms",
+    "merges",
+    "mnt",
+    "model",
+    "models",
+    "opt",
+    "out",
+    "output",
+    "outputs",
+    "root",
+    "tmp",
+    "weights",
+];
+
+impl ModelRef {
+    /// Whether a folder's name can be that of an owner of models on the hub.
+    pub fn is_owner(name: &str) -> bool {
+        let is_plain = Self { path: name.to_owned(), revision: None, hub_only: false }.is_hub_id();
+        is_plain && !name.contains('/') && !SHELVES.contains(&name.to_lowercase().as_str())
+    }
+
+    /// The model's name on the hub, if it is most likely meant to have one.
+    pub fn hub_id(&self) -> Option<&str> {
+        let owner = self.path.split_once('/').map(|(owner, _)| owner);
+        (self.is_on_hub() && (self.hub_only || owner.is_some_and(Self::is_owner))).then_some(&self.path)
+    }
+}
+
 impl fmt::Display for ModelRef {
     /// As recipes write it, without a prefix.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

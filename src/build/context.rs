@@ -12,7 +12,7 @@ use super::sink::OutputSink;
 use crate::digest::{ActionKey, Digest};
 use crate::event::Events;
 use crate::model::checkpoint::Checkpoint;
-use crate::plan::{Action, Model, Plan};
+use crate::plan::{Action, Model, ModelId, Plan};
 use crate::recipe::Recipe;
 use crate::store::Store;
 use crate::store::tiered::Tiered;
@@ -33,9 +33,8 @@ pub struct Context<'a> {
     pub memory: u64,
     /// Whether sources are read even where the store remembers what they held.
     pub rehash: bool,
-    /// Digests that source tensors must have, by model reference and tensor; empty to take them as they
-    /// are.
-    pub locked: HashMap<(&'a str, &'a str), Option<Digest>>,
+    /// Digests that source tensors must have; empty to take them as they are.
+    pub locked: HashMap<(ModelId, &'a str), Option<Digest>>,
     /// The threads that share the work on a large tensor; as many small ones are worked on at a time.
     pub threads: &'a ThreadPool,
     /// Where it is noted how long things took.

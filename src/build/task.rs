@@ -414,12 +414,10 @@ pub fn accept(
     if is_trusted && shard.is_local() {
         outside.note_source(digest, &**shard, range);
     }
-    if !context.locked.is_empty() {
-        let reference = context.models[source.model.0].reference.to_string();
-        if context.locked.get(&(reference.as_str(), source.tensor.as_str())) != Some(&Some(digest)) {
-            let path = checkpoint.dir.clone();
-            return Err(BuildError::NotLocked { path, tensor: source.tensor.clone() });
-        }
+    let is_locked = !context.locked.is_empty();
+    if is_locked && context.locked.get(&(source.model, source.tensor.as_str())) != Some(&Some(digest)) {
+        let path = checkpoint.dir.clone();
+        return Err(BuildError::NotLocked { path, tensor: source.tensor.clone() });
     }
     if !is_finite {
         return Err(BuildError::NotFinite { path: shard.path().to_owned(), tensor: source.tensor.clone() });

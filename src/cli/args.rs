@@ -338,16 +338,29 @@ pub struct GraphArgs {
     /// How to print it
     #[arg(long, value_enum, default_value_t = GraphFormat::Text)]
     pub format: GraphFormat,
+    /// Look for models (`org/name`) in this folder; can be repeated
+    #[arg(long = "models", value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub models: Vec<PathBuf>,
+    /// The cache of the builds to compare with [default: cache; environment: LAMARCK_CACHE]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub cache: Option<PathBuf>,
+    /// Seed of the random methods [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum GraphFormat {
-    /// Stages with what they read, each below those it needs
+    /// A tree: each final stage with what it is made of
     Text,
     /// For Graphviz
     Dot,
     /// For Markdown on GitHub and elsewhere
     Mermaid,
+    /// A picture, for light and dark; with what a build would do, where the models are on this machine
+    Svg,
+    /// A page with the picture and a table of the stages
+    Html,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -103,6 +103,7 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
         cache_limit: file.cache_limit,
         memory,
         shard_bytes,
+        card: file.card,
         allow: file.allow,
     })
 }

@@ -43,7 +43,7 @@ pub const CHECK: &str = examples!(
 );
 pub const GRAPH: &str = examples!(
     "lamarck graph recipes/mine.yaml"
-    "lamarck graph --format dot | dot -Tsvg > stages.svg"
+    "lamarck graph --format svg > stages.svg"
 );
 pub const INSPECT: &str = examples!(
     "lamarck inspect Qwen/Qwen2.5-14B"

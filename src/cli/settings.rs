@@ -1,12 +1,13 @@
 //! What stands in a `lamarck.toml`, with findings where it cannot be.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::args::size;
-use crate::recipe::{Finding, Span, allow, did_you_mean};
+use crate::recipe::{CardSettings, Finding, Span, allow, card, did_you_mean};
 
 /// A project's settings. Paths are relative to the file.
 #[derive(Debug, Default)]
@@ -22,10 +23,22 @@ pub struct Settings {
     pub cache_limit: Option<u64>,
     pub stream: bool,
     pub allow: Vec<&'static str>,
+    pub card: CardSettings,
 }
 
-const KEYS: [&str; 10] =
-    ["recipe", "models", "cache", "merges", "jobs", "memory", "shard-size", "cache-limit", "stream", "allow"];
+const KEYS: [&str; 11] = [
+    "recipe",
+    "models",
+    "cache",
+    "merges",
+    "jobs",
+    "memory",
+    "shard-size",
+    "cache-limit",
+    "stream",
+    "allow",
+    "card",
+];
 
 const MAX_JOBS: u16 = 1024;
 
@@ -82,6 +95,7 @@ impl Reader {
                     }
                 }
             }
+            "card" => self.card(value),
             _ => {
                 let message = format!("there is no setting `{name}`");
                 let help = match did_you_mean(&name.replace('_', "-"), KEYS) {
@@ -106,6 +120,43 @@ impl Reader {
             self.wrong(Some(span(value)), message);
             Vec::new()
         })
+    }
+
+    fn card(&mut self, value: &Value<'_>) {
+        let Some(table) = value.get_ref().as_table() else {
+            return self.wrong(Some(span(value)), "`card` must be a table: write `[card]`".to_owned());
+        };
+        let (mut language, mut tags) = (Vec::new(), Vec::new());
+        let mut texts = BTreeMap::new();
+        for (key, value) in table {
+            let name = key.get_ref().as_ref();
+            match name {
+                "language" | "tags" => {
+                    let list = match value.get_ref().as_str() {
+                        Some(text) => vec![text.to_owned()],
+                        None => {
+                            let texts = self.texts(name, value, "texts", "[\"en\"]");
+                            texts.into_iter().map(|(text, _)| text).collect()
+                        }
+                    };
+                    *(if name == "tags" { &mut tags } else { &mut language }) = list;
+                }
+                _ if card::keys().any(|known| known == name) => match value.get_ref().as_str() {
+                    Some(text) => drop(texts.insert(name.to_owned(), text.trim().to_owned())),
+                    None => self.wrong(Some(span(value)), format!("`{name}` must be a text in quotes")),
+                },
+                _ => {
+                    let finding =
+                        Finding::error("settings", span(key), format!("`[card]` has no setting `{name}`"));
+                    let known = || card::keys().collect::<Vec<_>>().join(", ");
+                    self.findings.push(finding.help(match did_you_mean(name, card::keys()) {
+                        Some(meant) => format!("did you mean `{meant}`?"),
+                        None => format!("there are: {}", known()),
+                    }));
+                }
+            }
+        }
+        self.settings.card = CardSettings::from_values(|key| texts.get(key).cloned(), language, tags);
     }
 
     fn folder(&mut self, key: &str, value: &Value<'_>) -> Option<PathBuf> {
@@ -183,7 +234,19 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_told_where_it_stands() {
+        let (settings, findings) = read(
+            "[card]\ntitle = 'T'\ncolour = 1\nlicense_name = 'own'\nlanguage = 'en'\ntags = ['a', 'b']\n",
+        );
+        assert_eq!(
+            findings[0].help,
+            ["there are: title, text, license, license_name, license_link, language, tags"]
+        );
+        assert_eq!(settings.card.license.map(|license| license.id).as_deref(), Some("other"));
+        assert_eq!((settings.card.language, settings.card.tags.len()), (vec!["en".to_owned()], 2));
         for (text, place, word) in [
+            ("card = 'x'\n", "'x'", "write `[card]`"),
+            ("[card]\ntitel = 'x'\n", "titel", "has no setting `titel`"),
+            ("[card]\ntitle = 1\n", "1", "must be a text"),
             ("model = ['x']\n", "model", "there is no setting `model`"),
             ("shard_size = '2GB'\n", "shard_size", "there is no setting"),
             ("models = 'x'\n", "'x'", "a list of folders"),

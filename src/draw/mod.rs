@@ -8,10 +8,22 @@
 //! | `shares` | stacked bars: whose a change is |
 //! | `timeline` | when what was worked on |
 //! | `page` | the frame that every HTML page shares: one file, without a network |
+//! | `graph` | models, stages and what each stage reads, as data |
+//! | `graph_svg`, `graph_page`, `graph_text` | the graph drawn, alone or on a page, and written for terminals, Graphviz and Mermaid |
+//! | `layout` | where boxes and lines go |
+//! | `fit` | the room that text takes |
+//! | `numbers` | numbers as people read them |
 
 pub mod blocks;
+mod fit;
+pub mod graph;
+pub mod graph_page;
+pub mod graph_svg;
+pub mod graph_text;
 pub mod heat;
+mod layout;
 pub mod lines;
+pub mod numbers;
 pub mod page;
 pub mod shares;
 pub mod timeline;

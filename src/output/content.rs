@@ -8,7 +8,7 @@ use super::error::OutputError;
 use super::files::regular;
 use super::format::layout::{OutputLayout, ShardLayout};
 use super::lockfile::writing::NewLockfile;
-use super::names::{CARD_FILE, CONFIG_FILE, LOCKFILE, RECIPE_FILE};
+use super::names::{CARD_FILE, CONFIG_FILE, LOCKFILE, MERGEKIT_FILE, PICTURE_FILE, RECIPE_FILE};
 use super::{card, ownership};
 use crate::digest::Digest;
 use crate::plan::StagePlan;
@@ -18,7 +18,7 @@ use crate::plan::StagePlan;
 pub struct LeftOut {
     /// The tokenizer's files and generation_config.json, where they would only be copied.
     pub tokenizer: bool,
-    /// README.md.
+    /// README.md, its picture, and the recipe for mergekit.
     pub card: bool,
 }
 
@@ -34,6 +34,9 @@ pub struct Output<'a> {
     /// Files with their whole text: the model card, the recipe, the lockfile.
     pub card: String,
     pub recipe: String,
+    /// The picture that the card shows, and the recipe where mergekit runs it.
+    pub picture: String,
+    pub mergekit: Option<String>,
     pub lockfile: NewLockfile<'a>,
     pub left_out: LeftOut,
     /// Whether nothing that the store remembers of the directory is trusted.
@@ -53,6 +56,9 @@ impl Output<'_> {
         files.push((RECIPE_FILE.to_owned(), self.recipe.clone().into_bytes()));
         if !self.left_out.card {
             files.push((CARD_FILE.to_owned(), self.card.clone().into_bytes()));
+            files.push((PICTURE_FILE.to_owned(), self.picture.clone().into_bytes()));
+            let mergekit = self.mergekit.iter();
+            files.extend(mergekit.map(|text| (MERGEKIT_FILE.to_owned(), text.clone().into_bytes())));
         }
         let mut listed: BTreeMap<String, String> = files
             .iter()

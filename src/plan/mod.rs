@@ -51,7 +51,7 @@ mod values;
 mod vocabulary;
 
 pub use adapted::AdaptedInventory;
-pub use catalog::{Inventory, Model};
+pub use catalog::{Inventory, Model, ModelId};
 pub use graph::{Action, Input, Node, NodeId, Owner, Plan, Source, StagePlan};
 pub use order::{final_stages, needed};
 pub use rows::RowCount;

@@ -24,7 +24,7 @@ use crate::gc::{Limits, Removed, trim};
 use crate::history::{self, Draft, Origin, OutputRecord, Past, Record, Recorder};
 use crate::model::checkpoint::Checkpoint;
 use crate::output::OutputError;
-use crate::output::card::{Card, license_of};
+use crate::output::card::{Card, Declared};
 use crate::output::content::{LeftOut, Output};
 use crate::output::destination;
 use crate::output::direct::DirectOutput;
@@ -33,7 +33,8 @@ use crate::output::format::layout::OutputLayout;
 use crate::output::lockfile::reading::{Lockfile, differences};
 use crate::output::lockfile::writing as lockfile;
 use crate::output::write::{Written, recover};
-use crate::plan::{Action, Node, NodeId, Owner, Plan, StagePlan, key};
+use crate::plan::{Action, Node, NodeId, Owner, Plan, StagePlan, key, models_needed};
+use crate::recipe::as_mergekit::as_mergekit;
 use crate::recipe::{Recipe, StageId};
 use crate::store::lock::Wait;
 use crate::store::tiered::Tiered;
@@ -200,7 +201,8 @@ impl<'a> Builder<'a> {
         };
         for ((target, dir), locked) in plan.targets.iter().zip(&dirs).zip(&locks) {
             let found = differences(&locked.stages, &lockfile::stages(recipe, plan, *target));
-            if !found.is_empty() {
+            let as_written = || lockfile::stages_as_written(recipe, plan, *target);
+            if !found.is_empty() && !differences(&locked.stages, &as_written()).is_empty() {
                 return Err(OutputError::NotLocked { path: dir.clone(), differences: found }.into());
             }
         }
@@ -212,7 +214,8 @@ impl<'a> Builder<'a> {
             .collect::<Result<_, _>>()?;
         let store = project.open_to_build(events, interrupted)?;
         let threads = project.threads()?;
-        let locked: HashMap<_, _> = locks.iter().flat_map(Lockfile::source_digests).collect();
+        let locked: HashMap<_, _> =
+            locks.iter().flat_map(|lock| lock.source_digests(recipe, models)).collect();
         // From a read-only store nothing can be kept, so nothing can have to be delivered.
         let direct = if store.is_read_only() {
             DirectOutput::none()
@@ -316,22 +319,24 @@ impl<'a> Builder<'a> {
         build: &Build<'_>,
         store: &Store,
     ) -> Result<OutputReport, ProjectError> {
-        let Self { recipe, planned, rehash, .. } = *self;
+        let Self { project, recipe, planned, rehash, .. } = *self;
         let Planned { plan, catalog: Catalog { models, checkpoints, .. } } = planned;
         let target = plan.targets[number];
         let stage = plan.stage(target);
         let stages = lockfile::needed_by(recipe, plan, target);
-        let licenses: Vec<Option<String>> =
-            checkpoints.iter().map(|checkpoint| license_of(&checkpoint.dir)).collect();
-        let license = licenses.first().and_then(Option::as_deref);
-        let agreed = license.filter(|license| licenses.iter().all(|other| other.as_deref() == Some(license)));
+        // Of all that the recipe names, what this target is made of.
+        let needed = models_needed(recipe, &[target]);
+        let used: Vec<usize> = (0..models.len())
+            .filter(|model| needed.iter().any(|needed| needed.reference == models[*model].reference))
+            .collect();
         let card = Card {
             recipe,
             target,
             stages: &stages,
-            models,
-            license: agreed,
-            is_model: !stage.config.is_null(),
+            models: used.iter().map(|model| &models[*model]).collect(),
+            declared: used.iter().map(|model| Declared::read(&checkpoints[*model].dir)).collect(),
+            settings: recipe.stage(target).card.over(&recipe.card).over(&project.card),
+            config: &stage.config,
         };
         // What the recipe asks for is written in any case.
         let leaves_tokenizer = self.left_out.tokenizer
@@ -343,7 +348,9 @@ impl<'a> Builder<'a> {
             layout,
             extras: if leaves_tokenizer { Vec::new() } else { extras },
             card: card.text(),
-            recipe: recipe.named_text.clone(),
+            picture: card.picture(),
+            recipe: recipe.portable.text.clone(),
+            mergekit: as_mergekit(recipe).filter(|_| !stage.config.is_null()).map(str::to_owned),
             lockfile: lockfile::of(recipe, models, plan, target, build),
             left_out: self.left_out,
             rehash,

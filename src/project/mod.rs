@@ -32,6 +32,7 @@ mod settings;
 mod statistics;
 mod status;
 mod store;
+mod work;
 
 pub use crate::output::content::LeftOut;
 pub use builder::{Builder, OutputReport, Report};
@@ -50,3 +51,4 @@ pub use settings::Project;
 pub use statistics::{OutputStatistics, TensorChange};
 pub use status::Status;
 pub use store::Watch;
+pub use work::StageWork;

@@ -14,7 +14,7 @@ use crate::output::format::layout::OutputLayout;
 use crate::output::lockfile::reading::Lockfile;
 use crate::plan::{Plan, final_stages};
 use crate::recipe::chat_template::ChatTemplate;
-use crate::recipe::{Finding, LoadOptions, Loaded, Recipe, StageId, load};
+use crate::recipe::{CardSettings, Finding, LoadOptions, Loaded, Recipe, StageId, load};
 use crate::store::lock::Wait;
 
 /// Where things are and how much may be used.
@@ -40,6 +40,8 @@ pub struct Project {
     pub memory: u64,
     /// The most bytes of a shard, but for a tensor that is larger by itself.
     pub shard_bytes: u64,
+    /// What model cards say, unless a recipe says otherwise.
+    pub card: CardSettings,
     /// Codes of findings that need not be told of any recipe; for [`allow::apply`](crate::recipe::allow::apply).
     pub allow: Vec<&'static str>,
 }
@@ -65,6 +67,7 @@ impl Project {
             cache_limit: None,
             memory: Self::DEFAULT_MEMORY,
             shard_bytes: Self::DEFAULT_SHARD_BYTES,
+            card: CardSettings::default(),
             allow: Vec::new(),
         }
     }

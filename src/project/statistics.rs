@@ -15,7 +15,7 @@ use crate::event::Events;
 use crate::op::statistics::Change;
 use crate::output::direct::DirectOutput;
 use crate::output::lockfile::reading::Lockfile;
-use crate::plan::{Input, NodeId, Plan, add_statistics};
+use crate::plan::{Input, ModelId, NodeId, Plan, add_statistics};
 use crate::recipe::Recipe;
 use crate::store::tiered::Tiered;
 
@@ -63,36 +63,43 @@ impl Project {
         let added = add_statistics(&mut plan, target);
         let nodes = &plan.stage(target).nodes;
         let measured = (recipe, &plan, &catalog);
-        self.measure(measured, locked.source_digests(), (events, interrupted), |build| {
-            check_results(dir, locked, |tensor| nodes.get(tensor).map(|node| build.resolved(*node).digest))?;
-            let read = |(tensor, node): (&String, &_)| {
-                let [_, base, models @ ..] = plan[*node].inputs() else {
-                    unreachable!("statistics read a result and a base")
+        self.measure(
+            measured,
+            locked.source_digests(recipe, &catalog.models),
+            (events, interrupted),
+            |build| {
+                check_results(dir, locked, |tensor| {
+                    nodes.get(tensor).map(|node| build.resolved(*node).digest)
+                })?;
+                let read = |(tensor, node): (&String, &_)| {
+                    let [_, base, models @ ..] = plan[*node].inputs() else {
+                        unreachable!("statistics read a result and a base")
+                    };
+                    let table = table(build, *node)?;
+                    let label = |input: &Input| input.label.clone();
+                    Ok::<_, ProjectError>(TensorChange {
+                        tensor: tensor.clone(),
+                        stage: recipe.stage(plan.action(*node).owner.stage).name.clone(),
+                        base: label(base),
+                        models: models.iter().map(label).collect(),
+                        change: Change::read(&table).expect("a table was checked by its digest"),
+                    })
                 };
-                let table = table(build, *node)?;
-                let label = |input: &Input| input.label.clone();
-                Ok::<_, ProjectError>(TensorChange {
-                    tensor: tensor.clone(),
-                    stage: recipe.stage(plan.action(*node).owner.stage).name.clone(),
-                    base: label(base),
-                    models: models.iter().map(label).collect(),
-                    change: Change::read(&table).expect("a table was checked by its digest"),
+                let tensors: Vec<TensorChange> = added.iter().map(read).collect::<Result<_, _>>()?;
+                Ok::<_, ProjectError>(OutputStatistics {
+                    copied: nodes.len() - tensors.len(),
+                    tensors,
+                    ran: build.executed(),
                 })
-            };
-            let tensors: Vec<TensorChange> = added.iter().map(read).collect::<Result<_, _>>()?;
-            Ok::<_, ProjectError>(OutputStatistics {
-                copied: nodes.len() - tensors.len(),
-                tensors,
-                ran: build.executed(),
-            })
-        })
+            },
+        )
     }
 
     /// Carries out a plan that statistics were added to, and reads them.
     pub(super) fn measure<T>(
         &self,
         (recipe, plan, catalog): (&Recipe, &Plan, &Catalog),
-        locked: HashMap<(&str, &str), Option<Digest>>,
+        locked: HashMap<(ModelId, &str), Option<Digest>>,
         (events, interrupted): (&dyn Events, &AtomicBool),
         read: impl FnOnce(&Build<'_>) -> Result<T, ProjectError>,
     ) -> Result<T, ProjectError> {

@@ -169,7 +169,7 @@ impl Fields<'_> {
 
     fn tokenizer(&mut self, stage: &Stage) {
         let Some(Spanned { value, span }) = &stage.tokenizer else { return };
-        let source = self.recipe.name_of_source(&value.source);
+        let source = value.source.named(&|reference| self.recipe.name_of(reference).to_owned());
         self.plain("tokenizer source", source.to_owned(), Some(*span));
         if let Some(multiple) = value.pad_to_multiple_of {
             self.plain("pad_to_multiple_of", multiple.to_string(), Some(*span));

@@ -3,25 +3,25 @@
 use serde_json::{Map, Value, json};
 
 use super::meant::{
-    Body, Gradient, Input, Module, Parameters, Recipe, Section, Setting, Slice, StageId, TokenEntry,
-    TokenRow, Tokenizer,
+    Body, Gradient, Input, Module, Parameters, Recipe, Reference, Section, Setting, Slice, StageId,
+    TokenEntry, TokenRow, Tokenizer,
 };
 use crate::methods::{Default, ParamSpec};
 
-/// A stage with every parameter, those left to their defaults too.
-pub fn stage(recipe: &Recipe, id: StageId) -> Value {
+/// A stage with every parameter, those left to their defaults too, and with models by the names that are given.
+pub fn stage(recipe: &Recipe, id: StageId, name: &dyn Fn(&Reference) -> String) -> Value {
     let stage = recipe.stage(id);
     let spec = stage.method.spec();
     let input = |input: &Input| {
         let mut entry =
-            json!({ "model": recipe.name_of(&input.model.value), "parameters": written(&input.parameters) });
+            json!({ "model": name(&input.model.value), "parameters": written(&input.parameters) });
         if let Some(range) = &input.layer_range {
             entry["layer_range"] = json!([range.value.0, range.value.1]);
         }
         entry
     };
     let slice = |slice: &Slice| {
-        let base = slice.base.as_ref().map(|base| recipe.name_of(&base.value));
+        let base = slice.base.as_ref().map(|base| name(&base.value));
         let sources: Vec<Value> = slice.sources.iter().map(input).collect();
         json!({ "sources": sources, "base_model": base, "parameters": written(&slice.parameters) })
     };
@@ -50,7 +50,7 @@ pub fn stage(recipe: &Recipe, id: StageId) -> Value {
         "name": stage.name,
         "method": spec.name,
         "method_version": spec.version,
-        "base_model": stage.base.as_ref().map(|base| recipe.name_of(&base.value)),
+        "base_model": stage.base.as_ref().map(|base| name(&base.value)),
         "dtype": stage.dtype.as_ref().map(|dtype| dtype.value.name()),
         "out_dtype": stage.out_dtype.as_ref().map(|dtype| dtype.value.name()),
         "seed": stage.seed,
@@ -58,21 +58,21 @@ pub fn stage(recipe: &Recipe, id: StageId) -> Value {
     });
     described[key] = body;
     if let Some(asked) = &stage.tokenizer {
-        described["tokenizer"] = tokenizer(recipe, &asked.value);
+        described["tokenizer"] = tokenizer(&asked.value, name);
     }
     described
 }
 
-fn tokenizer(recipe: &Recipe, tokenizer: &Tokenizer) -> Value {
+fn tokenizer(tokenizer: &Tokenizer, name: &dyn Fn(&Reference) -> String) -> Value {
     let Tokenizer { source, tokens, pad_to_multiple_of, trim_vocab } = tokenizer;
     let row = |row: &TokenRow| match row {
         TokenRow::Zero => json!({ "kind": "zero" }),
-        TokenRow::Same(model) => json!(recipe.name_of(model)),
+        TokenRow::Same(model) => json!(name(model)),
         TokenRow::Token(model, token) => {
-            json!({ "kind": "model_token", "model": recipe.name_of(model), "token": token })
+            json!({ "kind": "model_token", "model": name(model), "token": token })
         }
         TokenRow::Id(model, id) => {
-            json!({ "kind": "model_token", "model": recipe.name_of(model), "token_id": id })
+            json!({ "kind": "model_token", "model": name(model), "token_id": id })
         }
     };
     let entry = |TokenEntry { token, source, force }: &TokenEntry| {
@@ -81,7 +81,7 @@ fn tokenizer(recipe: &Recipe, tokenizer: &Tokenizer) -> Value {
     };
     let tokens: Map<String, Value> = tokens.iter().map(entry).collect();
     json!({
-        "source": recipe.name_of_source(source),
+        "source": source.named(name),
         "tokens": tokens,
         "pad_to_multiple_of": pad_to_multiple_of,
         "trim_vocab": trim_vocab,

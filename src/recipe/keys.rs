@@ -53,6 +53,8 @@ pub enum Form {
     TokenKind,
     /// Codes of findings, or a single one.
     Codes,
+    /// Texts, or a single one.
+    Texts,
     /// The key is known to be out of place.
     Nothing,
     /// It is out of place, too: mergekit reads it for a stage alone, and drops it elsewhere without a word.
@@ -145,6 +147,7 @@ pub static STAGE: Map = Map {
             Form::Codes,
             "Findings that are known of in this stage, by their codes, and not told again.",
         ),
+        key("card", Form::Map(&CARD), "What the model card of this stage says."),
     ],
 };
 
@@ -279,6 +282,24 @@ pub static MODEL_PLACE: Map = Map {
     ],
 };
 
+/// `card`.
+pub static CARD: Map = Map {
+    name: "card",
+    keys: &[
+        key("title", Form::Text, "The card's title; the stage's name if there is none."),
+        key("text", Form::Text, "Markdown below the title."),
+        key(
+            "license",
+            Form::Text,
+            "The licence, by the hub's name for it; without it the one that all models agree on.",
+        ),
+        key("license_name", Form::Text, "What the licence is called, where it is `other`."),
+        key("license_link", Form::Text, "Where the licence stands: an address, or a file in the repository."),
+        key("language", Form::Texts, "Codes of languages, such as en; without them those of the models."),
+        key("tags", Form::Texts, "Tags beside merge, mergekit and lamarck."),
+    ],
+};
+
 /// A document that declares variables and is no stage.
 pub static DECLARATION: Map = Map {
     name: "declaration",
@@ -295,6 +316,7 @@ pub static DECLARATION: Map = Map {
             Form::Codes,
             "Findings that are known of anywhere in the recipe, by their codes, and not told again.",
         ),
+        key("card", Form::Map(&CARD), "What model cards say; the card of a stage overrides it."),
     ],
 };
 
@@ -325,6 +347,7 @@ mod tests {
             &CLAUSE,
             &MODEL_MAP,
             &MODEL_PLACE,
+            &CARD,
             &DECLARATION,
         ];
         assert_eq!(maps.map(|map| map.name).into_iter().collect::<BTreeSet<_>>().len(), maps.len());

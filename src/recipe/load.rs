@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::abroad;
 use super::allow::{self, Allowed};
+use super::card;
 use super::cycle;
 use super::fields::Fields;
 use super::finding::Finding;
@@ -92,6 +94,10 @@ fn read(
     for document in &mut documents {
         vars.fill(document, findings);
     }
+    let card = vars.card.take().map(|mut node| {
+        vars.fill(&mut node, findings);
+        card::read(&node, findings)
+    });
     if findings.iter().any(Finding::is_error) {
         return None;
     }
@@ -136,7 +142,9 @@ fn read(
         findings.extend(message.map(|message| Finding::note("unused-seed", place, message)));
     }
     let LoadOptions { name, sets, seed } = options.clone();
-    let recipe = Recipe { name, text: text.into(), named_text, sets, seed, stages };
+    let portable = abroad::portable(&named_text, &sets, &stages);
+    let recipe =
+        Recipe { name, text: text.into(), portable, sets, seed, card: card.unwrap_or_default(), stages };
     cycle::check(&recipe, findings);
     Some(recipe)
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::card::CardSettings;
 use super::chat_template::ChatTemplate;
+use super::portable::Portable;
 use super::span::{Span, Spanned};
 use crate::methods::{Method, Value};
 use crate::reference::ModelRef;
@@ -15,12 +17,14 @@ pub struct Recipe {
     pub name: String,
     /// As the file has it, with its variables not yet filled in.
     pub text: Arc<str>,
-    /// The text with the name of a stage that takes its file's, to be kept elsewhere.
-    pub named_text: String,
+    /// The text as it may be kept elsewhere, and what it calls models there.
+    pub portable: Portable,
     /// Variables that the command line set, each with its value.
     pub sets: Vec<(String, String)>,
     /// A seed that the command line set, which goes before all others.
     pub seed: Option<u64>,
+    /// What cards say, but for what a stage says of its own.
+    pub card: CardSettings,
     /// In the order of the file, whatever reads what; [`StageId`] is the place in here.
     pub stages: Vec<Stage>,
 }
@@ -58,6 +62,8 @@ pub struct Stage {
     pub seed: u64,
     /// Whether results of this stage may be kept in the store.
     pub cache: bool,
+    /// What its card says; it goes before the recipe's.
+    pub card: CardSettings,
 }
 
 /// How a stage lists what it merges.
@@ -234,6 +240,17 @@ pub struct Clause {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradient(pub Vec<Value>);
 
+impl TokenizerSource {
+    /// The word or model that a recipe names it by.
+    pub fn named(&self, name: &dyn Fn(&Reference) -> String) -> String {
+        match self {
+            Self::Union => "union".to_owned(),
+            Self::Base => "base".to_owned(),
+            Self::Model(reference) => name(reference),
+        }
+    }
+}
+
 impl TokenRow {
     /// The model whose row it is.
     pub fn model(&self) -> Option<&Reference> {
@@ -313,12 +330,23 @@ impl Recipe {
         &self.stages[id.0]
     }
 
-    /// The word or model that a recipe names a tokenizer's source by.
-    pub fn name_of_source<'a>(&'a self, source: &'a TokenizerSource) -> &'a str {
-        match source {
-            TokenizerSource::Union => "union",
-            TokenizerSource::Base => "base",
-            TokenizerSource::Model(reference) => self.name_of(reference),
+    /// How lockfiles name what a reference means: not by an absolute path.
+    pub fn portable_name(&self, reference: &Reference) -> String {
+        self.named(reference, &|model| self.portable.path_of(model).to_owned())
+    }
+
+    /// How pictures and cards name what a reference means: without the folders that it lies in.
+    pub fn label_of(&self, reference: &Reference) -> String {
+        self.named(reference, &|model| self.portable.label(model).to_owned())
+    }
+
+    fn named(&self, reference: &Reference, name: &dyn Fn(&ModelRef) -> String) -> String {
+        match reference {
+            Reference::Stage(stage) => self.stage(*stage).name.clone(),
+            Reference::Model(model) => name(model),
+            Reference::Adapted(adapted) => {
+                format!("{}+{}", self.named(&adapted.of, name), name(&adapted.adapter))
+            }
         }
     }
 

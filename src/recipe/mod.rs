@@ -3,8 +3,11 @@
 //! Two forms of a recipe: as typed (`yaml`, nodes with source positions) and as meant ([`Recipe`], made by
 //! [`load`]). Everything after the recipe works on the second. Nothing here reads files.
 
+mod abroad;
 pub mod allow;
+pub mod as_mergekit;
 mod body;
+pub mod card;
 pub mod changes;
 pub mod chat_template;
 mod check;
@@ -17,6 +20,8 @@ mod keys;
 mod load;
 mod meant;
 mod naming;
+pub mod picture;
+mod portable;
 mod reference;
 pub mod schema;
 mod settings;
@@ -28,6 +33,7 @@ mod tokenizer;
 mod vars;
 mod yaml;
 
+pub use card::{CardSettings, License};
 pub use fields::did_you_mean;
 pub use finding::{Finding, Severity};
 pub use load::{LoadOptions, Loaded, load};

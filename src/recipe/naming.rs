@@ -59,8 +59,8 @@ mod tests {
     #[track_caller]
     fn check(text: &str, file: &str, name: &str) -> String {
         let first = recipe(text, file);
-        let copy = recipe(&first.named_text, "other.yaml");
-        assert_eq!(copy.named_text, first.named_text, "a copy of the copy is the same");
+        let copy = recipe(&first.portable.text, "other.yaml");
+        assert_eq!(copy.portable.text, first.portable.text, "a copy of the copy is the same");
         for (a, b) in first.stages.iter().zip(&copy.stages) {
             assert_eq!((&a.name, a.stream_name()), (&b.name, b.stream_name()));
             let values = |stage: &crate::recipe::Stage| -> Vec<_> {
@@ -70,7 +70,7 @@ mod tests {
         }
         let unnamed = first.stages.iter().find(|stage| stage.name_from_file).unwrap();
         assert_eq!((unnamed.name.as_str(), unnamed.stream_name()), (name, ""));
-        first.named_text
+        first.portable.text
     }
 
     #[test]

@@ -36,6 +36,7 @@ pub fn schema() -> Value {
         &keys::TOKENIZER,
         &keys::TOKEN,
         &keys::TOKEN_SOURCE,
+        &keys::CARD,
         &keys::DECLARATION,
     ] {
         defs.insert(map.name.into(), object(map, None));
@@ -278,6 +279,7 @@ fn form(form: Form, of: Option<(&'static MethodSpec, &'static Map)>) -> Vec<Valu
             let code = any_of(names_or_template(allowable.map(|code| code.name)));
             vec![json!({"type": "array", "items": code.clone()}), code]
         }
+        Form::Texts => vec![reference("text"), json!({"type": "array", "items": reference("text")})],
         Form::Nothing | Form::OfStage => Vec::new(),
         Form::Map(map) => vec![inner(map)],
         Form::List(map) => vec![json!({"type": "array", "items": inner(map)})],

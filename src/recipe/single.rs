@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::card::CardSettings;
 use super::meant::{Body, Input, Recipe, Reference, Stage};
+use super::portable::Portable;
 use super::span::{Span, Spanned};
 use crate::methods::find;
 
@@ -24,11 +26,13 @@ pub fn of_model(name: &str, model: Reference) -> Recipe {
         chat_template: None,
         seed: 0,
         cache: false,
+        card: CardSettings::default(),
     };
     Recipe {
         name: name.to_owned(),
         text: Arc::from(""),
-        named_text: String::new(),
+        portable: Portable::default(),
+        card: CardSettings::default(),
         sets: Vec::new(),
         seed: None,
         stages: vec![stage],

@@ -7,7 +7,7 @@ use super::keys;
 use super::meant::Stage;
 use super::reference::Resolver;
 use super::span::Spanned;
-use super::{body, check, tokenizer};
+use super::{body, card, check, tokenizer};
 use crate::methods::{self, Method, elsewhere};
 use crate::tensor::Dtype;
 
@@ -71,6 +71,7 @@ impl StageReader<'_> {
             chat_template: self.chat_template(findings),
             seed: self.flag_seed.or(seed).or(recipe_seed).unwrap_or(0),
             cache: fields.flag("cache", findings).unwrap_or(true),
+            card: fields.get("card").map(|node| card::read(node, findings)).unwrap_or_default(),
         };
         // What could not be read would be missed again where it is counted.
         if !findings.iter().any(Finding::is_error) {

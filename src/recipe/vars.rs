@@ -16,6 +16,8 @@ pub struct Vars {
     pub seed: Option<Spanned<u64>>,
     /// Findings that the recipe allows in all stages.
     pub allowed: Vec<Allowed>,
+    /// What cards say, with its variables not yet filled in.
+    pub card: Option<Node>,
 }
 
 #[derive(Debug)]
@@ -40,6 +42,7 @@ impl Vars {
             return;
         };
         self.allowed.extend(allow::read(&fields, 0..usize::MAX, findings));
+        self.card = fields.get("card").cloned().or_else(|| self.card.take());
         if let Some(seed) = fields.get("seed").or(fields.get("random_seed")) {
             match whole(seed) {
                 Some(value) => self.seed = Some(Spanned { value, span: seed.span }),

@@ -3,6 +3,7 @@
 mod architectures;
 mod bad_input;
 mod browser;
+mod cards;
 mod checkpoints;
 mod commands;
 mod conformance;
@@ -36,6 +37,7 @@ mod methods;
 mod naming;
 mod outputs;
 mod pickled;
+mod pictures;
 mod proof;
 mod python;
 mod quantised;

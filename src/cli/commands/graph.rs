@@ -2,150 +2,125 @@
 
 use std::process::ExitCode;
 
-use petgraph::dot::{Config, Dot};
-use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::EdgeRef;
-use serde_json::json;
+use maud::html;
+use serde_json::{Value, json};
 
-use super::{Read, read, targets, tell};
+use super::{Read, open_and_plan, read, targets, tell};
 use crate::cli::args::{GraphArgs, GraphFormat};
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::findings::Source;
 use crate::cli::ui::{Show, Ui};
+use crate::draw::graph::{Extent, Graph, Setting, Stage};
+use crate::draw::numbers::counted;
+use crate::draw::{graph_page, graph_svg, graph_text};
 use crate::plan::{needed, stages_in_order};
-use crate::recipe::{Recipe, Reference, StageId, allow};
-
-/// A stage or a model.
-struct Box {
-    name: String,
-    /// The method of a stage.
-    method: Option<&'static str>,
-}
-
-type Boxes = DiGraph<Box, &'static str>;
+use crate::project::{Project, ProjectError, Reach, StageWork};
+use crate::recipe::{Recipe, StageId, allow, picture};
 
 pub fn run(args: &GraphArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Read { project, path, text, recipe, findings, allowed } = read(&args.recipe, Flags::default())?;
+    let GraphArgs { models, cache, seed, .. } = args;
+    let flags = Flags { models, cache: cache.as_deref(), seed: *seed, ..Flags::default() };
+    let Read { mut project, path, text, recipe, findings, allowed } = read(&args.recipe, flags)?;
     let source = Source { name: path.to_string_lossy().into_owned(), text };
     let findings = allow::apply(findings, &allowed, &project.allow, false);
     tell(&source, &findings, args.recipe.deny_warnings, Show::Errors, ui)?;
     let recipe = recipe.expect("without an error there is a recipe");
     let chosen = targets(&recipe, &args.recipe.stages)?;
     let order = if chosen.is_empty() { stages_in_order(&recipe) } else { needed(&recipe, &chosen) };
-    let graph = boxes(&recipe, &order);
+    let name = |reference| recipe.name_of(reference).to_owned();
+    let label = |reference| recipe.label_of(reference);
+    let mut graph = picture::picture(&recipe, &order, &name, &label);
+    let shows_work = ui.json || matches!(args.format, GraphFormat::Svg | GraphFormat::Html);
+    if shows_work {
+        // Nothing is asked of the hub for a picture.
+        project.hub = None;
+        add_work(&mut graph, &project, &recipe, (&order, &chosen), ui)?;
+    }
+    let title = title(&graph);
     if ui.json {
         ui.print_json(as_json(&graph))?;
-    } else {
-        match args.format {
-            GraphFormat::Text => ui.print(&as_text(&graph))?,
-            GraphFormat::Dot => ui.print_as_it_is(&as_dot(&graph))?,
-            GraphFormat::Mermaid => ui.print_as_it_is(&as_mermaid(&graph))?,
+        return Ok(ExitCode::SUCCESS);
+    }
+    match args.format {
+        GraphFormat::Text => ui.print(&graph_text::tree(&graph))?,
+        GraphFormat::Dot => ui.print_as_it_is(&graph_text::dot(&graph))?,
+        GraphFormat::Mermaid => ui.print_as_it_is(&graph_text::mermaid(&graph))?,
+        GraphFormat::Svg => {
+            ui.print_as_it_is(&graph_svg::file(&graph, &format!("How {title} is merged")))?;
+        }
+        GraphFormat::Html => {
+            let stages = counted(graph.stages().count(), "stage");
+            let summary = html! { (stages) " of " code { (source.name) } "." };
+            ui.print_as_it_is(&graph_page::page(&graph, &title, summary))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The stages, each behind those it reads, and the models they read.
-fn boxes(recipe: &Recipe, order: &[StageId]) -> Boxes {
-    let mut graph = Boxes::new();
-    let mut known: Vec<(Reference, NodeIndex)> = Vec::new();
-    for id in order {
-        let stage = recipe.stage(*id);
-        let mut edges: Vec<(NodeIndex, &'static str)> = Vec::new();
-        for located in stage.references() {
-            let reference = &located.value;
-            let node = match known.iter().find(|(other, _)| other == reference) {
-                Some((_, node)) => *node,
-                None => {
-                    let node =
-                        graph.add_node(Box { name: recipe.name_of(reference).to_owned(), method: None });
-                    known.push((reference.clone(), node));
-                    node
-                }
+/// Adds what a build would do with each stage, where all models are on this machine.
+fn add_work(
+    graph: &mut Graph,
+    project: &Project,
+    recipe: &Recipe,
+    (order, chosen): (&[StageId], &[StageId]),
+    ui: &Ui,
+) -> Result<(), ProjectError> {
+    // What is wrong with models is for other commands to tell: the graph is the recipe's.
+    let planned = open_and_plan(project, recipe, chosen, (Reach::Headers, ui), &mut Vec::new());
+    let Ok(Some(planned)) = planned else { return Ok(()) };
+    let status = project.status(recipe, &planned)?;
+    let stages = graph.nodes.iter_mut().filter_map(|node| node.stage.as_mut());
+    for (id, stage) in order.iter().zip(stages) {
+        stage.work = Some(StageWork::of(recipe, &planned, &status, *id).drawn());
+    }
+    Ok(())
+}
+
+/// The final stages.
+fn title(graph: &Graph) -> String {
+    graph.finals().map(|place| graph.nodes[place].name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn as_json(graph: &Graph) -> Value {
+    let extent = |extent: &Option<Extent>| extent.map(|Extent { min, max }| json!([min, max]));
+    let stages: Vec<Value> = graph
+        .stages()
+        .map(|(place, node, Stage { method, settings, work })| {
+            let name = |place: usize| graph.nodes[place].name.as_str();
+            let base = graph.inputs(place).find(|edge| edge.is_base).map(|edge| name(edge.from));
+            let names: Vec<&str> = graph.inputs(place).map(|edge| name(edge.from)).collect();
+            let inputs: Vec<Value> = graph
+                .inputs(place)
+                .filter(|edge| edge.is_input)
+                .map(|edge| {
+                    json!({
+                        "name": name(edge.from),
+                        "weight": extent(&edge.weight),
+                        "density": extent(&edge.density),
+                        "layers": edge.layers,
+                    })
+                })
+                .collect();
+            let parameter = |Setting { name, extent: Extent { min, max }, is_flag }: &Setting| {
+                let value = if *is_flag { json!([*min > 0.0, *max > 0.0]) } else { json!([min, max]) };
+                ((*name).to_owned(), value)
             };
-            let is_base = stage.base.as_ref().is_some_and(|base| base.value == *reference);
-            if edges.iter().all(|(other, _)| *other != node) {
-                edges.push((node, if is_base { "base" } else { "" }));
-            }
-        }
-        let node = graph.add_node(Box { name: stage.name.clone(), method: Some(stage.method.spec().name) });
-        known.push((Reference::Stage(*id), node));
-        for (from, label) in edges {
-            graph.add_edge(from, node, label);
-        }
-    }
-    graph
-}
-
-fn reads(graph: &Boxes, node: NodeIndex) -> Vec<(&str, &'static str)> {
-    let mut edges: Vec<_> = graph.edges_directed(node, petgraph::Direction::Incoming).collect();
-    edges.sort_by_key(|edge| edge.id());
-    edges.into_iter().map(|edge| (graph[edge.source()].name.as_str(), *edge.weight())).collect()
-}
-
-fn stages(graph: &Boxes) -> impl Iterator<Item = (NodeIndex, &Box, &'static str)> {
-    graph.node_indices().filter_map(|node| Some((node, &graph[node], graph[node].method?)))
-}
-
-fn as_text(graph: &Boxes) -> String {
-    let mut text = String::new();
-    for (node, stage, method) in stages(graph) {
-        text.push_str(&format!("{} ({method})\n", stage.name));
-        for (name, label) in reads(graph, node) {
-            let label = if label.is_empty() { String::new() } else { format!(" ({label})") };
-            text.push_str(&format!("  <- {name}{label}\n"));
-        }
-    }
-    text
-}
-
-fn as_dot(graph: &Boxes) -> String {
-    let quoted = |text: &str| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
-    let edge = |_: &Boxes, edge: petgraph::graph::EdgeReference<'_, &'static str>| match *edge.weight() {
-        "" => String::new(),
-        label => format!("label = {}", quoted(label)),
-    };
-    let node = |_: &Boxes, (_, node): (NodeIndex, &Box)| match node.method {
-        Some(method) => format!("shape = box label = {}", quoted(&format!("{} ({method})", node.name))),
-        None => format!("shape = ellipse label = {}", quoted(&node.name)),
-    };
-    let config = [Config::EdgeNoLabel, Config::NodeNoLabel];
-    let labels = graph.map(|_, _| "", |_, _| "");
-    let edge_of = |_: &DiGraph<&str, &str>, reference: petgraph::graph::EdgeReference<'_, &str>| {
-        let id = reference.id();
-        edge(graph, graph.edge_references().find(|other| other.id() == id).expect("the graphs are alike"))
-    };
-    let node_of =
-        |_: &DiGraph<&str, &str>, (index, _): (NodeIndex, &&str)| node(graph, (index, &graph[index]));
-    format!("{:?}", Dot::with_attr_getters(&labels, &config, &edge_of, &node_of))
-}
-
-fn as_mermaid(graph: &Boxes) -> String {
-    let escaped = |text: &str| text.replace('"', "#quot;");
-    let mut text = String::from("graph TD\n");
-    for node in graph.node_indices() {
-        let Box { name, method } = &graph[node];
-        text.push_str(&match method {
-            Some(method) => format!("  n{}[\"{} ({method})\"]\n", node.index(), escaped(name)),
-            None => format!("  n{}([\"{}\"])\n", node.index(), escaped(name)),
-        });
-    }
-    for edge in graph.edge_references() {
-        let arrow =
-            if edge.weight().is_empty() { "-->".to_owned() } else { format!("-->|{}|", edge.weight()) };
-        text.push_str(&format!("  n{} {arrow} n{}\n", edge.source().index(), edge.target().index()));
-    }
-    text
-}
-
-fn as_json(graph: &Boxes) -> serde_json::Value {
-    let stages: Vec<_> = stages(graph)
-        .map(|(node, stage, method)| {
-            let reads = reads(graph, node);
-            let base = reads.iter().find(|(_, label)| *label == "base").map(|(name, _)| *name);
-            let names: Vec<&str> = reads.iter().map(|(name, _)| *name).collect();
-            json!({ "stage": stage.name, "method": method, "base": base, "reads": names })
+            let parameters: serde_json::Map<String, Value> = settings.iter().map(parameter).collect();
+            json!({
+                "stage": node.name,
+                "method": method,
+                "base": base,
+                "reads": names,
+                "inputs": inputs,
+                "parameters": parameters,
+                "verdict": work.as_ref().map(|work| work.verdict().word()),
+                "tensors": work.as_ref().map(|work| work.tensors),
+                "bytes": work.as_ref().map(|work| work.bytes),
+                "run": work.as_ref().map(|work| work.run),
+                "run_if_changed": work.as_ref().map(|work| work.if_changed),
+                "reuse": work.as_ref().map(|work| work.reuse),
+            })
         })
         .collect();
     json!({ "stages": stages })

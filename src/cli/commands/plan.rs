@@ -1,6 +1,5 @@
 //! `lamarck plan`.
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -15,20 +14,8 @@ use crate::cli::palette::{self, ERROR, FAINT, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::ui::{Show, Ui, print_event};
 use crate::cli::words::{bytes, duration, plural};
 use crate::plan::{Node, NodeId, Plan, RowCount, StagePlan};
-use crate::project::{Estimate, Planned, Project, Room, Status};
+use crate::project::{Estimate, Planned, Project, Room, StageWork, Status};
 use crate::recipe::{Recipe, StageId};
-
-/// What a build would do with one stage.
-#[derive(Default)]
-struct StageCount {
-    tensors: usize,
-    run: usize,
-    if_changed: usize,
-    reuse: usize,
-    /// Tensors that come down to one of another stage or model.
-    same_as: BTreeMap<String, usize>,
-    not_needed: usize,
-}
 
 pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let ready = prepare(
@@ -45,12 +32,8 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 pub(super) fn tell(Ready { project, recipe, planned }: &Ready, ui: &Ui) -> Result<bool, CliError> {
     let status = project.status(recipe, planned)?;
     let plan = &planned.plan;
-    let name_of_source = |node: NodeId| match &plan[node] {
-        Node::Source(source) => planned.catalog.models[source.model.0].reference.path.clone(),
-        Node::Action(action) => recipe.stage(action.owner.stage).name.clone(),
-    };
-    let counts: Vec<(StageId, StageCount)> =
-        plan.order.iter().map(|id| (*id, count(plan, *id, &status, &name_of_source))).collect();
+    let counts: Vec<(StageId, StageWork)> =
+        (plan.order.iter()).map(|id| (*id, StageWork::of(recipe, planned, &status, *id))).collect();
     let to_read = plan.nodes().filter(|node| status.verdicts[node] == Verdict::Read);
     let (reads, read_bytes) =
         to_read.fold((0, 0), |(n, total), node| (n + 1, total + plan[node].spec().n_bytes() as u64));
@@ -179,29 +162,8 @@ fn stage_of<'a>(plan: &Plan, recipe: &'a Recipe, node: NodeId) -> &'a str {
     }
 }
 
-fn count(plan: &Plan, id: StageId, status: &Status, name_of: &dyn Fn(NodeId) -> String) -> StageCount {
-    let stage = plan.stage(id);
-    let mut count = StageCount { tensors: stage.tensors.len(), ..StageCount::default() };
-    count.not_needed = stage.tensors.len() - stage.nodes.len();
-    for (tensor, node) in &stage.nodes {
-        // Rows that are laid in a new order are this stage's work, too.
-        let is_of = |owner: &str| {
-            owner.strip_prefix(tensor.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(", "))
-        };
-        let own = matches!(&plan[*node], Node::Action(action) if action.owner.stage == id && is_of(&action.owner.tensor));
-        match status.verdicts[node] {
-            _ if !own => *count.same_as.entry(name_of(*node)).or_default() += 1,
-            Verdict::Run => count.run += 1,
-            Verdict::RunIfChanged => count.if_changed += 1,
-            Verdict::Reuse { .. } => count.reuse += 1,
-            Verdict::Read => unreachable!("actions are not read"),
-        }
-    }
-    count
-}
-
-fn stage_line(recipe: &Recipe, id: StageId, count: &StageCount) -> String {
-    let StageCount { tensors, run, if_changed, reuse, same_as, not_needed } = count;
+fn stage_line(recipe: &Recipe, id: StageId, count: &StageWork) -> String {
+    let StageWork { tensors, run, if_changed, reuse, same_as, not_needed, .. } = count;
     let mut parts = Vec::new();
     for (n, what, style) in
         [(run, "run", RUN), (if_changed, "run if what they read changes", MAYBE), (reuse, "reuse", GOOD)]
@@ -250,7 +212,7 @@ fn rows_lines(stage: &StagePlan) -> String {
     text
 }
 
-fn stage_json(recipe: &Recipe, id: StageId, count: &StageCount, stage: &StagePlan) -> serde_json::Value {
+fn stage_json(recipe: &Recipe, id: StageId, count: &StageWork, stage: &StagePlan) -> serde_json::Value {
     let row_count = |count: &RowCount| {
         let RowCount { model, taken, from_others, averaged, zeroed, padding, dropped } = count;
         json!({

@@ -11,6 +11,8 @@ use super::FORMAT;
 use crate::digest::Digest;
 use crate::output::error::OutputError;
 use crate::output::names::LOCKFILE;
+use crate::plan::{Model, ModelId};
+use crate::recipe::Recipe;
 
 /// What a lockfile says.
 #[derive(Clone, Debug, Deserialize)]
@@ -64,14 +66,22 @@ impl Lockfile {
         serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))
     }
 
-    /// The digest that every source tensor must have, by model reference and tensor.
-    pub fn source_digests(&self) -> HashMap<(&str, &str), Option<Digest>> {
-        self.sources
-            .iter()
-            .flat_map(|(model, source)| {
-                source.tensors.iter().map(move |(name, tensor)| {
-                    ((model.as_str(), name.as_str()), Digest::from_hex(&tensor.blake3))
-                })
+    /// The digest that every source tensor must have, by model and tensor.
+    pub fn source_digests(
+        &self,
+        recipe: &Recipe,
+        models: &[Model],
+    ) -> HashMap<(ModelId, &str), Option<Digest>> {
+        let source = |model: &Model| {
+            // Older lockfiles name models as the recipe does, by absolute paths too.
+            let names = [recipe.portable.key_of(&model.reference), model.reference.to_string()];
+            names.iter().find_map(|name| self.sources.get(name))
+        };
+        let sources = models.iter().enumerate().filter_map(|(id, model)| Some((ModelId(id), source(model)?)));
+        sources
+            .flat_map(|(id, source)| {
+                let tensors = source.tensors.iter();
+                tensors.map(move |(name, tensor)| ((id, name.as_str()), Digest::from_hex(&tensor.blake3)))
             })
             .collect()
     }

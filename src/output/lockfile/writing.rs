@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use super::FORMAT;
 use crate::build::Build;
 use crate::plan::{Model, Node, NodeId, Plan};
-use crate::recipe::{Recipe, StageId, describe};
+use crate::recipe::{Recipe, Reference, StageId, describe};
 use crate::tensor::TensorSpec;
 
 /// The file's content.
@@ -24,7 +24,7 @@ pub struct NewLockfile<'a> {
     stages: Value,
     /// Every other file by its digest; a shard by its header's, since its tensors are listed.
     files: BTreeMap<String, String>,
-    /// By model reference.
+    /// By model reference, none of them an absolute path.
     sources: BTreeMap<String, Source<'a>>,
     tensors: BTreeMap<&'a str, Box<RawValue>>,
 }
@@ -73,7 +73,7 @@ pub fn of<'a>(
             let Model { reference, commit, .. } = &models[source.model.0];
             let revision = commit.as_deref().or(reference.revision.as_deref());
             let entry = sources
-                .entry(reference.to_string())
+                .entry(recipe.portable.key_of(reference))
                 .or_insert_with(|| Source { revision, tensors: BTreeMap::new() });
             entry.tensors.insert(&source.tensor, line(&source.spec, node));
         }
@@ -81,7 +81,7 @@ pub fn of<'a>(
     NewLockfile {
         format: FORMAT,
         lamarck: env!("CARGO_PKG_VERSION"),
-        set: recipe.sets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
+        set: recipe.portable.sets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect(),
         seed: recipe.seed,
         stage: &recipe.stage(target).name,
         stages: stages(recipe, plan, target),
@@ -95,7 +95,16 @@ pub fn of<'a>(
 
 /// The target and every stage that it needs, with all parameters.
 pub fn stages(recipe: &Recipe, plan: &Plan, target: StageId) -> Value {
-    needed_by(recipe, plan, target).into_iter().map(|id| describe::stage(recipe, id)).collect()
+    described(recipe, plan, target, &|reference| recipe.portable_name(reference))
+}
+
+/// The same as lockfiles had it that named models as the recipe does, by absolute paths too.
+pub fn stages_as_written(recipe: &Recipe, plan: &Plan, target: StageId) -> Value {
+    described(recipe, plan, target, &|reference| recipe.name_of(reference).to_owned())
+}
+
+fn described(recipe: &Recipe, plan: &Plan, target: StageId, name: &dyn Fn(&Reference) -> String) -> Value {
+    needed_by(recipe, plan, target).into_iter().map(|id| describe::stage(recipe, id, name)).collect()
 }
 
 /// The stages that a target needs, itself last.
