@@ -350,7 +350,7 @@ impl<'a> Builder<'a> {
             card: card.text(),
             picture: card.picture(),
             recipe: recipe.portable.text.clone(),
-            mergekit: as_mergekit(recipe).filter(|_| !stage.config.is_null()).map(str::to_owned),
+            mergekit: as_mergekit(recipe).filter(|_| !stage.config.is_null()),
             lockfile: lockfile::of(recipe, models, plan, target, build),
             left_out: self.left_out,
             rehash,

@@ -3,31 +3,33 @@
 use super::chat_template::{self, ChatTemplate};
 use super::keys::{self, Form, Map};
 use super::meant::{Recipe, Reference};
+use super::naming;
 use super::vars;
 use super::yaml::{self, Node, Value};
 
 /// Keys of maps that are lamarck's alone.
-const OWN: [&str; 8] =
-    [keys::NAME_FROM_FILE, "seed", "random_seed", "cache", "allow", "card", "vars", "trim_vocab"];
+const OWN: [&str; 7] = ["seed", "random_seed", "cache", "allow", "card", "vars", "trim_vocab"];
 
 /// The recipe's text, if `mergekit-yaml` (or with several stages `mergekit-multi`) does with it what is done here.
-pub fn as_mergekit(recipe: &Recipe) -> Option<&str> {
+pub fn as_mergekit(recipe: &Recipe) -> Option<String> {
     let documents = yaml::parse(&recipe.text).ok()?;
     let is_plain = |document: &Node| !vars::is_declaration(document) && is_known(document, &keys::STAGE);
     // A stage by any other spelling is a model to mergekit.
-    let names_stages = |reference: &Reference| match reference.plain() {
+    let fits = |reference: &Reference| match reference.plain() {
         Reference::Stage(stage) => {
-            scalars(&documents).any(|text| text.split('+').next() == Some(recipe.stage(*stage).name.as_str()))
-                && !scalars(&documents).any(|text| is_other_spelling(text, &recipe.stage(*stage).name))
+            let name = &recipe.stage(*stage).name;
+            !scalars(&documents).any(|text| is_other_spelling(text, name))
         }
         Reference::Model(model) => !model.hub_only && !model.path.starts_with('/'),
         Reference::Adapted(_) => unreachable!("a plain reference has no adapter"),
     };
     let stages_fit = recipe.stages.iter().all(|stage| {
         let references = stage.references().into_iter().map(|located| &located.value);
-        references.chain(stage.tokenizer_models()).all(names_stages)
+        references.chain(stage.tokenizer_models()).all(fits)
     });
-    (documents.iter().all(is_plain) && stages_fit).then_some(&*recipe.text)
+    let runs = documents.iter().all(is_plain) && stages_fit;
+    // A stage that took its file's name had none.
+    runs.then(|| naming::without_name(&recipe.text).unwrap_or_else(|| recipe.text.to_string()))
 }
 
 /// `merges/NAME` or `anyone/NAME`.

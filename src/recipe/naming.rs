@@ -27,6 +27,16 @@ pub fn with_name(text: &str, document: &Node, number: usize, name: &str) -> Stri
     if is_named(&named, document, number) { named } else { text.to_owned() }
 }
 
+/// A text without the name that [`with_name`] wrote into it; `None` if there is none.
+pub fn without_name(text: &str) -> Option<String> {
+    let mark = format!("{NAME_FROM_FILE}: true");
+    let (before, behind) = text.split_once(&mark)?;
+    let (rest, name) = before.rsplit_once("name: \"")?;
+    // What separates the two keys follows the second one, too.
+    let separator = &name[name.rfind('"')? + 1..];
+    Some(rest.to_owned() + behind.strip_prefix(separator)?)
+}
+
 /// Whether a text's `number`th stage has the keys that the document has, and the two that name it.
 fn is_named(text: &str, document: &Node, number: usize) -> bool {
     let keys = |document: &Node| -> Vec<String> {
@@ -61,6 +71,7 @@ mod tests {
         let first = recipe(text, file);
         let copy = recipe(&first.portable.text, "other.yaml");
         assert_eq!(copy.portable.text, first.portable.text, "a copy of the copy is the same");
+        assert_eq!(super::without_name(&first.portable.text).as_deref(), Some(text));
         for (a, b) in first.stages.iter().zip(&copy.stages) {
             assert_eq!((&a.name, a.stream_name()), (&b.name, b.stream_name()));
             let values = |stage: &crate::recipe::Stage| -> Vec<_> {

@@ -156,7 +156,15 @@ fn cut_short(moved: &[&str]) -> Space {
     let model = space.path(&format!("{BENCH}/model"));
     fs::rename(space.path("new"), &model).unwrap();
     space.write(&format!("{BENCH}/lock"), "");
-    let files = ["model.safetensors", "README.md", "recipe.yaml", "config.json", "lamarck.lock.json"];
+    let files = [
+        "model.safetensors",
+        "README.md",
+        "merge.svg",
+        "mergekit_config.yml",
+        "recipe.yaml",
+        "config.json",
+        "lamarck.lock.json",
+    ];
     let new: Map<String, Value> =
         files.iter().map(|name| ((*name).to_owned(), stamp(&model.join(name)))).collect();
     let journal = json!({

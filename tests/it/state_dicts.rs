@@ -65,7 +65,7 @@ fn tensors_meet_by_their_names_alone() {
     assert_eq!(twice["model.layers.0.w"].values, [22.0, 44.0]);
     let names: Vec<_> =
         space.files("merges/mean").into_keys().map(|name| name.display().to_string()).collect();
-    assert_eq!(names, ["README.md", "lamarck.lock.json", "model.safetensors", "recipe.yaml"]);
+    assert_eq!(names, ["README.md", "lamarck.lock.json", "merge.svg", "model.safetensors", "recipe.yaml"]);
     assert!(!space.read("merges/mean/README.md").contains("transformers"));
     assert_eq!(space.build(&["r.yaml", "--stage", "mean"]).ran.len(), 0);
     space.ok(&["verify", "merges/mean", "--rebuild", "--recipe", "r.yaml"]);

@@ -198,5 +198,5 @@ fn help_ends_with_examples_that_can_be_typed() {
         }
     }
     assert!(n_examples > 20);
-    assert!(space.fails(2, &["graph", "--cache", "x"]).contains("--cache"), "graph reads no cache");
+    assert!(space.fails(2, &["methods", "--cache", "x"]).contains("--cache"), "methods read no cache");
 }

@@ -30,6 +30,9 @@ const PAGE: &str = env!("CARGO_PKG_REPOSITORY");
 /// What every card is tagged with.
 const TAGS: [&str; 3] = ["merge", "mergekit", "lamarck"];
 
+/// A column of a stage's table: its head, and what it says of an input.
+type Column<'a> = (&'a str, &'a dyn Fn(&Edge) -> Option<String>);
+
 /// What a card is made of.
 pub struct Card<'a> {
     pub recipe: &'a Recipe,
@@ -185,7 +188,7 @@ impl Card<'_> {
 
     /// What a stage merges: a table, or a list where nothing is said of any input.
     fn inputs(&self, inputs: &[&Edge], graph: &Graph, text: &mut String) {
-        let columns: [(&str, &dyn Fn(&Edge) -> Option<String>); 3] = [
+        let columns: [Column<'_>; 3] = [
             ("Weight", &|edge| edge.weight.map(|extent: Extent| extent.to_string())),
             ("Density", &|edge| edge.density.map(|extent: Extent| extent.to_string())),
             ("Layers", &layers),
