@@ -15,6 +15,9 @@ const WINDOW: Duration = Duration::from_secs(10);
 /// The stage of all actions of which it is not known whose they are.
 const ANY: &str = "";
 
+/// What is left when all actions have run.
+const OUTPUTS: &str = "putting outputs in place";
+
 /// Seconds of work for which earlier builds are believed rather than this one.
 const TRUST: f64 = 3.0;
 
@@ -134,14 +137,18 @@ impl Pace {
         stages.fold((0, 0), |(done, all), stage| (done + stage.done, all + stage.all))
     }
 
-    /// `stage 12/579: tensor`, of the action that was begun last.
-    pub fn current(&self) -> Option<String> {
-        let Running { stage, tensor, .. } = self.running.last()?;
-        Some(match self.stages.get(stage).or_else(|| self.stages.get(ANY)) {
-            _ if stage.is_empty() => format!("reading {tensor}"),
-            Some(Stage { done, all }) => format!("{stage} {done}/{all}: {tensor}"),
-            None => format!("{stage}: {tensor}"),
-        })
+    /// `stage 12/579` and the tensor, of the action that was begun last.
+    pub fn current(&self) -> Option<(String, String)> {
+        let Some(Running { stage, tensor, .. }) = self.running.last() else {
+            let (done, all) = self.actions();
+            return (done == all && self.began.is_some()).then(|| (OUTPUTS.to_owned(), String::new()));
+        };
+        let work = match self.stages.get(stage).or_else(|| self.stages.get(ANY)) {
+            _ if stage.is_empty() => "reading".to_owned(),
+            Some(Stage { done, all }) => format!("{stage} {done}/{all}"),
+            None => stage.clone(),
+        };
+        Some((work, tensor.clone()))
     }
 
     /// The part of the work that is done, from 0 to 1.
@@ -158,8 +165,12 @@ impl Pace {
         n_bytes as f64 / since.as_secs_f64().max(0.1)
     }
 
-    /// How long the rest will take; unknown until work begins.
+    /// How long the actions that are left will take; unknown until work begins.
     pub fn left(&self, now: Instant) -> Option<Duration> {
+        let (done, all) = self.actions();
+        if done == all {
+            return None;
+        }
         let took = now.saturating_duration_since(self.began?).as_secs_f64();
         let threads = self.forecast.threads as f64;
         let (done, left) = (self.done / threads, self.left / threads);
@@ -191,7 +202,7 @@ mod tests {
         let mut pace = pace();
         assert_eq!(pace.left(Instant::now()), None);
         pace.take(&Event::Running { stage: "s", tensor: "small" });
-        assert_eq!(pace.current().as_deref(), Some("s 0/2: small"));
+        assert_eq!(pace.current(), Some(("s 0/2".to_owned(), "small".to_owned())));
         assert!((seconds(&pace, 0.0) - 25.0).abs() < 1.0, "{}", seconds(&pace, 0.0));
         pace.take(&Event::Reused { stage: "s", tensor: "small" });
         assert!((seconds(&pace, 0.0) - 20.0).abs() < 1.0, "four fifths are left of two actions");
@@ -200,7 +211,8 @@ mod tests {
         assert!(later < now, "{later} after {now}");
         pace.take(&Event::Ran { stage: "s", tensor: "large", bytes: 7 });
         assert_eq!((pace.actions(), pace.part_done()), ((2, 2), 1.0));
-        assert_eq!(seconds(&pace, 0.0), 0.0);
+        assert_eq!(pace.left(Instant::now()), None);
+        assert_eq!(pace.current(), Some((OUTPUTS.to_owned(), String::new())));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use console::truncate_str;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use super::pace::Pace;
+use super::terminal::width_of_stderr;
 use super::ui::{Ui, print_event, tell};
 use super::words::{bytes, duration};
 use crate::event::{Event, Events};
@@ -20,6 +22,9 @@ pub const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
 /// How often live lines are drawn.
 const LIVE_EVERY: Duration = Duration::from_millis(100);
+
+/// The width of terminals that do not tell.
+const NO_WIDTH: usize = 80;
 
 /// Parts that the bar is long.
 const PARTS: f64 = 1000.0;
@@ -42,7 +47,7 @@ impl<'a> Progress<'a> {
         let target =
             if is_live { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(PARTS as u64), target);
-        let style = ProgressStyle::with_template("{bar:16.green} {prefix}\n{wide_msg:.dim}");
+        let style = ProgressStyle::with_template("{bar:16.green} {prefix}\n{msg:.dim}");
         bar.set_style(style.expect("the template is valid"));
         let teller = (!ui.quiet && !ui.json).then(|| {
             let (end, ended) = channel();
@@ -150,17 +155,20 @@ fn show(pace: &Pace, bar: Option<&ProgressBar>) {
     let (done, all) = pace.actions();
     let left = pace.left(now).map_or_else(String::new, |left| duration(left.as_secs_f64()));
     let rate = bytes(pace.bytes_per_second(now) as u64);
-    let current = pace.current();
     match bar {
         Some(bar) => {
             let left = if left.is_empty() { left } else { format!("  {left} left") };
             bar.set_prefix(format!("{done}/{all} actions  {rate}/s{left}"));
-            bar.set_message(current.unwrap_or_default());
+            let width = width_of_stderr().unwrap_or(NO_WIDTH) - 1;
+            let (work, tensor) = pace.current().unwrap_or_default();
+            let lines = [work, tensor].map(|line| truncate_str(&line, width, "...").into_owned());
+            bar.set_message(lines.join("\n"));
             bar.set_position((pace.part_done() * PARTS) as u64);
             bar.tick();
         }
         None => {
-            let current = current.map_or_else(String::new, |current| format!("{current}: "));
+            let current =
+                pace.current().map_or_else(String::new, |(work, tensor)| format!("{work}, {tensor}: "));
             let left = if left.is_empty() { left } else { format!(", about {left} left") };
             tell(&format!("{current}{done}/{all} actions, {rate}/s{left}"));
         }
