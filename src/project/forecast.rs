@@ -6,7 +6,6 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::error::ProjectError;
 use super::planned::Planned;
 use super::settings::Project;
 use crate::build::Measured;
@@ -14,7 +13,7 @@ use crate::build::status::Verdict;
 use crate::history::Costs;
 use crate::plan::{Node, NodeId};
 use crate::recipe::Recipe;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Reading a source and hashing it.
 const READ: &str = "read";
@@ -187,14 +186,9 @@ impl Project {
     }
 
     /// What the work of a plan will take.
-    ///
-    /// # Errors
-    /// [`ProjectError::Store`] if the store's index cannot be read.
-    pub fn forecast(&self, recipe: &Recipe, planned: &Planned) -> Result<Forecast, ProjectError> {
-        let costs = match Store::open_existing(&self.cache)? {
-            Some(store) => Costs::read(&store.index().snapshot()?)?,
-            None => Costs::default(),
-        };
+    pub fn forecast(&self, recipe: &Recipe, planned: &Planned) -> Forecast {
+        // A store that cannot be read is the trouble of whoever needs it.
+        let costs = self.costs().unwrap_or_default();
         let plan = &planned.plan;
         let mut forecast = Forecast { costs, threads: self.n_threads(), stages: Vec::new() };
         let mut numbers = HashMap::new();
@@ -209,6 +203,13 @@ impl Project {
             let stage = &mut forecast.stages[numbers[&action.owner.stage]];
             stage.actions.insert(action.owner.tensor.clone(), seconds);
         }
-        Ok(forecast)
+        forecast
+    }
+
+    fn costs(&self) -> Result<Costs, StoreError> {
+        match Store::open_existing(&self.cache)? {
+            Some(store) => Costs::read(&store.index().snapshot()?),
+            None => Ok(Costs::default()),
+        }
     }
 }

@@ -81,7 +81,7 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
         return Err(CliError::Usage(message));
     }
     outs.extend(args.out.iter().map(|dir| (recipe.stage(targets[0]).name.clone(), dir.clone())));
-    let progress = Progress::new(ui, project.forecast(&recipe, &planned)?);
+    let progress = Progress::new(ui, project.forecast(&recipe, &planned));
     let trace = match &args.trace {
         Some(path) => Some((path, Trace::create(path, started, &progress).map_err(CliError::trace(path))?)),
         None => None,

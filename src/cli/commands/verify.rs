@@ -80,7 +80,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
     project.cache = scratch.path().join("cache");
     project.cache_limit = None;
     let out = scratch.path().join("out");
-    let progress = Progress::new(ui, project.forecast(&recipe, &planned)?);
+    let progress = Progress::new(ui, project.forecast(&recipe, &planned));
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let report = Builder::new(&project, &recipe, &planned)
