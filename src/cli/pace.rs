@@ -86,7 +86,6 @@ impl Pace {
                 self.begin(Running { id: None, stage: stage.to_owned(), tensor: tensor.to_owned() });
             }
             Event::Ran { stage, tensor, bytes } => {
-                self.running.retain(|running| running.stage != stage || running.tensor != tensor);
                 self.came(bytes);
                 self.resolve(stage, tensor, true);
             }
@@ -102,6 +101,7 @@ impl Pace {
 
     /// An action needs no more work, because it ran or was found.
     fn resolve(&mut self, stage: &str, tensor: &str, ran: bool) {
+        self.running.retain(|running| running.stage != stage || running.tensor != tensor);
         let name = if self.stages.contains_key(stage) { stage } else { ANY };
         if let Some(stage) = self.stages.get_mut(name) {
             // What was lost and is made again counts once.
