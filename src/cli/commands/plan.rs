@@ -49,7 +49,7 @@ pub(super) fn tell(Ready { project, recipe, planned }: &Ready, ui: &Ui) -> Resul
     let rooms: Vec<Room> =
         project.rooms(recipe, planned, &status.verdicts).into_iter().filter(|room| room.needed > 0).collect();
     let to_publish = rooms.iter().filter(|room| room.folder != project.cache).map(|room| room.needed).sum();
-    let estimate = project.forecast(recipe, planned)?.estimate(planned, &status.verdicts, to_publish);
+    let estimate = project.forecast(recipe, planned).estimate(planned, &status.verdicts, to_publish);
     let to_fetch = to_fetch(project, planned, &status);
     let work = run + if_changed;
     let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, recipe, *node), reason)));
