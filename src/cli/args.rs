@@ -295,8 +295,8 @@ pub struct PlanArgs {
     pub exit_code: bool,
 }
 
-/// Shows the plan, or what is wrong, whenever the recipe or its lamarck.toml is saved. Enter builds, q and Ctrl-C
-/// end.
+/// Shows the plan, or what is wrong, whenever the recipe or its lamarck.toml is saved. Enter builds, r writes the report
+/// of the last build, q and Ctrl-C end.
 #[derive(Debug, ClapArgs)]
 pub struct WatchArgs {
     #[command(flatten)]

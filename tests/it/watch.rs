@@ -233,12 +233,29 @@ fn keys_build_and_end_and_the_terminal_is_put_back() {
     let space = space();
     let Some(end) = typed(
         &space,
-        &["until Enter builds", "raw", "type \\r", "until 9 rebuilt", "until Enter builds", "raw", "type q"],
+        &[
+            "until Enter builds",
+            "raw",
+            "type r",
+            "until has no build yet",
+            "until Enter builds",
+            "raw",
+            "type \\r",
+            "until 9 rebuilt",
+            "until Enter builds",
+            "raw",
+            "type r",
+            "until report of build 1",
+            "until Enter builds",
+            "raw",
+            "type q",
+        ],
     ) else {
         return;
     };
     assert_eq!(end, "0");
     assert!(space.path("merges/one/config.json").is_file());
+    assert!(space.path("lamarck-report-1.html").is_file());
     for (how, code) in [("type \\x03", "130"), ("signal SIGTERM", "143")] {
         assert_eq!(typed(&space, &["until Enter builds", "raw", how]).as_deref(), Some(code));
     }

@@ -5,8 +5,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use super::build::{Work, carry_out};
-use super::{plan, prepare, read};
-use crate::cli::args::{BuildArgs, RecipeArgs, WatchArgs};
+use super::{plan, prepare, read, report};
+use crate::cli::args::{BuildArgs, PlaceArgs, RecipeArgs, ReportArgs, WatchArgs};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
 use crate::cli::keys::Keys;
@@ -45,7 +45,8 @@ pub fn run(args: &WatchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let (wake, woken) = mpsc::channel();
     let stir = wake.clone();
     let mut saves = Saves::watch(&path, config::FILE, move || drop(stir.send(Waking::Stirred)));
-    let keys = Keys::listen(move |key| drop(wake.send(Waking::Key(key))));
+    let listen = || Keys::listen(move |key| drop(wake.send(Waking::Key(key))));
+    let keys = if ui.json { None } else { listen() };
     let watch = Watch { build, builds: args.build, name: path.display().to_string(), keys, ui };
     watch.answer()?;
     loop {
@@ -58,6 +59,7 @@ pub fn run(args: &WatchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
                 woken.try_iter().for_each(drop);
                 saves.stir();
             }
+            Ok(Waking::Key(b'r')) => watch.told(Watch::report)?,
             Ok(Waking::Key(_)) | Err(RecvTimeoutError::Timeout) => {}
             // Neither events nor keys: files are looked at all the same.
             Err(RecvTimeoutError::Disconnected) => std::thread::sleep(saves.rest().min(SIGNALS)),
@@ -101,7 +103,8 @@ impl Watch<'_> {
             Err(error) => self.ui.error(&error),
             Ok(()) => {}
         }
-        let what = if self.keys.is_some() { "Enter builds, q ends" } else { "Ctrl-C ends" };
+        let what =
+            if self.keys.is_some() { "Enter builds, r writes the report, q ends" } else { "Ctrl-C ends" };
         self.ui.status(&paint(FAINT, format!("watching {}: {what}", self.name)));
         Ok(())
     }
@@ -112,6 +115,20 @@ impl Watch<'_> {
         plan::tell(&ready, self.ui)?;
         self.ui.status(&paint(FAINT, format!("planned in {} ms", started.elapsed().as_millis())));
         Ok(())
+    }
+
+    /// A page of the recipe's last build.
+    fn report(&self) -> Result<(), CliError> {
+        let BuildArgs { recipe: RecipeArgs { recipe, .. }, places, jobs, memory, .. } = &self.build;
+        let project = config::project(recipe.as_deref(), Flags::from(&self.build))?;
+        let (builds, _) = project.builds(recipe.as_deref(), 1)?;
+        let Some(build) = builds.first() else {
+            return Err(CliError::Usage(format!("{} has no build yet; Enter builds it", self.name)));
+        };
+        let (build, cache) = (Some(build.number.to_string()), Some(project.cache));
+        let places = PlaceArgs { cache, ..places.clone() };
+        let report = ReportArgs { build, out: None, places, jobs: *jobs, memory: *memory };
+        report::run(&report, self.ui).map(drop)
     }
 
     fn build(&self) -> Result<(), CliError> {
