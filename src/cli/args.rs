@@ -27,7 +27,7 @@ use super::terminal::{Colour, width_of_stdout};
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
-    /// Print one JSON document (for `build`, one line an event) instead of text
+    /// Print one JSON document (for `build` and `watch`, one line an event) instead of text
     #[arg(long, global = true)]
     pub json: bool,
     /// Print errors only; what is for programs is printed all the same
@@ -74,6 +74,9 @@ pub enum Command {
     #[command(after_help = examples::PLAN)]
     Plan(PlanArgs),
     /// Show the plan whenever the recipe is saved, and build it when a key is pressed
+    ///
+    /// What is wrong is shown as well, and a save of lamarck.toml counts, too. Enter builds, r writes the report of the
+    /// last build, q and Ctrl-C end. Where standard input is no terminal there are no keys.
     #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),
     /// Say why tensors are or are not up to date: which field, old -> new, and where in the recipe
@@ -89,6 +92,12 @@ pub enum Command {
     #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
     /// Tell how two models differ, tensor by tensor: checkpoints, builds or stages
+    ///
+    /// A and B are each a folder or file of tensors, `org/name`, `model+adapter`, a build (its number in `lamarck log` or
+    /// its tag), a recipe, which stands for its final stage, or `recipe.yaml#stage` and `12#stage`. A folder that is there
+    /// goes before a build of that number, which is `build:12` then. Checkpoints are read, each tensor once; results of
+    /// builds are taken from the cache and never made. What was computed is kept in the cache, so that asking again reads
+    /// nothing.
     #[command(after_help = examples::DIFF)]
     Diff(DiffArgs),
     /// List the builds so far, newest first
@@ -295,8 +304,6 @@ pub struct PlanArgs {
     pub exit_code: bool,
 }
 
-/// Shows the plan, or what is wrong, whenever the recipe or its lamarck.toml is saved. Enter builds, r writes the report
-/// of the last build, q and Ctrl-C end.
 #[derive(Debug, ClapArgs)]
 pub struct WatchArgs {
     #[command(flatten)]
@@ -384,13 +391,6 @@ pub struct InspectArgs {
     pub cache: Option<PathBuf>,
 }
 
-/// Tells how B differs from A, tensor by tensor.
-///
-/// A and B are each a folder or file of tensors, `org/name`, `model+adapter`, a build (its number in `lamarck log` or
-/// its tag), a recipe, which stands for its final stage, or `recipe.yaml#stage` and `12#stage`. A folder that is there
-/// goes before a build of that number, which is `build:12` then. Checkpoints are read, each tensor once; results of
-/// builds are taken from the cache and never made. What was computed is kept in the cache, so that asking again reads
-/// nothing.
 #[derive(Debug, ClapArgs)]
 pub struct DiffArgs {
     /// The model to start from

@@ -198,6 +198,7 @@ for line in script:
         end = time.time() + 60
         while termios.tcgetattr(slave)[3] & termios.ICANON and time.time() < end: time.sleep(0.005)
         assert not termios.tcgetattr(slave)[3] & (termios.ICANON | termios.ECHO), "keys are read one by one"
+    elif what == "cooked": termios.tcsetattr(slave, termios.TCSANOW, before)
     elif what == "signal": os.kill(child, getattr(signal, text))
 _, status = os.waitpid(child, 0)
 assert termios.tcgetattr(slave)[:4] == before[:4], "the terminal is as it was"
@@ -247,6 +248,9 @@ fn keys_build_and_end_and_the_terminal_is_put_back() {
             "type r",
             "until report of build 1",
             "until Enter builds",
+            "raw",
+            "cooked",
+            "signal SIGCONT",
             "raw",
             "type q",
         ],

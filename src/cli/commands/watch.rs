@@ -1,8 +1,13 @@
 //! `lamarck watch`.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
+
+use signal_hook::consts::SIGCONT;
+use signal_hook::flag;
 
 use super::build::{Work, carry_out};
 use super::{plan, prepare, read, report};
@@ -48,8 +53,14 @@ pub fn run(args: &WatchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let listen = || Keys::listen(move |key| drop(wake.send(Waking::Key(key))));
     let keys = if ui.json { None } else { listen() };
     let watch = Watch { build, builds: args.build, name: path.display().to_string(), keys, ui };
+    let continued: Arc<AtomicBool> = Arc::default();
+    // Without it, keys count behind Enter only, once the shell had the terminal.
+    let _ = flag::register(SIGCONT, Arc::clone(&continued));
     watch.answer()?;
     loop {
+        if continued.swap(false, Ordering::Relaxed) {
+            watch.keys.iter().for_each(Keys::take);
+        }
         match woken.recv_timeout(saves.rest().min(SIGNALS)) {
             Ok(Waking::Stirred) => saves.stir(),
             Ok(Waking::Key(b'q')) => return Ok(ExitCode::SUCCESS),
