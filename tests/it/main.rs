@@ -30,6 +30,7 @@ mod increment;
 mod json;
 mod keys;
 mod layers;
+mod links;
 mod lora;
 mod machine;
 mod mergekit;
