@@ -93,9 +93,19 @@ struct Build {
     time: u64,
     is_newest: bool,
     is_tagged: bool,
+    /// Statistics of what it did, as a block of keys.
+    attached: Option<Digest>,
 }
 
+/// What `usage` calls results that are attached to builds.
+const STATISTICS: &str = "statistics";
+
 impl Build {
+    /// The blocks of keys of everything that is its own, by stage.
+    fn keys_blocks(&self) -> impl Iterator<Item = (&str, &Digest)> {
+        self.record.keys_blocks().chain(self.attached.iter().map(|block| (STATISTICS, block)))
+    }
+
     /// Whether the record stays whatever limits there are.
     fn stays(&self, rank: usize, limits: &Limits, now: u64) -> bool {
         let is_wanted =
@@ -167,7 +177,7 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
     for (rank, build) in builds.iter().enumerate() {
         let is_young = limits.max_age.is_none_or(|age| build.time.saturating_add(age) >= now);
         let mut is_whole = || -> Result<bool, StoreError> {
-            for (_, block) in build.record.keys_blocks() {
+            for (_, block) in build.keys_blocks() {
                 if made.of(block)?.iter().any(|(_, digest)| going.contains(digest)) {
                     return Ok(false);
                 }
@@ -178,10 +188,8 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
     }
     let staying = || builds.iter().zip(&stays).filter(|(_, stays)| **stays).map(|(build, _)| build);
     let keys: HashSet<Digest> =
-        staying().flat_map(|build| build.record.keys_blocks().map(|(_, block)| *block)).collect();
-    for build in
-        builds.iter().filter(|build| build.record.keys_blocks().all(|(_, block)| keys.contains(block)))
-    {
+        staying().flat_map(|build| build.keys_blocks().map(|(_, block)| *block)).collect();
+    for build in builds.iter().filter(|build| build.keys_blocks().all(|(_, block)| keys.contains(block))) {
         need(&mut needed, build, &mut made)?;
     }
     let removed = Removed {
@@ -199,8 +207,8 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
 
 /// Notes that everything of a build is needed. Builds come newest first.
 fn need(needed: &mut Needed, build: &Build, made: &mut Made<'_>) -> Result<(), StoreError> {
-    let Build { number, record, is_newest, .. } = build;
-    for (_, block) in record.keys_blocks() {
+    let Build { number, record, is_newest, attached, .. } = build;
+    for (_, block) in build.keys_blocks() {
         for (key, digest) in made.of(block)? {
             needed.keys.insert(*key);
             needed.digests.insert(*digest);
@@ -209,6 +217,7 @@ fn need(needed: &mut Needed, build: &Build, made: &mut Made<'_>) -> Result<(), S
     let past = Past::new(record.clone(), made.snapshot);
     needed.builds.insert(*number);
     needed.blocks.extend(past.blocks()?);
+    needed.blocks.extend(*attached);
     needed.digests.extend(past.sources()?);
     for name in history::names(record) {
         needed.latest.entry(name).or_insert(*number);
@@ -230,7 +239,7 @@ pub fn usage(store: &Store, now: u64) -> Result<StoreUsage, StoreError> {
         if !build.stays(rank, &Limits::UNLIMITED, now) {
             continue;
         }
-        for (stage, block) in build.record.keys_blocks() {
+        for (stage, block) in build.keys_blocks() {
             let of = stages.entry(stage.to_owned()).or_default();
             let digests = made.of(block)?.iter().map(|(_, digest)| *digest);
             of.extend(digests.filter(|digest| sizes.contains_key(digest)));
@@ -270,7 +279,8 @@ fn builds(snapshot: &Snapshot<'_>) -> Result<Vec<Build>, StoreError> {
         variants.insert(name);
         let time = record.time.max(again.unwrap_or(0));
         let is_tagged = tagged.contains(&number);
-        builds.push(Build { number, record, time, is_newest, is_tagged });
+        let attached = history::attached(snapshot, number)?;
+        builds.push(Build { number, record, time, is_newest, is_tagged, attached });
     }
     Ok(builds)
 }
@@ -290,7 +300,7 @@ fn uses<'b>(
     };
     let mut blocks: HashMap<Digest, Use> = HashMap::new();
     for (rank, build) in builds {
-        for (_, block) in build.record.keys_blocks() {
+        for (_, block) in build.keys_blocks() {
             let is_tagged = build.is_tagged;
             last(&mut blocks, block, Use { time: build.time, rank, is_tagged });
         }

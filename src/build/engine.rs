@@ -19,9 +19,9 @@ use super::workers::{Remembered, resolve_all};
 use crate::event::{Events, spanned};
 use crate::identity::Identity;
 use crate::plan::{Node, NodeId};
-use crate::store::StoreError;
 use crate::store::blob::SealedBlob;
 use crate::store::tier::ActionRow;
+use crate::store::{Store, StoreError};
 
 /// A build in progress.
 pub struct Build<'a>(Shared<'a>);
@@ -100,6 +100,11 @@ impl<'a> Build<'a> {
     /// The number of actions run so far, those whose results the store had lost included.
     pub fn executed(&self) -> usize {
         self.0.executed.load(Ordering::Relaxed)
+    }
+
+    /// Where its results are kept.
+    pub fn store(&self) -> &Store {
+        self.0.context.store
     }
 
     /// The number of threads that share its work.

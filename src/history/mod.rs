@@ -5,6 +5,7 @@
 //! did not change between them: tensor names, keys, and the fields of the keys by columns.
 
 mod account;
+mod attached;
 mod builds;
 mod codec;
 mod costs;
@@ -15,6 +16,7 @@ mod sheet;
 mod tags;
 
 pub use account::{Account, Effort, Piece, StageAccount};
+pub use attached::{attach, attached};
 pub use builds::{add, find, last_of, names, newest, newest_of_recipe, note_use, used_name};
 pub use costs::Costs;
 pub use past::{Past, read_keys};

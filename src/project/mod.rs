@@ -45,7 +45,7 @@ pub use inspect::digests;
 pub use locate::Reach;
 pub use planned::Planned;
 pub use proof::damage;
-pub use report::{BuildStatistics, Moved, StageStatistics, StatisticsPlan};
+pub use report::{BuildStatistics, Moved, StageStatistics, StatisticsPlan, TargetStatistics};
 pub use room::Room;
 pub use settings::Project;
 pub use statistics::{OutputStatistics, TensorChange};

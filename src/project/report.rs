@@ -1,7 +1,7 @@
 //! What a build did to every tensor of every stage, and whose doing it was: statistics, from the store where it has
 //! them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 
 use super::builder::check_repeated;
@@ -13,25 +13,36 @@ use super::statistics::table;
 use crate::build::Build;
 use crate::build::reasons::Reason;
 use crate::build::status::Verdict;
+use crate::digest::ActionKey;
 use crate::event::Events;
-use crate::history::{Past, Record};
+use crate::history::{self, Past, Record};
 use crate::op::conflicts::Conflict;
 use crate::op::statistics::Change;
 use crate::plan::{
     Input, Node, NodeId, ParameterValues, Plan, add_ancestry, add_changes, add_conflicts, parameter_values,
 };
 use crate::recipe::{Recipe, StageId};
-use crate::store::Store;
 
 /// What a build came to, tensor by tensor.
 #[derive(Debug)]
 pub struct BuildStatistics {
     /// In the order in which they depend on one another.
     pub stages: Vec<StageStatistics>,
-    /// Of each target, what became of its tensors on the whole.
-    pub targets: Vec<(StageId, BTreeMap<String, Moved>)>,
+    /// What the build was for.
+    pub targets: Vec<TargetStatistics>,
     /// Statistics that had to be made; the others were in the store.
     pub ran: usize,
+}
+
+/// What became of a model on the whole.
+#[derive(Debug)]
+pub struct TargetStatistics {
+    /// The stage that makes it.
+    pub stage: StageId,
+    /// How far each merged tensor is from the model that its base goes back to, and whose doing that is.
+    pub moved: BTreeMap<String, Moved>,
+    /// The model that each of the others is taken from as it is.
+    pub copied: BTreeMap<String, String>,
 }
 
 /// What a stage did to its tensors.
@@ -64,7 +75,7 @@ pub struct StatisticsPlan {
     plan: Plan,
     catalog: Catalog,
     /// The actions that the build had.
-    recorded: Vec<NodeId>,
+    recorded: BTreeSet<NodeId>,
     stages: Vec<Added>,
     ancestry: Vec<(StageId, BTreeMap<String, NodeId>)>,
 }
@@ -132,11 +143,14 @@ impl Project {
         let mut parameters = parameter_values(recipe, &catalog.models, &plan.targets);
         let follow = (events, interrupted);
         self.measure((recipe, &plan, &catalog), HashMap::new(), follow, |build| {
-            if let Some(store) = Store::open_existing(&self.cache)? {
-                let snapshot = store.index().snapshot()?;
-                let actions = recorded.iter().map(|node| (*node, plan.action(*node)));
-                let past = Past::new(record.clone(), &snapshot);
-                check_repeated(number, &past, (recipe, actions), build)?;
+            let index = build.store().index();
+            let snapshot = index.snapshot()?;
+            let actions = recorded.iter().map(|node| (*node, plan.action(*node)));
+            check_repeated(number, &Past::new(record.clone(), &snapshot), (recipe, actions), build)?;
+            if !build.store().is_read_only() {
+                let added = plan.actions().map(|(node, _)| node).filter(|node| !recorded.contains(node));
+                let keys: Vec<ActionKey> = added.filter_map(|node| build.resolved(node).key).collect();
+                history::attach(index, number, &keys)?;
             }
             let model = |input: &Input| match &plan[input.node] {
                 Node::Source(source) => catalog.models[source.model.0].reference.path.clone(),
@@ -154,9 +168,19 @@ impl Project {
                 })
             });
             let stages = stages.collect::<Result<_, ProjectError>>()?;
-            let targets = ancestry
-                .iter()
-                .map(|(target, nodes)| Ok((*target, read_changes(build, &plan, nodes, &model)?)));
+            let copied = |(tensor, node): (&String, &NodeId)| match &plan[*node] {
+                Node::Source(source) => {
+                    Some((tensor.clone(), catalog.models[source.model.0].reference.path.clone()))
+                }
+                Node::Action(_) => None,
+            };
+            let targets = ancestry.iter().map(|(stage, nodes)| {
+                Ok(TargetStatistics {
+                    stage: *stage,
+                    moved: read_changes(build, &plan, nodes, &model)?,
+                    copied: plan.stage(*stage).nodes.iter().filter_map(copied).collect(),
+                })
+            });
             let targets = targets.collect::<Result<_, ProjectError>>()?;
             Ok(BuildStatistics { stages, targets, ran: build.executed() })
         })

@@ -10,8 +10,8 @@ use super::index::Index;
 use super::range::{ChecksumsRow, ExternalRow, MemoRow};
 use super::rows;
 use super::tables::{
-    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED, build_key,
-    build_number,
+    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED,
+    build_key, build_number,
 };
 use super::tier::ActionRow;
 use crate::digest::Digest;
@@ -112,15 +112,7 @@ impl Index {
             for name in &build.names {
                 put.row(LATEST, name, &number.to_le_bytes());
             }
-            let blocks = transaction.open_table(BLOCKS.definition())?;
-            for (digest, block) in &build.blocks {
-                if blocks.get(&rows::block_key(digest, 0)[..])?.is_none() {
-                    for (i, piece) in block.chunks(PIECE).enumerate() {
-                        put.row(BLOCKS, &rows::block_key(digest, i as u32), piece);
-                    }
-                }
-            }
-            drop(blocks);
+            put_blocks(transaction, &build.blocks, &mut put)?;
             put.write(transaction)
         })?;
         Ok(number)
@@ -131,6 +123,16 @@ impl Index {
         let mut put = Rows::default();
         put.row(USED, name, &time.to_le_bytes());
         self.write(|transaction| put.write(transaction))
+    }
+
+    /// Attaches a block to a build, in the place of the one that is.
+    pub fn attach(&self, build: u64, block: (Digest, Vec<u8>)) -> Result<(), StoreError> {
+        let mut put = Rows::default();
+        put.row(ATTACHED, &build_key(build), &block.0.0);
+        self.write(|transaction| {
+            put_blocks(transaction, &[block], &mut put)?;
+            put.write(transaction)
+        })
     }
 
     /// Gives a build a name, with whatever the caller notes; one that has the name loses it.
@@ -156,6 +158,23 @@ impl Index {
             Ok(())
         })
     }
+}
+
+/// Adds the blocks that are not there.
+fn put_blocks(
+    transaction: &WriteTransaction,
+    blocks: &[(Digest, Vec<u8>)],
+    put: &mut Rows,
+) -> Result<(), redb::Error> {
+    let there = transaction.open_table(BLOCKS.definition())?;
+    for (digest, block) in blocks {
+        if there.get(&rows::block_key(digest, 0)[..])?.is_none() {
+            for (i, piece) in block.chunks(PIECE).enumerate() {
+                put.row(BLOCKS, &rows::block_key(digest, i as u32), piece);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Forgets what a file of an output held that has been replaced: its ranges, and that results are in them.

@@ -12,8 +12,8 @@ use super::index::Index;
 use super::local::Store;
 use super::rows;
 use super::tables::{
-    self, ACTIONS, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED,
-    build_number,
+    self, ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table,
+    USED, build_number,
 };
 use crate::digest::{ActionKey, Digest};
 use crate::disk;
@@ -55,7 +55,7 @@ impl Needed {
                     })
             }
             FILES => fs::symlink_metadata(rows::read_path_key(key)).is_ok(),
-            BUILDS => build_number(key).is_some_and(|number| self.builds.contains(&number)),
+            BUILDS | ATTACHED => build_number(key).is_some_and(|number| self.builds.contains(&number)),
             BLOCKS => rows::read_block_key(key).is_some_and(|digest| self.blocks.contains(&digest)),
             USED => self.used.contains(key),
             TAGS => rows::read_tag(payload).is_some_and(|(number, _)| self.builds.contains(&number)),

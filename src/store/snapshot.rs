@@ -9,8 +9,8 @@ use super::index::Index;
 use super::range::{ExternalRange, FileRange, RangeContent};
 use super::rows;
 use super::tables::{
-    ACTIONS, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, LATEST, MEMO, TAGS, Table, USED, build_key,
-    build_number,
+    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, LATEST, MEMO, TAGS, Table, USED,
+    build_key, build_number,
 };
 use crate::digest::{ActionKey, Checksums, Digest};
 
@@ -114,6 +114,11 @@ impl Snapshot<'_> {
             true
         })?;
         Ok(costs)
+    }
+
+    /// The block that belongs to a build and is no part of its record, by its digest.
+    pub fn attached(&self, build: u64) -> Result<Option<Digest>, StoreError> {
+        self.get(ATTACHED, &build_key(build), |digest| Some(Digest(digest.try_into().ok()?)))
     }
 
     /// How many builds are recorded.

@@ -28,9 +28,11 @@ pub(super) const USED: Table = Table("used");
 pub(super) const TAGS: Table = Table("tags");
 /// A kind of work -> what it took so far, as the caller wrote it.
 pub(super) const COSTS: Table = Table("costs");
+/// Build number -> the digest of a block that belongs to the build and is no part of its record.
+pub(super) const ATTACHED: Table = Table("attached");
 
-pub(super) const ALL: [Table; 11] =
-    [ACTIONS, MEMO, EXTERNAL, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED, TAGS, COSTS];
+pub(super) const ALL: [Table; 12] =
+    [ACTIONS, MEMO, EXTERNAL, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED, TAGS, COSTS, ATTACHED];
 
 impl Table {
     pub fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {

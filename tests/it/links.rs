@@ -55,7 +55,8 @@ fn problem(page: &Path, target: &str) -> Option<String> {
     if !path.exists() {
         return Some("leads nowhere".to_owned());
     }
-    let is_there = anchor.is_empty() || anchors(&fs::read_to_string(path).ok()?).iter().any(|own| own == anchor);
+    let is_there =
+        anchor.is_empty() || anchors(&fs::read_to_string(path).ok()?).iter().any(|own| own == anchor);
     (!is_there).then(|| "names a heading that is not there".to_owned())
 }
 

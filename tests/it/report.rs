@@ -29,6 +29,9 @@ fn a_second_report_is_free_and_an_edit_is_measured_alone() {
     assert!(page.len() < 2_000_000, "{}", page.len());
     assert_eq!(report(&space, &[]).1, 0);
     assert_eq!(fs::read(&path).unwrap(), page);
+    // What is measured of a build stays as long as the build.
+    assert_eq!(space.document(&["cache", "gc", "--stale"])["removed"], 0);
+    assert_eq!(report(&space, &[]).1, 0);
     let edited = space.read("recipe.yaml").replacen("weight:        0.90", "weight:        0.85", 1);
     space.write("recipe.yaml", edited);
     space.ok(&["build", "-q", "recipe.yaml"]);
@@ -114,6 +117,24 @@ fn lost_results_are_made_again_for_it() {
     fs::remove_dir_all(space.path("merges")).unwrap();
     let (_, ran) = report(&space, &[]);
     assert!(ran > 0);
+}
+
+#[test]
+fn what_is_taken_as_it_is_is_told_by_layers() {
+    let space = simple();
+    space.write(
+        "stack.yaml",
+        "name: stack\nmerge_method: passthrough\nslices:\n- sources: [{model: ./a, layer_range: [0, 2]}]\n\
+         - sources: [{model: ./b, layer_range: [1, 3]}]\n",
+    );
+    space.ok(&["build", "-q", "stack.yaml"]);
+    let (path, ran) = report(&space, &[]);
+    let page = fs::read_to_string(path).unwrap();
+    assert!(
+        page.contains("a: tensors of layers 0-1, ") && page.contains("b: tensors of layers 2-3, "),
+        "{page}"
+    );
+    assert_eq!(ran, 0);
 }
 
 #[test]

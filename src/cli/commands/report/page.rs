@@ -1,5 +1,7 @@
 //! The page of a build.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use maud::{Markup, html};
 
 use super::charts::charts;
@@ -13,7 +15,7 @@ use crate::draw::timeline::{Row, Timeline};
 use crate::draw::{heat, lines, shares, timeline};
 use crate::history::{Account, Effort, StageAccount};
 use crate::op::conflicts::Conflict;
-use crate::project::{BuildStatistics, Moved, RecordedBuild, StageStatistics};
+use crate::project::{BuildStatistics, Moved, RecordedBuild, StageStatistics, TargetStatistics};
 use crate::recipe::{Recipe, StageId};
 
 const STYLE: &str = include_str!("report.css");
@@ -56,7 +58,7 @@ pub fn page(report: &Report<'_>) -> String {
         (facts(report))
         (stages(report))
         h2 id="change" { "Change against the base" }
-        @for (target, moved) in &report.statistics.targets { (of_target(report, *target, moved)) }
+        @for target in &report.statistics.targets { (of_target(report, target)) }
         h2 id="by-stage" { "By stage" }
         p.muted {
             "Change is the L2 norm of the difference from the stage's base, as a part of the base's own. Conflicts are measured "
@@ -95,10 +97,6 @@ fn facts(report: &Report<'_>) -> Markup {
             @if !version.is_empty() { dt { "lamarck" } dd { (version) } }
         }
     }
-}
-
-fn name_of(report: &Report<'_>, stage: StageId) -> String {
-    report.recipe.stage(stage).name.clone()
 }
 
 /// An id that can be linked to.
@@ -169,35 +167,68 @@ fn stages(report: &Report<'_>) -> Markup {
 }
 
 /// What became of a model on the whole.
-fn of_target(
-    report: &Report<'_>,
-    target: StageId,
-    moved: &std::collections::BTreeMap<String, Moved>,
-) -> Markup {
-    let stages = report.statistics.stages.iter().zip(&report.grids);
-    let Some((_, grid)) = stages.into_iter().find(|(stage, _)| stage.stage == target) else {
-        return html! {};
-    };
+fn of_target(report: &Report<'_>, target: &TargetStatistics) -> Markup {
+    let TargetStatistics { stage, moved, copied } = target;
+    let mut stages = report.statistics.stages.iter().zip(&report.grids);
+    let Some((_, grid)) = stages.find(|(of, _)| of.stage == *stage) else { return html! {} };
     let mut bases: Vec<&str> = moved.values().map(|moved| moved.base.as_str()).collect();
     bases.sort_unstable();
     bases.dedup();
     html! {
-        @if report.statistics.targets.len() > 1 { h3 { (name_of(report, target)) } }
-        @if moved.is_empty() {
-            p { "Every tensor is a model's own." }
-        } @else {
+        @if report.statistics.targets.len() > 1 { h3 { (report.recipe.stage(*stage).name) } }
+        @if !moved.is_empty() {
             p {
                 "All merged tensors together moved " strong { (percent(total(moved.values()).relative())) }
                 " from " (bases.join(", ")) "."
             }
             (changes("Size of the change, relative to the base", grid, moved))
-            p.muted {
-                "Cells without colour are tensors that are a model's own. Of a cell, " kbd { "Enter" }
-                " or a click shows its tensors below."
+            p.muted.no-print {
+                "Cells without colour are tensors that are taken from a model as they are. A click on a cell, or "
+                kbd { "Enter" } ", shows its tensors below."
             }
             (ancestry(grid, moved))
         }
+        @if !copied.is_empty() {
+            p { "Taken from a model as they are:" }
+            ul { @for (model, what) in origins(grid, copied) { li { (model) ": " (what) } } }
+        }
     }
+}
+
+/// What is taken from each model: runs of layers, and kinds of modules outside them.
+fn origins(grid: &Grid, copied: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let mut layers: BTreeMap<&String, BTreeSet<usize>> = BTreeMap::new();
+    let mut others: BTreeMap<&String, BTreeSet<&str>> = BTreeMap::new();
+    for (tensor, model) in copied {
+        match (grid.layer(tensor), grid.place(tensor)) {
+            (Some(layer), _) => drop(layers.entry(model).or_default().insert(layer)),
+            (None, Some((row, _))) => drop(others.entry(model).or_default().insert(&grid.rows[row])),
+            (None, None) => {}
+        }
+    }
+    let models: BTreeSet<&String> = copied.values().collect();
+    let told = models.into_iter().map(|model| {
+        let runs = layers.get(model).map(|layers| format!("tensors of layers {}", runs(layers)));
+        let others = others.get(model).into_iter().flatten().map(|kind| (*kind).to_owned());
+        (model.clone(), runs.into_iter().chain(others).collect::<Vec<_>>().join(", "))
+    });
+    told.collect()
+}
+
+/// `0-3, 7`.
+fn runs(numbers: &BTreeSet<usize>) -> String {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for number in numbers.iter().copied() {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => runs.push((number, number)),
+        }
+    }
+    let run = |(first, last): &(usize, usize)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
 }
 
 fn of_stage(report: &Report<'_>, stage: &StageStatistics, grid: &Grid) -> Markup {
@@ -228,7 +259,10 @@ fn rebuilt(report: &Report<'_>) -> Markup {
     html! {
         h2 id="rebuilt" { "What was rebuilt, and why" }
         @if edits.is_empty() && reasons.is_empty() {
-            p { "This is the first build of its recipe, or nothing of the recipe changed." }
+            p {
+                @if report.build.before.is_none() { "This is the first build of its recipe." }
+                @else { "Nothing ran: every result was known." }
+            }
         }
         @if !reasons.is_empty() {
             p { "Actions ran because of:" }
@@ -281,7 +315,7 @@ fn tensors(report: &Report<'_>) -> Markup {
                     }
                 }
                 tbody {
-                    @for (tensor, moved) in report.statistics.targets.iter().flat_map(|(_, moved)| moved) {
+                    @for (tensor, moved) in report.statistics.targets.iter().flat_map(|target| &target.moved) {
                         tr {
                             td { code { (tensor) } }
                             td.n { (percent(moved.change.relative())) }
@@ -305,4 +339,15 @@ fn winners(moved: &Moved) -> String {
     ranked.sort_by(|(a, _), (b, _)| b.total_cmp(a));
     let named = ranked.iter().take(NAMED).filter(|(part, _)| *part > 0.0);
     named.map(|(part, model)| format!("{model} {}", percent(*part))).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_in_a_row_are_runs() {
+        assert_eq!(runs(&BTreeSet::from([0, 1, 2, 3, 7, 9, 10])), "0-3, 7, 9-10");
+        assert_eq!(runs(&BTreeSet::new()), "");
+    }
 }
