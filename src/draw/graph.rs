@@ -64,9 +64,11 @@ pub struct Extent {
     pub max: f64,
 }
 
-/// What a build would do with a stage.
+/// What a build would do with a stage, or did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Work {
+    /// Whether it is over.
+    pub is_done: bool,
     pub tensors: usize,
     pub bytes: u64,
     /// Tensors to compute for sure.
@@ -98,14 +100,15 @@ impl Work {
         }
     }
 
-    /// The verdict in words: `reused`, `must run` or how many tensors must.
+    /// The verdict in words: `reused`, `must run` or how many tensors must, and `ran` when it is over.
     pub fn words(&self) -> String {
-        let Self { tensors, run, if_changed, .. } = self;
+        let Self { is_done, tensors, run, if_changed, .. } = self;
+        let runs = if *is_done { "ran" } else { "must run" };
         match self.verdict() {
             Verdict::Reuse => "reused".to_owned(),
-            Verdict::Run => "must run".to_owned(),
-            Verdict::Part if *if_changed == 0 => format!("{run} of {tensors} must run"),
-            Verdict::Part => format!("up to {} of {tensors} must run", run + if_changed),
+            Verdict::Run => runs.to_owned(),
+            Verdict::Part if *if_changed == 0 => format!("{run} of {tensors} {runs}"),
+            Verdict::Part => format!("up to {} of {tensors} {runs}", run + if_changed),
         }
     }
 }
@@ -204,7 +207,7 @@ mod tests {
     use super::*;
 
     fn work(run: usize, if_changed: usize, reuse: usize) -> Work {
-        Work { tensors: 9, bytes: 0, run, if_changed, reuse }
+        Work { is_done: false, tensors: 9, bytes: 0, run, if_changed, reuse }
     }
 
     #[test]

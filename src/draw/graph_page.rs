@@ -81,7 +81,7 @@ mod tests {
             stage: Some(Stage {
                 method: "linear",
                 settings: Vec::new(),
-                work: Some(Work { tensors: 1, bytes: 2, run: 1, if_changed: 0, reuse: 0 }),
+                work: Some(Work { is_done: false, tensors: 1, bytes: 2, run: 1, if_changed: 0, reuse: 0 }),
             }),
         };
         let graph = Graph {

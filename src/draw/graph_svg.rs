@@ -295,7 +295,7 @@ mod tests {
 
     fn graph() -> Graph {
         let node = |name: &str| Node { name: name.into(), label: name.into(), stage: None };
-        let work = Some(Work { tensors: 3, bytes: 4000, run: 1, if_changed: 0, reuse: 2 });
+        let work = Some(Work { is_done: false, tensors: 3, bytes: 4000, run: 1, if_changed: 0, reuse: 2 });
         let stage = Stage { method: "ties", settings: Vec::new(), work };
         Graph {
             nodes: vec![node("org/<base>"), node("a-name"), Node { stage: Some(stage), ..node("out") }],

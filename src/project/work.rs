@@ -65,6 +65,6 @@ impl StageWork {
     /// As pictures show it.
     pub fn drawn(&self) -> Work {
         let Self { tensors, bytes, run, if_changed, reuse, .. } = *self;
-        Work { tensors, bytes, run, if_changed, reuse }
+        Work { is_done: false, tensors, bytes, run, if_changed, reuse }
     }
 }

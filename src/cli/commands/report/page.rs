@@ -10,13 +10,14 @@ use super::maps::{ancestry, changes, conflicts, percent};
 use super::sums::{Distance, Shares};
 use crate::cli::commands::log::changes as edits;
 use crate::cli::words::{bytes, plural};
+use crate::draw::graph::Work;
 use crate::draw::page::Page;
 use crate::draw::timeline::{Row, Timeline};
-use crate::draw::{heat, lines, shares, timeline};
+use crate::draw::{graph_svg, heat, lines, shares, timeline};
 use crate::history::{Account, Effort, StageAccount};
 use crate::op::conflicts::Conflict;
 use crate::project::{BuildStatistics, Moved, RecordedBuild, StageStatistics, TargetStatistics};
-use crate::recipe::{Recipe, StageId};
+use crate::recipe::{Recipe, StageId, picture};
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPT: &str = include_str!("report.js");
@@ -56,6 +57,7 @@ pub fn page(report: &Report<'_>) -> String {
             }
         }
         (facts(report))
+        (picture(report))
         (stages(report))
         h2 id="change" { "Change against the base" }
         @for target in &report.statistics.targets { (of_target(report, target)) }
@@ -72,7 +74,7 @@ pub fn page(report: &Report<'_>) -> String {
         h2 id="recipe" { "Recipe" }
         div.scroll { pre { (report.build.recipe_text.trim_end()) } }
     };
-    let style = [STYLE, heat::STYLE, lines::STYLE, shares::STYLE, timeline::STYLE].concat();
+    let style = [STYLE, graph_svg::STYLE, heat::STYLE, lines::STYLE, shares::STYLE, timeline::STYLE].concat();
     let summary = html! { (summary) "." };
     Page { title: &title, summary, body, style: &style, scripts: &[heat::SCRIPT, SCRIPT] }.html()
 }
@@ -123,6 +125,31 @@ fn conflict_of(stage: &StageStatistics) -> Option<Conflict> {
         sum.add(&more);
         sum
     }))
+}
+
+/// The graph of the stages, with what the build did with each.
+fn picture(report: &Report<'_>) -> Markup {
+    let recipe = report.recipe;
+    let order: Vec<StageId> = report.statistics.stages.iter().map(|stage| stage.stage).collect();
+    let name = |reference| recipe.name_of(reference).to_owned();
+    let label = |reference| recipe.label_of(reference);
+    let mut graph = picture::picture(recipe, &order, &name, &label);
+    let drawn = graph.nodes.iter_mut().filter_map(|node| node.stage.as_mut());
+    for (id, stage) in order.iter().zip(drawn) {
+        stage.work = account_of(report, *id).map(|account| Work {
+            is_done: true,
+            tensors: account.actions as usize,
+            bytes: account.bytes,
+            run: account.ran.count as usize,
+            if_changed: 0,
+            reuse: (account.reused + account.cut_off) as usize,
+        });
+    }
+    let link = |name: &str| {
+        let stage = order.iter().find(|id| recipe.stage(**id).name == name)?;
+        Some(format!("#{}", anchor(*stage)))
+    };
+    html! { figure.graph.scroll { (graph_svg::inline(&graph, "The stages of the build", &link)) } }
 }
 
 fn stages(report: &Report<'_>) -> Markup {

@@ -30,14 +30,3 @@ for (const map of document.querySelectorAll("figure.heat")) {
   svg.addEventListener("click", go);
   svg.addEventListener("keydown", event => { if (event.key === "Enter") go(); });
 }
-// A stage of the graph leads to what is told of it.
-for (const node of document.querySelectorAll("[data-stage]")) {
-  const section = [...document.querySelectorAll("section.stage")].find(own => own.dataset.name === node.dataset.stage);
-  if (!section) continue;
-  node.style.cursor = "pointer";
-  node.setAttribute("tabindex", "0");
-  node.setAttribute("role", "link");
-  const go = () => { location.hash = section.id; };
-  node.addEventListener("click", go);
-  node.addEventListener("keydown", event => { if (event.key === "Enter") go(); });
-}
