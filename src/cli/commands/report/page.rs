@@ -136,7 +136,9 @@ fn picture(report: &Report<'_>) -> Markup {
     let mut graph = picture::picture(recipe, &order, &name, &label);
     let drawn = graph.nodes.iter_mut().filter_map(|node| node.stage.as_mut());
     for (id, stage) in order.iter().zip(drawn) {
-        stage.work = account_of(report, *id).map(|account| Work {
+        // A stage that comes down to others has nothing of its own to be coloured by.
+        let account = account_of(report, *id).filter(|account| account.actions > 0);
+        stage.work = account.map(|account| Work {
             is_done: true,
             tensors: account.actions as usize,
             bytes: account.bytes,
