@@ -13,30 +13,30 @@ use super::mergekit::MergeOptions;
 use super::templates::Template;
 use super::terminal::{Colour, width_of_stdout};
 
-/// Build model merges from mergekit recipes, again and again, computing only what changed.
+/// Build model merges from mergekit recipes, and rebuild only what changed.
 ///
-/// A recipe names merge stages that feed one another. lamarck keeps every tensor that a stage makes in a
-/// cache, knows what each was made of, and computes again only what a change can reach.
+/// A recipe consists of merge stages that feed one another. lamarck keeps every tensor that a stage makes in a cache, knows
+/// what it was made from, and after an edit computes only what the edit can reach.
 ///
-/// Exit codes: 0 done; 1 the recipe or the data is wrong; 2 usage; 3 the cache is damaged; 4 no space or
-/// an I/O failure; 5 a lock is held (`--no-wait`); 6 the hub cannot be
-/// reached, or gives what cannot be used; 10 `plan --exit-code` found work, `diff --exit-code` a difference; 130 and 143 interrupted.
-/// Treat any other as a failure.
+/// Exit codes: 0 done; 1 the recipe or the data is wrong; 2 usage error; 3 damage found; 4 no space or an I/O failure;
+/// 5 another process holds the cache's lock (`--no-wait`); 6 the hub cannot be reached or sent something unusable;
+/// 10 `plan --exit-code` found work, or `diff --exit-code` a difference; 130 and 143 interrupted. Treat any other code as
+/// a failure.
 #[derive(Debug, Parser)]
 #[command(version, after_help = examples::LAMARCK)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
-    /// Print one JSON document (for `build` and `watch`, one line an event) instead of text
+    /// Print one JSON document instead of text; `build` and `watch` print one line per event
     #[arg(long, global = true)]
     pub json: bool,
-    /// Print errors only; what is for programs is printed all the same
+    /// Print errors only; output for programs (such as --json) is still printed
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Print more: notes on the recipe, and every action of a build
+    /// Print more: notes on the recipe, every action of a build
     #[arg(short, long, global = true, conflicts_with = "quiet", overrides_with = "verbose")]
     pub verbose: bool,
-    /// When to colour text [environment: NO_COLOR, CLICOLOR, CLICOLOR_FORCE]
+    /// When to use colour [environment: NO_COLOR, CLICOLOR, CLICOLOR_FORCE]
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Colour::Auto)]
     pub color: Colour,
 }
@@ -64,73 +64,73 @@ pub fn is_version(error: &Error) -> bool {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build a recipe's final stages, or those given, into merges/NAME
+    /// Build a recipe's final stages, or the given ones, into merges/NAME
     #[command(after_help = examples::BUILD)]
     Build(BuildArgs),
-    /// Fetch the models that a recipe needs from the hub, ahead of a build
+    /// Download the models that a recipe needs
     #[command(after_help = examples::FETCH)]
     Fetch(FetchArgs),
-    /// Show what a build would run and reuse, and why; runs nothing
+    /// Show what a build would run and reuse, and why
     #[command(after_help = examples::PLAN)]
     Plan(PlanArgs),
-    /// Show the plan whenever the recipe is saved, and build it when a key is pressed
+    /// Show the plan whenever the recipe is saved; build at the press of a key
     ///
-    /// What is wrong is shown as well, and a save of lamarck.toml counts, too. Enter builds, r writes the report of the
-    /// last build, q and Ctrl-C end. Where standard input is no terminal there are no keys.
+    /// Errors are shown as well, and saving lamarck.toml counts too. Enter builds, r writes the report of the last build,
+    /// q and Ctrl-C quit. The keys work only if standard input is a terminal.
     #[command(after_help = examples::WATCH)]
     Watch(WatchArgs),
-    /// Say why tensors are or are not up to date: which field, old -> new, and where in the recipe
+    /// Explain why tensors are or are not up to date: which field, old -> new, and where in the recipe
     #[command(after_help = examples::EXPLAIN)]
     Explain(ExplainArgs),
-    /// Check a recipe and the headers of its models without building
+    /// Check a recipe, and the types and shapes of its models, without building
     #[command(after_help = examples::CHECK)]
     Check(CheckArgs),
-    /// Print the graph of a recipe's stages
+    /// Draw the stages of a recipe
     #[command(after_help = examples::GRAPH)]
     Graph(GraphArgs),
     /// Show a checkpoint's layers, tensors and tokenizer
     #[command(after_help = examples::INSPECT)]
     Inspect(InspectArgs),
-    /// Tell how two models differ, tensor by tensor: checkpoints, builds or stages
+    /// Compare two models, builds, stages or recipes, tensor by tensor
     ///
-    /// A and B are each a folder or file of tensors, `org/name`, `model+adapter`, a build (its number in `lamarck log` or
-    /// its tag), a recipe, which stands for its final stage, or `recipe.yaml#stage` and `12#stage`. A folder that is there
-    /// goes before a build of that number, which is `build:12` then. Checkpoints are read, each tensor once; results of
-    /// builds are taken from the cache and never made. What was computed is kept in the cache, so that asking again reads
-    /// nothing.
+    /// A and B are each a folder or a file of tensors, `org/name`, `model+adapter`, a build (its number in `lamarck log`, or
+    /// its tag), a recipe, which stands for its final stage, or a stage: `recipe.yaml#stage`, `12#stage`. An existing folder
+    /// takes precedence over a build of that number; write `build:12` for the build. Checkpoints are read, each tensor once;
+    /// results of builds are taken from the cache and never rebuilt. The differences are kept in the cache, so that asking
+    /// again reads nothing.
     #[command(after_help = examples::DIFF)]
     Diff(DiffArgs),
-    /// List the builds so far, newest first
+    /// List builds, newest first, with what changed between them
     #[command(after_help = examples::LOG)]
     Log(LogArgs),
-    /// Show everything that is recorded of a build
+    /// Show everything recorded of a build
     #[command(after_help = examples::SHOW)]
     Show(ShowArgs),
-    /// Write a page of pictures of what a build did
+    /// Write an HTML page with pictures of what a build did
     #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
-    /// Name a build, or list the names
+    /// Name a build, or list tags
     #[command(after_help = examples::TAG)]
     Tag(TagArgs),
-    /// Prove a merged model against its lockfile; ends with exit code 3 if it is not as it should be
+    /// Check a merged model against its lockfile; the exit code is 3 if they disagree
     #[command(after_help = examples::VERIFY)]
     Verify(VerifyOutputArgs),
-    /// Look after the cache
+    /// Inspect, shrink and check the cache
     #[command(after_help = examples::CACHE)]
     Cache(CacheArgs),
-    /// List the merge methods, or describe one
+    /// List the merge methods, or explain one
     #[command(after_help = examples::METHODS)]
     Methods(MethodsArgs),
-    /// Print the JSON Schema of recipes, by which editors complete and check them
+    /// Print the JSON Schema of recipes, for editors
     #[command(after_help = examples::SCHEMA)]
     Schema,
-    /// Start a project: a folder with a recipe to edit, settings, and what editors need
+    /// Start a project: a commented recipe, lamarck.toml, .gitignore
     #[command(after_help = examples::NEW)]
     New(NewArgs),
-    /// Print the script by which a shell completes lamarck's commands, stages, builds and recipes
+    /// Print a shell's completion script; stages, builds, tags and recipes are completed too
     #[command(after_help = examples::COMPLETIONS)]
     Completions(CompletionsArgs),
-    /// Write manual pages, one for each command
+    /// Write the manual pages, one per command
     #[command(after_help = examples::MAN)]
     Man(ManArgs),
     /// Build a recipe with the command line of `mergekit-yaml`
@@ -158,10 +158,10 @@ pub struct MergekitYamlArgs {
 pub struct MergekitMultiArgs {
     /// The recipe
     pub config_file: PathBuf,
-    /// Write the stage without a name here
+    /// Write the unnamed stage here
     #[arg(long, value_name = "PATH")]
     pub out_path: Option<PathBuf>,
-    /// Write every stage with a name here, into a folder of its own
+    /// Write every named stage here, each into its own folder
     #[arg(short = 'I', long, value_name = "PATH")]
     pub intermediate_dir: PathBuf,
     #[command(flatten)]
@@ -173,10 +173,10 @@ pub struct MergekitMultiArgs {
 /// Stages are looked at in any case.
 #[derive(Clone, Copy, Debug, ClapArgs)]
 pub struct Lazy {
-    /// Reuse what is up to date, as is always done
+    /// Reuse what is up to date, as lamarck always does
     #[arg(long, hide = true, overrides_with = "no_lazy")]
     pub lazy: bool,
-    /// The same, for what is out of date is never reused
+    /// The same: what is out of date is never reused
     #[arg(long, hide = true, overrides_with = "lazy")]
     pub no_lazy: bool,
 }
@@ -198,12 +198,12 @@ impl Command {
 /// A recipe, and which of its stages are meant.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct RecipeArgs {
-    /// The recipe [default: lamarck.toml's, or the only one in recipes/, or lamarck.yaml]
+    /// The recipe [default: `recipe` in lamarck.toml, or the only one in recipes/, or lamarck.yaml]
     pub recipe: Option<PathBuf>,
-    /// Work on this stage instead of the final ones; can be repeated
+    /// This stage instead of the final ones; can be repeated
     #[arg(long = "stage", value_name = "NAME")]
     pub stages: Vec<String>,
-    /// Give a variable of the recipe another value; can be repeated
+    /// Override a variable of the recipe; can be repeated
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = name_and_value)]
     pub sets: Vec<(String, String)>,
     /// Treat warnings about the recipe as errors
@@ -214,15 +214,27 @@ pub struct RecipeArgs {
 /// Where a recipe's models are, and where results and headers are kept.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct PlaceArgs {
-    /// Look for models (`org/name`) in this folder; can be repeated
+    /// Look for models in this folder, as org/name; can be repeated
     #[arg(long = "models", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub models: Vec<PathBuf>,
-    /// Keep results, and headers of models on the hub, in this folder [default: cache; environment: LAMARCK_CACHE]
+    /// The cache's folder [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
-    /// Ask nothing of the hub: use what is on this machine [environment: HF_HUB_OFFLINE]
+    /// Do not contact the hub; use what is on this machine [environment: HF_HUB_OFFLINE]
     #[arg(long)]
     pub offline: bool,
+}
+
+/// How much of the machine may be used.
+#[derive(Clone, Copy, Debug, Default, ClapArgs)]
+pub struct LimitArgs {
+    /// Threads to use [default: one per core]
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+    /// Memory for tensors, such as 512MB or 4GiB [default: 1GiB]. Plan and index take about 40 MB more, and 7 kB per
+    /// action
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub memory: Option<u64>,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -242,36 +254,31 @@ pub struct BuildArgs {
     /// Seed of the random methods [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Write the result here; only with a single stage to build [default: merges/NAME]
+    /// Write the result here; needs a single stage to build [default: merges/NAME]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub out: Option<PathBuf>,
-    /// Threads to use [default: one a core]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub jobs: Option<u16>,
-    /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]. The plan and the index come on top: about
-    /// 40 MB, and 7 kB an action
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub memory: Option<u64>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
     /// Largest shard to write, such as 2GB [default: 5GB]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub shard_size: Option<u64>,
-    /// Write out an earlier build again, by its number in `lamarck log` or its tag, with the recipe as it was then
+    /// Write an earlier build again, by its number in `lamarck log` or its tag, with the recipe as it was then
     #[arg(long, value_name = "BUILD", conflicts_with_all = ["recipe", "sets", "seed", "locked"])]
     pub from: Option<String>,
-    /// Fail unless everything comes out as the lockfile in the output's place says
+    /// Fail unless the result is exactly what the lockfile in the output folder says
     #[arg(long)]
     pub locked: bool,
-    /// Read models of the hub straight into the build and keep nothing of them; fetches only the tensors that are needed,
+    /// Read models of the hub over the network and keep nothing of them; only the tensors that are needed are fetched,
     /// each once
     #[arg(long)]
     pub stream: bool,
-    /// Trust no file's stamps: read and hash every source anew, and write the output anew
+    /// Ignore time stamps: read and hash every source again, and rewrite the output
     #[arg(long)]
     pub rehash: bool,
-    /// Fail with exit code 5 rather than wait while another process removes results from the cache
+    /// Fail with exit code 5 instead of waiting while another process removes results from the cache
     #[arg(long)]
     pub no_wait: bool,
-    /// Write down which thread did what when, for chrome://tracing or ui.perfetto.dev
+    /// Write a trace of all threads, for chrome://tracing or ui.perfetto.dev
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub trace: Option<PathBuf>,
 }
@@ -282,7 +289,7 @@ pub struct FetchArgs {
     pub recipe: RecipeArgs,
     #[command(flatten)]
     pub places: PlaceArgs,
-    /// Fetch the revisions that the lockfiles in the outputs' places name
+    /// Fetch the revisions named by the lockfiles in the output folders
     #[arg(long)]
     pub locked: bool,
 }
@@ -296,10 +303,10 @@ pub struct PlanArgs {
     /// Seed of the random methods [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Count on models being streamed, as `build --stream` does
+    /// Plan for `build --stream`
     #[arg(long)]
     pub stream: bool,
-    /// End with exit code 10 if a build would run anything
+    /// Exit with code 10 if a build would run anything
     #[arg(long)]
     pub exit_code: bool,
 }
@@ -313,15 +320,11 @@ pub struct WatchArgs {
     /// Seed of the random methods [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Build at once, and again on every save
+    /// Build at the start, and again on every save
     #[arg(long)]
     pub build: bool,
-    /// Threads to use [default: one a core]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub jobs: Option<u16>,
-    /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub memory: Option<u64>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -333,7 +336,7 @@ pub struct ExplainArgs {
     /// Seed of the random methods [default: the recipe's]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Explain tensors whose name holds this text, one by one
+    /// Explain the tensors whose names contain this text, one by one
     #[arg(long, value_name = "NAME")]
     pub tensor: Option<String>,
 }
@@ -342,13 +345,13 @@ pub struct ExplainArgs {
 pub struct GraphArgs {
     #[command(flatten)]
     pub recipe: RecipeArgs,
-    /// How to print it
+    /// The format
     #[arg(long, value_enum, default_value_t = GraphFormat::Text)]
     pub format: GraphFormat,
-    /// Look for models (`org/name`) in this folder; can be repeated
+    /// Look for models in this folder, as org/name; can be repeated
     #[arg(long = "models", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub models: Vec<PathBuf>,
-    /// The cache of the builds to compare with [default: cache; environment: LAMARCK_CACHE]
+    /// The cache that holds the last build [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
     /// Seed of the random methods [default: the recipe's]
@@ -358,13 +361,13 @@ pub struct GraphArgs {
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum GraphFormat {
-    /// A tree: each final stage with what it is made of
+    /// A tree: each final stage with its inputs
     Text,
     /// For Graphviz
     Dot,
-    /// For Markdown on GitHub and elsewhere
+    /// For Markdown, as on GitHub
     Mermaid,
-    /// A picture, for light and dark; with what a build would do, where the models are on this machine
+    /// A picture for light and dark mode, with what a build would do if the models are on this machine
     Svg,
     /// A page with the picture and a table of the stages
     Html,
@@ -374,19 +377,19 @@ pub enum GraphFormat {
 pub struct InspectArgs {
     /// A checkpoint's folder, or `org/name`
     pub model: String,
-    /// Look for models (`org/name`) in this folder; can be repeated
+    /// Look for models in this folder, as org/name; can be repeated
     #[arg(long = "models", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub models: Vec<PathBuf>,
-    /// Ask nothing of the hub: use what is on this machine [environment: HF_HUB_OFFLINE]
+    /// Do not contact the hub; use what is on this machine [environment: HF_HUB_OFFLINE]
     #[arg(long)]
     pub offline: bool,
     /// Read every tensor and print its digest
     #[arg(long, conflicts_with = "stats")]
     pub digests: bool,
-    /// Tell what the merge did to every tensor of an output: how far it moved from the base, and towards which model
+    /// Show what the merge did to every tensor of an output: how far it moved from the base, and towards which model
     #[arg(long)]
     pub stats: bool,
-    /// The cache that keeps the statistics [default: cache; environment: LAMARCK_CACHE]
+    /// The cache's folder [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR", requires = "stats", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
 }
@@ -397,88 +400,83 @@ pub struct DiffArgs {
     pub a: String,
     /// The model to compare with it
     pub b: String,
-    /// List this many of the tensors that moved farthest; -v lists all
+    /// List this many of the tensors that moved furthest; -v lists all
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub top: usize,
-    /// Write a page with heat maps and all tensors into this file
+    /// Write an HTML page with heat maps and all tensors to this file
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub html: Option<PathBuf>,
-    /// End with exit code 10 if the two differ
+    /// Exit with code 10 if the two differ
     #[arg(long)]
     pub exit_code: bool,
     #[command(flatten)]
     pub places: PlaceArgs,
-    /// Threads to use [default: one a core]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub jobs: Option<u16>,
-    /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub memory: Option<u64>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct LogArgs {
-    /// List the builds of this recipe alone
+    /// List only builds of this recipe
     pub recipe: Option<PathBuf>,
-    /// The cache whose builds to list [default: cache; environment: LAMARCK_CACHE]
+    /// The cache's folder [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
-    /// List this many builds at most, the newest first
+    /// List at most this many builds
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
     pub limit: usize,
 }
 
-/// Writes one self-contained HTML page: what each stage did to every tensor and whose doing it was, where models were
-/// at odds, parameters over the layers, what was rebuilt and why, and where the time went. The numbers are kept in the
-/// cache, so that a second page takes no time, and after an edit only what changed is measured again.
+/// Write an HTML page with pictures of what a build did
+///
+/// The page is one file and needs no network. It shows the stages, what each did to every tensor and whose change that is,
+/// where models conflict, parameters over the layers, what was rebuilt and why, and where the time went. The statistics are
+/// kept in the cache: a second report measures nothing, and after an edit only what changed is measured again.
 #[derive(Debug, ClapArgs)]
 pub struct ReportArgs {
-    /// The number of the build, or its tag [default: the newest]
+    /// The build's number or tag [default: the newest]
     pub build: Option<String>,
-    /// Write the page here [default: lamarck-report-BUILD.html]
+    /// Write the page to this file [default: lamarck-report-BUILD.html]
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub out: Option<PathBuf>,
     #[command(flatten)]
     pub places: PlaceArgs,
-    /// Threads to use [default: one a core]
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub jobs: Option<u16>,
-    /// Memory that tensors may take, such as 512MB or 4GiB [default: 1GiB]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    pub memory: Option<u64>,
+    #[command(flatten)]
+    pub limits: LimitArgs,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct ShowArgs {
-    /// The number of the build, or its tag [default: the newest]
+    /// The build's number or tag [default: the newest]
     pub build: Option<String>,
-    /// The cache that it is recorded in [default: cache; environment: LAMARCK_CACHE]
+    /// The cache's folder [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
-    /// Print the recipe as it was for this build, and nothing else
+    /// Print only the recipe, as it was for this build
     #[arg(long)]
     pub recipe: bool,
 }
 
-/// Names a build. A tag stands for its build wherever one is named, and `cache gc` keeps the results of tagged
-/// builds.
+/// Name a build, or list tags
+///
+/// A tag can be used wherever a build is named, and `cache gc` keeps the results of tagged builds.
 #[derive(Debug, ClapArgs)]
 pub struct TagArgs {
-    /// The number of the build, or a tag that it has; without it, all tags are listed
+    /// The build's number, or a tag of it; without it, all tags are listed
     #[arg(requires = "name")]
     pub build: Option<String>,
     /// The tag
     pub name: Option<String>,
-    /// What is worth knowing of the build
+    /// A note
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true, requires = "name")]
     pub note: String,
-    /// Take the tag from the build that has it
+    /// Move the tag from the build that has it
     #[arg(long, requires = "name")]
     pub force: bool,
-    /// Delete this tag; the build stays, until `cache gc` finds it stale
+    /// Delete this tag; the build stays until `cache gc` finds it stale
     #[arg(long, value_name = "NAME", conflicts_with = "build")]
     pub delete: Option<String>,
-    /// The cache that the builds are recorded in [default: cache; environment: LAMARCK_CACHE]
+    /// The cache's folder [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
 }
@@ -488,13 +486,13 @@ pub struct VerifyOutputArgs {
     /// The merged model's folder, with its lamarck.lock.json
     #[arg(value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
-    /// Also build it again, with nothing from the cache, and compare
+    /// Also build it again without the cache, and compare
     #[arg(long)]
     pub rebuild: bool,
-    /// Build it again from this recipe, for recipes with relative paths [default: the one in the folder]
+    /// Rebuild from this recipe, for recipes with relative paths [default: the one in the folder]
     #[arg(long, value_name = "RECIPE")]
     pub recipe: Option<PathBuf>,
-    /// Look for models (`org/name`) in this folder; can be repeated
+    /// Look for models in this folder, as org/name; can be repeated
     #[arg(long = "models", value_name = "DIR", value_hint = ValueHint::DirPath)]
     pub models: Vec<PathBuf>,
 }
@@ -503,7 +501,7 @@ pub struct VerifyOutputArgs {
 pub struct CacheArgs {
     #[command(subcommand)]
     pub command: CacheCommand,
-    /// The cache to look after [default: cache; environment: LAMARCK_CACHE]
+    /// The cache's folder [default: cache; environment: LAMARCK_CACHE]
     #[arg(long, value_name = "DIR", global = true, value_hint = ValueHint::DirPath)]
     pub cache: Option<PathBuf>,
 }
@@ -513,62 +511,62 @@ pub enum CacheCommand {
     /// Show how much the cache holds, and for which stages
     #[command(after_help = examples::CACHE_STAT)]
     Stat,
-    /// Remove results, least recently used first, and what the index needs no more
+    /// Remove results, least recently used first; without a limit, say what could go
     ///
-    /// Records stay of the newest builds, of the last build of every recipe and set of --set, --seed and --stage
-    /// (until 30 days after its last use, if the recipe's file is gone), and under a limit of those that lose
-    /// nothing by it. Without limits, results go that no such build has.
+    /// Records of these builds stay: tagged builds, the newest ones, the last build of every recipe for each set of --set,
+    /// --seed and --stage (until 30 days after its last use if the recipe's file is gone), and, under a limit, builds that
+    /// lose nothing by it.
     #[command(after_help = examples::CACHE_GC)]
     Gc(GcArgs),
-    /// Check every result and every row of the index; ends with exit code 3 if there is damage
+    /// Check every result and every row of the index; the exit code is 3 if there is damage
     #[command(after_help = examples::CACHE_VERIFY)]
     Verify(VerifyArgs),
-    /// Print where the cache is
+    /// Print the cache's path
     #[command(after_help = examples::CACHE_PATH)]
     Path,
 }
 
 #[derive(Clone, Copy, Debug, ClapArgs)]
 pub struct GcArgs {
-    /// Remove until the results take no more than this, such as 50GB
+    /// Remove results until the rest takes no more than this, such as 50GB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub max_size: Option<u64>,
-    /// Remove what was not used for this long, such as 30d or 12h
+    /// Remove results unused for this long, such as 30d or 12h
     #[arg(long, value_name = "AGE", value_parser = age)]
     pub max_age: Option<u64>,
-    /// Keep everything that the newest N builds have, and their records [default: 1]
+    /// Keep the newest N builds, with all their results [default: 1]
     #[arg(long, value_name = "N")]
     pub keep_builds: Option<usize>,
-    /// Remove the results that no recipe's last build has, nor a tagged one
+    /// Remove results that belong to no recipe's last build and no tagged build
     #[arg(long)]
     pub stale: bool,
     /// Only say what would be removed
     #[arg(long)]
     pub dry_run: bool,
-    /// Fail with exit code 5 rather than wait for running builds
+    /// Fail with exit code 5 instead of waiting for running builds
     #[arg(long)]
     pub no_wait: bool,
 }
 
 #[derive(Clone, Copy, Debug, ClapArgs)]
 pub struct VerifyArgs {
-    /// Remove what is damaged, so that it is made again when it is next wanted
+    /// Remove what is damaged; it is rebuilt when it is next needed
     #[arg(long)]
     pub repair: bool,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct MethodsArgs {
-    /// Describe this method: its formula and parameters
+    /// Explain this method: its formula and parameters
     pub name: Option<String>,
 }
 
 #[derive(Debug, ClapArgs)]
 pub struct NewArgs {
-    /// The project's folder, which is made if need be
+    /// The project's folder; created if it does not exist
     #[arg(default_value = ".", value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
-    /// What its recipe is a start for
+    /// The kind of recipe
     #[arg(short, long, value_enum, default_value_t = Template::Slerp)]
     pub template: Template,
 }
@@ -581,7 +579,7 @@ pub struct CompletionsArgs {
 
 #[derive(Debug, ClapArgs)]
 pub struct ManArgs {
-    /// Where to write them; the folder is made if need be
+    /// Write them to this folder; created if it does not exist
     #[arg(value_hint = ValueHint::DirPath)]
     pub dir: PathBuf,
 }
@@ -608,7 +606,7 @@ pub fn size(text: &str) -> Result<u64, String> {
         "mib" => 1 << 20,
         "gib" => 1 << 30,
         "tib" => 1 << 40,
-        _ => return Err(format!("`{unit}` is no unit of bytes; use MB, GB, MiB or GiB")),
+        _ => return Err(format!("`{unit}` is not a unit of bytes; use MB, GB, MiB or GiB")),
     };
     let number: f64 = number.parse().map_err(|_| "write a size as 512MB or 4GiB".to_owned())?;
     let bytes = number * factor as f64;

@@ -20,7 +20,7 @@ const NAME: &str = "lamarck";
 pub fn script(shell: Shell) -> io::Result<String> {
     let name = shell.to_string();
     let shells = Shells::builtins();
-    let shell = shells.completer(&name).ok_or_else(|| io::Error::other("the shell is not known"))?;
+    let shell = shells.completer(&name).ok_or_else(|| io::Error::other("unknown shell"))?;
     let mut script = Vec::new();
     shell.write_registration(VARIABLE, NAME, NAME, NAME, &mut script)?;
     String::from_utf8(script).map_err(io::Error::other)

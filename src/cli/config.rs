@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::{BuildArgs, DiffArgs, PlaceArgs};
+use super::args::{BuildArgs, DiffArgs, LimitArgs, PlaceArgs, ReportArgs};
 use super::error::CliError;
 use super::findings::Source;
 use super::hub;
@@ -48,14 +48,21 @@ impl<'a> From<&'a PlaceArgs> for Flags<'a> {
 
 impl<'a> From<&'a BuildArgs> for Flags<'a> {
     fn from(args: &'a BuildArgs) -> Self {
-        let BuildArgs { jobs, memory, shard_size, no_wait, stream, seed, .. } = *args;
+        let BuildArgs { limits: LimitArgs { jobs, memory }, shard_size, no_wait, stream, seed, .. } = *args;
         Self { jobs, memory, shard_size, no_wait, stream, seed, ..Self::from(&args.places) }
     }
 }
 
 impl<'a> From<&'a DiffArgs> for Flags<'a> {
     fn from(args: &'a DiffArgs) -> Self {
-        let DiffArgs { jobs, memory, .. } = *args;
+        let DiffArgs { limits: LimitArgs { jobs, memory }, .. } = *args;
+        Self { jobs, memory, ..Self::from(&args.places) }
+    }
+}
+
+impl<'a> From<&'a ReportArgs> for Flags<'a> {
+    fn from(args: &'a ReportArgs) -> Self {
+        let ReportArgs { limits: LimitArgs { jobs, memory }, .. } = *args;
         Self { jobs, memory, ..Self::from(&args.places) }
     }
 }
@@ -156,13 +163,13 @@ pub fn recipe_path(given: Option<&Path>) -> Result<PathBuf, CliError> {
         [only] => Ok(only.clone()),
         [] if Path::new("lamarck.yaml").is_file() => Ok("lamarck.yaml".into()),
         [] => Err(CliError::Usage(
-            "no recipe given, and there is neither recipes/*.yaml nor lamarck.yaml here, nor a `recipe` in lamarck.toml"
+            "no recipe given, and none found: there is no recipes/*.yaml and no lamarck.yaml here, and lamarck.toml names none"
                 .to_owned(),
         )),
         several => {
             let names: Vec<String> = several.iter().map(|path| format!("  {}", path.display())).collect();
             Err(CliError::Usage(format!(
-                "recipes/ holds several recipes; name one, here or as `recipe` in lamarck.toml:\n{}",
+                "recipes/ contains several recipes; name one on the command line, or as `recipe` in lamarck.toml:\n{}",
                 names.join("\n")
             )))
         }
@@ -188,7 +195,9 @@ pub fn limit_vectors() -> Result<(), CliError> {
         Some("avx512") => Level::Avx512,
         _ => {
             let name = name.to_string_lossy();
-            return Err(CliError::Usage(format!("LAMARCK_SIMD is baseline, avx2 or avx512, not `{name}`")));
+            return Err(CliError::Usage(format!(
+                "LAMARCK_SIMD must be baseline, avx2 or avx512, not `{name}`"
+            )));
         }
     };
     simd::limit(level);

@@ -117,11 +117,11 @@ impl CliError {
     /// What to do about it.
     pub fn help(&self) -> Option<String> {
         if is_full(self) && !matches!(self, Self::Print(_)) {
-            return Some("free some room and build again; everything that was finished is kept".to_owned());
+            return Some("free some space and build again; finished work is kept".to_owned());
         }
         match self {
             Self::Project(ProjectError::NoRoom { .. }) => Some(
-                "make room, or choose folders on other disks with --cache and --out; `lamarck cache gc` shows what could go"
+                "free some space, or choose folders on other disks with --cache and --out; `lamarck cache gc` lists what could go"
                     .to_owned(),
             ),
             Self::Project(ProjectError::Output(OutputError::Occupied { .. })) => {
@@ -137,16 +137,16 @@ impl CliError {
                 let places: Vec<String> = tried.iter().map(|dir| dir.display().to_string()).collect();
                 let or = source.help().map_or_else(String::new, |help| format!("; or {help}"));
                 Some(format!(
-                    "it was looked for as {}; name the folder that holds org/name with --models DIR, or in lamarck.toml{or}",
+                    "looked for {}; name the folder that holds org/name with --models DIR or in lamarck.toml{or}",
                     listed(&places)
                 ))
             }
             Self::Project(error) if error.of_hub().is_some() => error.of_hub().and_then(HubError::help),
             Self::Project(error) if error.damage().is_some() => {
-                Some("the next build puts it aside and starts a new one".to_owned())
+                Some("the next build sets it aside and starts a new one".to_owned())
             }
             Self::Project(ProjectError::Store(StoreError::Locked { .. })) => {
-                Some("without --no-wait it is waited for".to_owned())
+                Some("without --no-wait, lamarck waits for it".to_owned())
             }
             Self::Project(
                 ProjectError::Store(StoreError::Io { .. } | StoreError::ReadOnly { .. })
@@ -155,7 +155,7 @@ impl CliError {
             Self::Project(ProjectError::NotBuilt { command, .. }) => {
                 Some(format!("`{command}` builds it; only what is in the cache is compared"))
             }
-            Self::Project(ProjectError::Recipe { .. }) => Some("name a recipe's file".to_owned()),
+            Self::Project(ProjectError::Recipe { .. }) => Some("name a recipe file".to_owned()),
             _ => None,
         }
     }

@@ -7,7 +7,7 @@ macro_rules! examples {
 macro_rules! as_mergekit {
     ($line:literal) => {
         concat!(
-            "mergekit's other options are accepted, and a note says which of them change nothing here.\n\n",
+            "mergekit's other options are accepted; a note lists those without effect.\n\n",
             examples!($line)
         )
     };
@@ -21,7 +21,7 @@ pub const LAMARCK: &str = examples!(
 pub const BUILD: &str = examples!(
     "lamarck build recipes/mine.yaml"
     "lamarck build --set weight=0.6 --out trials/weight-06"
-    "lamarck build --from best --out before   write out a tagged build again"
+    "lamarck build --from best --out before   write a tagged build again"
 );
 pub const FETCH: &str = examples!("lamarck fetch recipes/mine.yaml");
 pub const PLAN: &str = examples!(

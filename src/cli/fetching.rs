@@ -38,7 +38,7 @@ impl<'a> Fetching<'a> {
             Some(_) => {
                 "{bar:24} {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta} left  {msg}"
             }
-            None => "fetching what the models are: {decimal_bytes}  {decimal_bytes_per_sec}  {msg}",
+            None => "reading model headers: {decimal_bytes}  {decimal_bytes_per_sec}  {msg}",
         };
         bar.set_style(ProgressStyle::with_template(template).expect("the template is valid"));
         if is_live {

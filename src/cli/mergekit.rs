@@ -19,14 +19,14 @@ const WITHOUT_MEANING: [(&str, Kind, &str); 15] = [
     (
         "allow-crimes",
         Kind::Pair("no-allow-crimes"),
-        "models are told apart by their tensors, not by the name of their architecture",
+        "layers are found from tensor names, not from the architecture's name",
     ),
     (
         "unsafe-truncate-embeddings",
         Kind::Pair("no-unsafe-truncate-embeddings"),
         "vocabularies of different sizes need a tokenizer in the recipe",
     ),
-    ("trust-remote-code", Kind::Pair("no-trust-remote-code"), "no code of a model is run"),
+    ("trust-remote-code", Kind::Pair("no-trust-remote-code"), "lamarck never runs a model's code"),
     ("lora-merge-cache", Kind::Value, "adapters are applied tensor by tensor"),
     ("lora-merge-dtype", Kind::Value, "adapters are applied in float32"),
     ("cuda", Kind::Pair("no-cuda"), "merges run on the processor"),
@@ -34,15 +34,15 @@ const WITHOUT_MEANING: [(&str, Kind, &str); 15] = [
     (
         "low-cpu-memory",
         Kind::Pair("no-low-cpu-memory"),
-        "memory stays within --memory of `lamarck build` as it is",
+        "memory is always limited, as with --memory of `lamarck build`",
     ),
     ("lazy-unpickle", Kind::Pair("no-lazy-unpickle"), "pickled tensors are always read one by one"),
     ("read-to-gpu", Kind::Pair("no-read-to-gpu"), "merges run on the processor"),
     ("multi-gpu", Kind::Pair("no-multi-gpu"), "merges run on the processor"),
     ("gpu-rich", Kind::Flag, "merges run on the processor"),
-    ("async-write", Kind::Pair("no-async-write"), "results are always written beside the work"),
-    ("write-threads", Kind::Value, "results are always written beside the work"),
-    ("clone-tensors", Kind::Pair("no-clone-tensors"), "a layer may always occur many times"),
+    ("async-write", Kind::Pair("no-async-write"), "results are always written in the background"),
+    ("write-threads", Kind::Value, "results are always written in the background"),
+    ("clone-tensors", Kind::Pair("no-clone-tensors"), "a layer can always be used several times"),
 ];
 
 /// Options that all of the tools have, and what is made of them.
@@ -80,7 +80,7 @@ impl Args for MergeOptions {
             .arg(
                 value(
                     "out-shard-size",
-                    "Bytes of a shard at most, with k, m or b for a thousand, a million, a billion",
+                    "Largest shard in bytes, with k, m or b for thousand, million, billion",
                 )
                 .value_parser(kmb),
             );
@@ -123,7 +123,7 @@ impl FromArgMatches for MergeOptions {
             }
         }
         if !is_on("safe-serialization") {
-            without_meaning.push(("--no-safe-serialization".to_owned(), "lamarck writes safetensors alone"));
+            without_meaning.push(("--no-safe-serialization".to_owned(), "lamarck only writes safetensors"));
         }
         Ok(Self {
             hub: matches.get_one("transformers-cache").cloned(),

@@ -43,7 +43,7 @@ pub fn main() -> ExitCode {
         Panic::Caught => {}
         Panic::Fatal(index) => {
             let index = index.display();
-            ui::tell(&format!("error: the cache's index {index} is damaged; it is put aside, build again"));
+            ui::tell(&format!("error: the cache's index {index} is damaged; it was set aside; build again"));
             keys::restore();
             std::process::exit(error::DAMAGED.into());
         }

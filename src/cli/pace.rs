@@ -16,7 +16,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 const ANY: &str = "";
 
 /// What is left when all actions have run.
-const OUTPUTS: &str = "putting outputs in place";
+const OUTPUTS: &str = "writing outputs";
 
 /// Seconds of work for which earlier builds are believed rather than this one.
 const TRUST: f64 = 3.0;

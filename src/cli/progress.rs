@@ -101,19 +101,19 @@ impl<'a> Progress<'a> {
             }
             Event::KeptAside { path } => {
                 let was = path.display();
-                self.ui.status(&format!("note: a file was not as lamarck wrote it; yours is kept as {was}"));
+                self.ui.status(&format!("note: a file had been changed since lamarck wrote it; yours is kept as {was}"));
             }
             Event::NotRemoved { path } => {
                 let left = path.display();
                 self.ui.status(&format!(
-                    "warning: {left} is left of an earlier build and could not be removed; look what it holds"
+                    "warning: {left} was left by an earlier build and could not be removed; check what it contains"
                 ));
             }
             Event::IndexDamaged { problem } => self.ui.status(&format!(
-                "warning: the cache's index was damaged ({problem}); it is put aside, and what it knew is made again"
+                "warning: the cache's index was damaged ({problem}); it was set aside, and what it recorded is rebuilt"
             )),
             Event::Damaged { digest } => self.ui.status(&format!(
-                "warning: a cached result was damaged and is made again ({})",
+                "warning: a cached result was damaged and is rebuilt ({})",
                 digest.short()
             )),
             _ => {}

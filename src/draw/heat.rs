@@ -40,6 +40,16 @@ pub enum Scale {
     Diverging { extent: f64 },
 }
 
+/// The largest value that is no outlier, for the end of a scale: a fiftieth of the values may be beyond it. Also says
+/// whether some are. 0 where there is nothing above 0.
+pub fn end_of_scale(values: impl Iterator<Item = f64>) -> (f64, bool) {
+    let mut found: Vec<f64> = values.filter(|value| value.is_finite() && *value > 0.0).collect();
+    found.sort_by(f64::total_cmp);
+    let Some(last) = found.last() else { return (0.0, false) };
+    let end = found[found.len() - 1 - found.len() / 50];
+    (end, end < *last)
+}
+
 /// Shades of a colour, beside none at all.
 const SHADES: usize = 20;
 
@@ -246,6 +256,13 @@ mod tests {
         assert_eq!(shades, [(false, 19), (false, 10), (true, 0), (true, 19)].map(Some));
         // All values are equal.
         assert_eq!(Scale::Sequential { low: 1.0, high: 1.0 }.shade(1.0), Some((true, 0)));
+    }
+
+    #[test]
+    fn outliers_are_beyond_the_end_of_the_scale() {
+        assert_eq!(end_of_scale([0.0, f64::NAN].into_iter()), (0.0, false));
+        assert_eq!(end_of_scale([1.0, 3.0, 2.0].into_iter()), (3.0, false));
+        assert_eq!(end_of_scale((1..=100).map(f64::from)), (98.0, true));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! | file | what it is |
 //! | --- | --- |
 //! | `blocks` | heat maps of letters |
+//! | `filter` | a box that filters a table |
 //! | `heat` | heat maps: tables of numbers as shades of colour |
 //! | `lines` | line charts of values over layers |
 //! | `shares` | stacked bars: whose a change is |
@@ -15,6 +16,7 @@
 //! | `numbers` | numbers as people read them |
 
 pub mod blocks;
+pub mod filter;
 mod fit;
 pub mod graph;
 pub mod graph_page;

@@ -17,6 +17,44 @@ pub struct Kinds {
     places: HashMap<String, (usize, Position)>,
 }
 
+/// Where tensors stand, as columns of a table: what is ahead of the layers, each layer, what is behind them.
+#[derive(Debug)]
+pub struct Columns {
+    /// `in`, layers by their numbers, `out`; only those that there are, but for layers without tensors.
+    pub names: Vec<String>,
+    n_layers: usize,
+    has_before: bool,
+}
+
+impl Columns {
+    /// The columns that some tensors need.
+    pub fn new(positions: impl Iterator<Item = Position>) -> Self {
+        let (mut n_layers, mut has_before, mut has_after) = (0, false, false);
+        for position in positions {
+            match position {
+                Position::Before => has_before = true,
+                Position::Layer(layer) => n_layers = n_layers.max(layer + 1),
+                Position::After => has_after = true,
+            }
+        }
+        let before = has_before.then(|| "in".to_owned()).into_iter();
+        let layers = (0..n_layers).map(|layer| layer.to_string());
+        let names = before.chain(layers).chain(has_after.then(|| "out".to_owned())).collect();
+        Self { names, n_layers, has_before }
+    }
+
+    /// The column of a position, if it has one.
+    pub fn place(&self, position: Position) -> Option<usize> {
+        let first = usize::from(self.has_before);
+        let place = match position {
+            Position::Before => return self.has_before.then_some(0),
+            Position::Layer(layer) => (layer < self.n_layers).then_some(first + layer)?,
+            Position::After => first + self.n_layers,
+        };
+        (place < self.names.len()).then_some(place)
+    }
+}
+
 /// A module's number, and the words of a name that tell a kind.
 type Words<'n> = (usize, Vec<&'n str>);
 
@@ -127,6 +165,17 @@ mod tests {
         assert_eq!((kinds.names[w1.0].as_str(), w1.1), ("w1", Position::Layer(0)));
         assert_eq!(kinds.place("model.norm.weight").unwrap().1, Position::After);
         assert_eq!(kinds.place("other"), None);
+    }
+
+    #[test]
+    fn columns_are_those_that_tensors_need() {
+        let columns = Columns::new([Position::Layer(1), Position::After].into_iter());
+        assert_eq!(columns.names, ["0", "1", "out"]);
+        let places = [Position::Before, Position::Layer(1), Position::Layer(2), Position::After];
+        assert_eq!(places.map(|position| columns.place(position)), [None, Some(1), None, Some(2)]);
+        let columns = Columns::new([Position::Before, Position::Layer(0)].into_iter());
+        assert_eq!(columns.names, ["in", "0"]);
+        assert_eq!(columns.place(Position::After), None);
     }
 
     #[test]

@@ -400,7 +400,7 @@ impl<'a> Builder<'a> {
         report.reasons = roots(reasons.iter().map(|(stage, reason)| (*stage, reason)));
         let lost = report.ran - reasons.len();
         if lost > 0 {
-            report.reasons.push(("results that the cache no longer had".to_owned(), lost));
+            report.reasons.push(("results no longer in the cache".to_owned(), lost));
         }
         let outputs = report.outputs.iter().map(|output| OutputRecord {
             stage: output.stage.clone(),

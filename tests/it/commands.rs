@@ -106,7 +106,7 @@ fn plan_says_what_would_run_and_runs_nothing() {
     assert!(of_machine[0].starts_with("time: about ") && of_machine[1].contains("to write to cache"));
     insta::assert_snapshot!(told.join("\n"), @r"
     trimmed: 15 tensors: 9 run, 6 not needed
-    blend: 15 tensors: 9 run if what they read changes, 6 are org/base's own
+    blend: 15 tensors: 9 run if their inputs change, 6 taken from org/base
 
     to run: 9 actions, and up to 9 below them where bytes change; 1.1 kB to make
       trimmed weight of org/a 0.9 -> 0.85: 9 actions
@@ -133,14 +133,14 @@ fn explain_names_field_old_new_and_line() {
     let space = built();
     space.replace("recipe.yaml", "weight: 0.90", "weight: 0.85");
     insta::assert_snapshot!(space.ok(&["explain", "recipe.yaml"]).stdout, @r"
-    18 actions: 9 must run, 9 run if what they read changes, 0 up to date
+    18 actions: 9 must run, 9 run if their inputs change, 0 up to date
          9  trimmed: weight of org/a 0.9 -> 0.85   recipe.yaml:7
     for single tensors: lamarck explain --tensor NAME
     ");
     insta::assert_snapshot!(space.ok(&["explain", "recipe.yaml", "--tensor", "layers.3.mlp"]).stdout, @r"
     trimmed: model.layers.3.mlp.up_proj.weight: must run
       weight of org/a (inputs[1].weight): 0.9 -> 0.85   recipe.yaml:7
-    blend: model.layers.3.mlp.up_proj.weight: runs if what it reads comes out with other bytes
+    blend: model.layers.3.mlp.up_proj.weight: runs if its inputs come out different
     ");
     let list = json(&space, &["explain", "recipe.yaml", "--stage", "trimmed"]);
     let has_change = |entry: &&Value| entry["reason"] == "changed";

@@ -30,7 +30,7 @@ fn a_merge_goes_where_it_is_told() {
         "--allow-crimes",
         "-vv",
     ]);
-    assert_eq!(run.stderr.matches("change nothing here").count(), 1, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("have no effect here").count(), 1, "{}", run.stderr);
     assert!(run.stderr.contains("--cuda: ") && run.stderr.contains("--allow-crimes: "), "{}", run.stderr);
     space.ok(&["build", "-q", "r.yml", "--out", "same"]);
     assert!(space.files("out/merged") == space.files("same"), "it is a build");

@@ -164,7 +164,7 @@ fn a_base_may_be_left_out_where_it_is_optional() {
     }
     let text = space.ok(&["methods", "nuslerp"]).stdout;
     assert!(
-        text.contains("base: if given, what models are measured from\nmodels: 2 besides the base\n"),
+        text.contains("base: if given, the reference for all models\nmodels: 2 besides the base\n"),
         "{text}"
     );
 }

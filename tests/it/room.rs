@@ -43,7 +43,7 @@ fn a_build_that_does_not_fit_is_refused_before_it_begins() {
         );
         drop(disk);
     }
-    // What fits is built, and what is there already needs nothing.
+    // What fits is built, and what already exists needs nothing.
     let Some(_disk) = Disk::new(space.path("merges"), "6m") else { return };
     space.ok(&["build", "-q", "recipe.yaml"]);
     space.write("merges/filler", vec![7; 3_200_000]);

@@ -126,7 +126,9 @@ fn every_way_to_save_is_noticed() {
     std::fs::write(&recipe, text("t: 1.0")).unwrap();
     let seen = watch.until("watching recipe.yaml");
     assert_eq!(seen.iter().filter(|line| line.contains("planned in")).count(), 1, "{seen:?}");
-    assert!(seen.iter().any(|line| line.contains("everything is up to date") || line.contains("./a's own")));
+    assert!(
+        seen.iter().any(|line| line.contains("everything is up to date") || line.contains("taken from ./a"))
+    );
     assert_eq!(watch.end("-INT"), (Some(130), Vec::new()));
 }
 
@@ -238,7 +240,7 @@ fn keys_build_and_end_and_the_terminal_is_put_back() {
             "until Enter builds",
             "raw",
             "type r",
-            "until has no build yet",
+            "until has not been built yet",
             "until Enter builds",
             "raw",
             "type \\r",

@@ -106,7 +106,7 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
     if report.damaged_rows > 0 && !ui.json {
         let rows = report.damaged_rows;
         ui.status(&format!(
-            "warning: {rows} row{} of the cache's index {} damaged; what they told of was made again",
+            "warning: {rows} row{} of the cache's index {} damaged; what they referred to was rebuilt",
             plural(rows),
             if rows == 1 { "was" } else { "were" }
         ));
@@ -115,7 +115,10 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
         && !ui.json
     {
         let (n, freed) = (trimmed.removed, bytes(trimmed.removed_bytes));
-        ui.status(&format!("removed {n} old result{} from the cache, {freed}, to keep its limit", plural(n)));
+        ui.status(&format!(
+            "removed {n} old result{} from the cache to stay within its limit, {freed}",
+            plural(n)
+        ));
     }
     progress.printed()?;
     if let Some(streaming) = streaming.as_ref().filter(|_| !ui.json) {

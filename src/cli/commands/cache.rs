@@ -146,10 +146,10 @@ fn what_could_go(
     };
     Ok(format!(
         "nothing removed: the results take {}. What could go:\n  \
-         --stale          {n_stale} result{}, {}, that no recipe's last build has, nor a tagged one{builds}\n  \
+         --stale          {n_stale} result{}, {}, of no recipe's last build and no tagged build{builds}\n  \
          --max-age {DAYS}d    {} result{}, {}, not used for {DAYS} days\n  \
          --max-size SIZE  the least recently used, until the rest takes no more than this\n\
-         the last build of all keeps its results in any case (--keep-builds N)\n",
+         the newest build always keeps its results (--keep-builds N)\n",
         bytes(stale_bytes + kept_bytes),
         plural(n_stale),
         bytes(stale_bytes),
@@ -196,9 +196,9 @@ fn verify(args: &VerifyArgs, project: &Project, ui: &Ui) -> Result<ExitCode, Cli
                 text.push_str(&format!("  {name}\n"));
             }
             text.push_str(if args.repair {
-                "removed; what is wanted of it is made again by the next build\n"
+                "removed; the next build rebuilds what it needs\n"
             } else {
-                "`lamarck cache verify --repair` removes it; a build makes it again in any case\n"
+                "`lamarck cache verify --repair` removes it; builds rebuild it in any case\n"
             });
             ui.print_problems(&text)?;
         }

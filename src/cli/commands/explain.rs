@@ -73,7 +73,7 @@ impl Explained<'_> {
             "{} actions: {}, {}, {}\n",
             actions.len(),
             paint(RUN, format!("{run} must run")),
-            paint(MAYBE, format!("{maybe} run if what they read changes")),
+            paint(MAYBE, format!("{maybe} run if their inputs change")),
             paint(GOOD, format!("{up_to_date} up to date"))
         );
         let mut changes: BTreeMap<(usize, String, Difference), usize> = BTreeMap::new();
@@ -107,11 +107,11 @@ impl Explained<'_> {
             text.push_str(&format!("{new:6}  new: {why}\n"));
         }
         if forgotten > 0 {
-            text.push_str(&format!("{forgotten:6}  their results are no longer in the cache\n"));
+            text.push_str(&format!("{forgotten:6}  results no longer in the cache\n"));
         }
         for (model, n) in self.unread() {
             text.push_str(&format!(
-                "{n:6}  source tensor{} of {model} to be read: new, or its file was touched\n",
+                "{n:6}  source tensor{} of {model} to read: new, or its file was touched\n",
                 plural(n)
             ));
         }
@@ -173,7 +173,7 @@ impl Explained<'_> {
             Verdict::Reuse { .. } => (GOOD, "up to date"),
             Verdict::Read => (RUN, "to be read"),
             Verdict::Run => (RUN, "must run"),
-            Verdict::RunIfChanged => (MAYBE, "runs if what it reads comes out with other bytes"),
+            Verdict::RunIfChanged => (MAYBE, "runs if its inputs come out different"),
         };
         paint(style, verdict)
     }

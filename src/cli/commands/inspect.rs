@@ -27,8 +27,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let checkpoint = project.model(&reference)?;
     let adapted = adapter.map(|adapter| project.adapted(&checkpoint, &adapter)).transpose()?;
     if adapted.is_some() && args.digests {
-        let message =
-            "what an adapter makes has no digest before it is built; ask for those of the model alone";
+        let message = "the result of an adapter has no digest until it is built; ask for the digests of the model alone";
         return Err(CliError::Usage(message.to_owned()));
     }
     let dir = &checkpoint.dir;
@@ -92,7 +91,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     }
     let mut text = format!("{}\n", dir.display());
     if checkpoint.config.is_null() {
-        text.push_str("a bare state dict: no config.json\n");
+        text.push_str("bare state dict: no config.json\n");
     } else {
         text.push_str(&format!("architecture: {}\n", architecture.join(", ")));
     }

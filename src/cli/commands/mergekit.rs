@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::build::{Work, carry_out};
 use super::read;
-use crate::cli::args::{BuildArgs, MergekitMultiArgs, MergekitYamlArgs, RecipeArgs};
+use crate::cli::args::{BuildArgs, LimitArgs, MergekitMultiArgs, MergekitYamlArgs, RecipeArgs};
 use crate::cli::config::Flags;
 use crate::cli::error::CliError;
 use crate::cli::mergekit::MergeOptions;
@@ -22,7 +22,7 @@ pub fn yaml(args: &MergekitYamlArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 
 pub fn multi(args: &MergekitMultiArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let options = &args.options;
-    let lazy = args.lazy.no_lazy.then_some(("--no-lazy", "what is out of date is never reused"));
+    let lazy = args.lazy.no_lazy.then_some(("--no-lazy", "out-of-date results are never reused"));
     note(options, lazy, ui);
     let mut build = build(&args.config_file, options);
     let merges = Some(args.intermediate_dir.as_path());
@@ -34,7 +34,7 @@ pub fn multi(args: &MergekitMultiArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         if stage.name_from_file {
             let Some(out) = &args.out_path else {
                 let message =
-                    "a stage of the recipe has no name, so --out-path must say where it goes".to_owned();
+                    "the recipe has an unnamed stage; say with --out-path where to write it".to_owned();
                 return Err(CliError::Usage(message));
             };
             outs.push((stage.name.clone(), out.clone()));
@@ -49,7 +49,8 @@ pub fn multi(args: &MergekitMultiArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 fn build(recipe: &Path, options: &MergeOptions) -> BuildArgs {
     let recipe = RecipeArgs { recipe: Some(recipe.to_owned()), ..RecipeArgs::default() };
     let MergeOptions { seed, jobs, shard_size, .. } = *options;
-    BuildArgs { recipe, seed, jobs, shard_size, ..BuildArgs::default() }
+    let limits = LimitArgs { jobs, memory: None };
+    BuildArgs { recipe, seed, limits, shard_size, ..BuildArgs::default() }
 }
 
 fn flags<'a>(build: &'a BuildArgs, options: &'a MergeOptions) -> Flags<'a> {
@@ -65,6 +66,6 @@ fn note(options: &MergeOptions, lazy: Option<(&str, &'static str)>, ui: &Ui) {
     let given = options.without_meaning.iter().map(|(name, why)| (name.as_str(), *why));
     let lines: Vec<String> = given.chain(lazy).map(|(name, why)| format!("  {name}: {why}")).collect();
     if !lines.is_empty() {
-        ui.status(&format!("note: these options change nothing here:\n{}", lines.join("\n")));
+        ui.status(&format!("note: these options have no effect here:\n{}", lines.join("\n")));
     }
 }

@@ -19,7 +19,7 @@ pub fn run(args: &MethodsArgs, ui: &Ui) -> Result<ExitCode, CliError> {
                 let names = methods::all().iter().map(|method| method.spec().name);
                 let message = match (methods::elsewhere::nearest(name), did_you_mean(name, names)) {
                     (Some(nearest), _) => {
-                        format!("the merge method `{name}` is not supported; `{nearest}` comes nearest")
+                        format!("the merge method `{name}` is not supported; `{nearest}` is closest")
                     }
                     (None, Some(meant)) => {
                         format!("there is no merge method `{name}`; did you mean `{meant}`?")
@@ -72,7 +72,7 @@ fn describe(spec: &MethodSpec) -> String {
 fn base(spec: &MethodSpec) -> &'static str {
     match spec.base {
         BaseRule::Required => "needed",
-        BaseRule::Optional => "if given, what models are measured from",
+        BaseRule::Optional => "if given, the reference for all models",
         BaseRule::Ordinary => "an ordinary model, if given",
     }
 }

@@ -102,7 +102,7 @@ fn build_named(project: &Project, name: Option<&str>) -> Result<RecordedBuild, C
                 format!("there is no build {name} in {cache}; `lamarck log` lists the builds")
             }
             Some(name) => format!("no build in {cache} is tagged `{name}`; `lamarck tag` lists the tags"),
-            None => format!("nothing has been built with {cache} yet"),
+            None => format!("nothing has been built with the cache {cache} yet"),
         })
     })
 }
@@ -185,7 +185,7 @@ fn tell(
         Err(CliError::Findings(format!("{name} has {errors} error{}; nothing was built", plural(errors))))
     } else if is_denied {
         Err(CliError::Findings(format!(
-            "{name} has {warnings} warning{}, which --deny-warnings makes errors",
+            "{name} has {warnings} warning{}, and --deny-warnings treats warnings as errors",
             plural(warnings)
         )))
     } else {

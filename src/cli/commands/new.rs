@@ -24,9 +24,9 @@ pub fn run(args: &NewArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let recipe = format!("recipes/{name}.yaml");
     let schema = serde_json::to_string_pretty(&schema::schema()).expect("JSON values serialise") + "\n";
     let mut files = vec![
-        (recipe.clone(), recipe_text, "the recipe, to be edited"),
-        ("lamarck.toml".to_owned(), settings(&recipe), "where things are, and what is built by default"),
-        ("recipes/recipe.schema.json".to_owned(), schema, "by which editors complete recipes and check them"),
+        (recipe.clone(), recipe_text, "the recipe to edit"),
+        ("lamarck.toml".to_owned(), settings(&recipe), "folders, and the default recipe"),
+        ("recipes/recipe.schema.json".to_owned(), schema, "lets editors complete and check recipes"),
     ];
     let ignored = (".gitignore".to_owned(), IGNORED.to_owned(), "keeps results and models out of git");
     let in_dir = |file: &str| if dir == Path::new(".") { PathBuf::from(file) } else { dir.join(file) };
@@ -35,7 +35,7 @@ pub fn run(args: &NewArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     files.extend((!keeps_ignored).then_some(ignored));
     if let Some((file, ..)) = files.iter().find(|(file, ..)| in_dir(file).symlink_metadata().is_ok()) {
         let file = in_dir(file);
-        return Err(CliError::Usage(format!("{} is there already; nothing was written", file.display())));
+        return Err(CliError::Usage(format!("{} already exists; nothing was written", file.display())));
     }
     fs::create_dir_all(in_dir("recipes")).map_err(CliError::write(&in_dir("recipes")))?;
     for (file, text, _) in &files {
@@ -63,7 +63,7 @@ pub fn run(args: &NewArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     ui.print(&text)?;
     if keeps_ignored {
         let lines = IGNORED.trim().replace('\n', ", ");
-        ui.status(&format!("note: .gitignore stays as it is; it should have {lines}"));
+        ui.status(&format!("note: .gitignore was left unchanged; it should contain {lines}"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,7 +90,7 @@ fn write_new(path: &Path, text: &str) -> Result<(), CliError> {
     let file = OpenOptions::new().write(true).create_new(true).open(path);
     match file.and_then(|mut file| file.write_all(text.as_bytes())) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            Err(CliError::Usage(format!("{} is there already", path.display())))
+            Err(CliError::Usage(format!("{} already exists", path.display())))
         }
         result => result.map_err(CliError::write(path)),
     }

@@ -115,7 +115,7 @@ pub(super) fn tell(Ready { project, recipe, planned }: &Ready, ui: &Ui) -> Resul
         }
         let count = |of: Reason| status.reasons.values().filter(|reason| **reason == of).count();
         because("never built before", count(Reason::New));
-        because("results that the cache no longer has", count(Reason::Forgotten));
+        because("results no longer in the cache", count(Reason::Forgotten));
         ui.print(&text)?;
     }
     Ok(work > 0 || reads > 0)
@@ -166,14 +166,14 @@ fn stage_line(recipe: &Recipe, id: StageId, count: &StageWork) -> String {
     let StageWork { tensors, run, if_changed, reuse, same_as, not_needed, .. } = count;
     let mut parts = Vec::new();
     for (n, what, style) in
-        [(run, "run", RUN), (if_changed, "run if what they read changes", MAYBE), (reuse, "reuse", GOOD)]
+        [(run, "run", RUN), (if_changed, "run if their inputs change", MAYBE), (reuse, "reuse", GOOD)]
     {
         if *n > 0 {
             parts.push(paint(style, format!("{n} {what}")));
         }
     }
     for (name, n) in same_as {
-        parts.push(format!("{n} are {name}'s own"));
+        parts.push(format!("{n} taken from {name}"));
     }
     if *not_needed > 0 {
         parts.push(paint(FAINT, format!("{not_needed} not needed")));

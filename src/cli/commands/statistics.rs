@@ -62,7 +62,8 @@ fn totals(tensors: &[TensorChange]) -> Vec<(TensorChange, usize)> {
 fn text(stage: &str, statistics: &OutputStatistics) -> String {
     let OutputStatistics { tensors, copied, .. } = statistics;
     let n = tensors.len();
-    let mut text = format!("{stage}: {n} tensor{} merged, {copied} a model's own\n", plural(n));
+    let mut text =
+        format!("{stage}: {n} tensor{} merged, {copied} taken from a model as they are\n", plural(n));
     for (total, n) in totals(tensors) {
         text.push_str(&format!("\n{}: {n} tensor{} against {}\n", total.stage, plural(n), total.base));
         text.push_str(&format!("  {}\n", numbers(&total.change)));

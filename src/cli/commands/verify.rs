@@ -22,7 +22,7 @@ use crate::project::{Builder, ProjectError, damage};
 pub fn run(args: &VerifyOutputArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     if is_half_published(&args.dir) {
         let problem =
-            "an update of it was cut short, so its files are of two versions; build it again".to_owned();
+            "an update was interrupted, so its files are from two versions; build it again".to_owned();
         return tell(args, &[problem], None, ui);
     }
     let locked = Lockfile::read(&args.dir).map_err(ProjectError::from)?;
@@ -51,8 +51,9 @@ fn tell(
             "problems": problems,
         }))?;
     } else if is_proven {
-        let how = if args.rebuild { "and come out the same when built again" } else { "by the lockfile" };
-        ui.print(&format!("{}: all {n_tensors} tensors are as they should be, {how}\n", args.dir.display()))?;
+        let how =
+            if args.rebuild { "and come out the same when rebuilt" } else { "according to the lockfile" };
+        ui.print(&format!("{}: all {n_tensors} tensors match, {how}\n", args.dir.display()))?;
     } else {
         let mut text =
             format!("{}: {} problem{}\n", args.dir.display(), problems.len(), plural(problems.len()));
@@ -99,6 +100,6 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
         locked.tensors.keys().chain(again.tensors.keys().filter(|name| !locked.tensors.contains_key(*name)));
     Ok(names
         .filter(|name| locked.tensors.get(*name) != again.tensors.get(*name))
-        .map(|name| format!("tensor `{name}` comes out with other bytes when it is built again"))
+        .map(|name| format!("tensor `{name}` comes out different when it is rebuilt"))
         .collect())
 }

@@ -42,8 +42,7 @@ pub fn run(args: &WatchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         recipe,
         places: args.places.clone(),
         seed: args.seed,
-        jobs: args.jobs,
-        memory: args.memory,
+        limits: args.limits,
         ..BuildArgs::default()
     };
     let asked = Asked::listen();
@@ -115,7 +114,7 @@ impl Watch<'_> {
             Ok(()) => {}
         }
         let what =
-            if self.keys.is_some() { "Enter builds, r writes the report, q ends" } else { "Ctrl-C ends" };
+            if self.keys.is_some() { "Enter builds, r writes the report, q quits" } else { "Ctrl-C quits" };
         self.ui.status(&paint(FAINT, format!("watching {}: {what}", self.name)));
         Ok(())
     }
@@ -130,15 +129,18 @@ impl Watch<'_> {
 
     /// A page of the recipe's last build.
     fn report(&self) -> Result<(), CliError> {
-        let BuildArgs { recipe: RecipeArgs { recipe, .. }, places, jobs, memory, .. } = &self.build;
+        let BuildArgs { recipe: RecipeArgs { recipe, .. }, places, limits, .. } = &self.build;
         let project = config::project(recipe.as_deref(), Flags::from(&self.build))?;
         let (builds, _) = project.builds(recipe.as_deref(), 1)?;
         let Some(build) = builds.first() else {
-            return Err(CliError::Usage(format!("{} has no build yet; Enter builds it", self.name)));
+            return Err(CliError::Usage(format!(
+                "{} has not been built yet; press Enter to build it",
+                self.name
+            )));
         };
         let (build, cache) = (Some(build.number.to_string()), Some(project.cache));
         let places = PlaceArgs { cache, ..places.clone() };
-        let report = ReportArgs { build, out: None, places, jobs: *jobs, memory: *memory };
+        let report = ReportArgs { build, out: None, places, limits: *limits };
         report::run(&report, self.ui).map(drop)
     }
 

@@ -7,14 +7,12 @@ use super::sums::{Group, Sums, movers};
 use super::words::{cosine, number, percent, place};
 use crate::cli::commands::log::in_words;
 use crate::cli::words::plural;
+use crate::draw::filter::{self, filter_box};
 use crate::draw::heat::{self, HeatMap, Scale, heat_map};
 use crate::draw::page::Page;
 use crate::op::difference::Distance;
 use crate::project::ComparedTensor;
 use crate::tensor::TensorSpec;
-
-/// What the filter box does: shows the rows that hold its text.
-const FILTER: &str = include_str!("filter.js");
 
 pub fn page(report: &Report<'_>) -> String {
     let Report { names, what, kinds, comparison, edits, sums } = report;
@@ -74,7 +72,7 @@ pub fn page(report: &Report<'_>) -> String {
         "."
     };
     let title = format!("{} \u{2192} {}", title(0), title(1));
-    Page { title: &title, summary, body, style: heat::STYLE, scripts: &[heat::SCRIPT, FILTER] }.html()
+    Page { title: &title, summary, body, style: heat::STYLE, scripts: &[heat::SCRIPT, filter::SCRIPT] }.html()
 }
 
 fn arrow(a: &TensorSpec, b: &TensorSpec) -> String {
@@ -140,11 +138,7 @@ fn tensors(report: &Report<'_>) -> Markup {
         if a.dtype == b.dtype { a.to_string() } else { arrow(a, b) }
     };
     html! {
-        p.no-print {
-            label for="filter" { "Show names with " }
-            input id="filter" type="search" autocomplete="off" spellcheck="false";
-            " " output id="filtered" {}
-        }
+        (filter_box())
         div.scroll {
             table id="tensors" {
                 thead {

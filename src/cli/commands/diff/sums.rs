@@ -1,5 +1,7 @@
 //! What a comparison adds up to: by layer, by kind of module, and in all.
 
+use crate::draw::heat::end_of_scale;
+use crate::model::kinds::Columns;
 use crate::model::layout::Position;
 use crate::op::difference::Distance;
 use crate::project::{ComparedTensor, Comparison, Likeness};
@@ -25,10 +27,6 @@ pub struct Sums {
     pub cells: Vec<Vec<Option<Group>>>,
 }
 
-/// What a column is called that is no layer.
-const BEFORE: &str = "in";
-const AFTER: &str = "out";
-
 impl Group {
     fn new(name: &str) -> Self {
         Self { name: name.to_owned(), tensors: 0, equal: 0, distance: Distance::NOTHING }
@@ -53,25 +51,15 @@ impl Sums {
         let Comparison { tensors, kinds, .. } = comparison;
         let place = |tensor: &ComparedTensor| kinds.place(&tensor.name).expect("kinds are of all tensors");
         let places: Vec<(usize, Position)> = tensors.iter().map(place).collect();
-        let layers = places.iter().filter_map(|(_, position)| match position {
-            Position::Layer(layer) => Some(layer + 1),
-            Position::Before | Position::After => None,
-        });
-        let n_layers = layers.max().unwrap_or(0);
-        let has = |what| places.iter().any(|(_, position)| *position == what);
-        let mut columns: Vec<(Position, String)> = Vec::new();
-        columns.extend(has(Position::Before).then(|| (Position::Before, BEFORE.to_owned())));
-        columns.extend((0..n_layers).map(|layer| (Position::Layer(layer), layer.to_string())));
-        columns.extend(has(Position::After).then(|| (Position::After, AFTER.to_owned())));
+        let columns = Columns::new(places.iter().map(|(_, position)| *position));
         let mut sums = Self {
             total: Group::new("all"),
             kinds: kinds.names.iter().map(|name| Group::new(name)).collect(),
-            layers: columns.iter().map(|(_, name)| Group::new(name)).collect(),
-            cells: vec![vec![None; columns.len()]; kinds.names.len()],
+            layers: columns.names.iter().map(|name| Group::new(name)).collect(),
+            cells: vec![vec![None; columns.names.len()]; kinds.names.len()],
         };
         for (tensor, (kind, position)) in tensors.iter().zip(places) {
-            let column =
-                columns.iter().position(|(of, _)| *of == position).expect("every position has a column");
+            let column = columns.place(position).expect("every position has a column");
             let cell = &mut sums.cells[kind][column];
             let cell = cell.get_or_insert_with(|| Group::new(""));
             for group in [cell, &mut sums.total, &mut sums.kinds[kind], &mut sums.layers[column]] {
@@ -85,15 +73,9 @@ impl Sums {
         sums
     }
 
-    /// The largest of a number over all cells that is no outlier, for the end of a scale: a fiftieth of the cells may
-    /// be beyond it. Also says whether some are.
+    /// The end of a scale for a number of all cells, and whether some are beyond it.
     pub fn end_of_scale(&self, number: &dyn Fn(&Distance) -> f64) -> (f64, bool) {
-        let cells = self.cells.iter().flatten().flatten().map(|cell| number(&cell.distance));
-        let mut found: Vec<f64> = cells.filter(|number| number.is_finite() && *number > 0.0).collect();
-        found.sort_by(f64::total_cmp);
-        let Some(last) = found.last() else { return (0.0, false) };
-        let end = found[found.len() - 1 - found.len() / 50];
-        (end, end < *last)
+        end_of_scale(self.cells.iter().flatten().flatten().map(|cell| number(&cell.distance)))
     }
 }
 

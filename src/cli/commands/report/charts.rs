@@ -75,8 +75,8 @@ fn chart(grid: &Grid, values: &ParameterValues) -> Markup {
                 own[layer] = Some(*value);
             }
             (Some((kind, _)), None) => match outside.iter_mut().find(|(known, _)| known == value) {
-                Some((_, kinds)) => kinds.push(&grid.rows[kind]),
-                None => outside.push((*value, vec![&grid.rows[kind]])),
+                Some((_, kinds)) => kinds.push(&grid.rows()[kind]),
+                None => outside.push((*value, vec![&grid.rows()[kind]])),
             },
             _ => {}
         }
@@ -84,8 +84,8 @@ fn chart(grid: &Grid, values: &ParameterValues) -> Markup {
     let mut lines: Vec<(Vec<&str>, Vec<Option<f64>>)> = Vec::new();
     for (kind, own) in of_kinds {
         match lines.iter_mut().find(|(_, values)| *values == own) {
-            Some((names, _)) => names.push(&grid.rows[kind]),
-            None => lines.push((vec![&grid.rows[kind]], own)),
+            Some((names, _)) => names.push(&grid.rows()[kind]),
+            None => lines.push((vec![&grid.rows()[kind]], own)),
         }
     }
     let is_alone = lines.len() == 1;

@@ -4,17 +4,14 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::model::kinds::Kinds;
+use crate::model::kinds::{Columns, Kinds};
 use crate::model::layout::{Layout, Position};
 
 /// Where the tensors of a model stand in the table.
 pub struct Grid {
-    /// Kinds of modules.
-    pub rows: Vec<String>,
-    /// Layers, what stands ahead of them and behind them.
-    pub columns: Vec<String>,
-    columns_of: Vec<Position>,
     kinds: Kinds,
+    columns: Columns,
+    n_layers: usize,
 }
 
 impl Grid {
@@ -22,47 +19,36 @@ impl Grid {
     pub fn new<'n>(names: impl Iterator<Item = &'n str> + Clone, config: &Value) -> Self {
         let layout = Layout::infer(names.clone(), config);
         let kinds = Kinds::new(names.clone(), &layout);
-        let mut columns: Vec<(usize, Position)> = names
-            .filter_map(|name| kinds.place(name))
-            .map(|(_, position)| match position {
-                Position::Before => (0, position),
-                Position::Layer(layer) => (layer + 1, position),
-                Position::After => (usize::MAX, position),
-            })
-            .collect();
-        columns.sort_by_key(|(rank, _)| *rank);
-        columns.dedup_by_key(|(rank, _)| *rank);
-        let name = |position: &Position| match position {
-            Position::Before => "in".to_owned(),
-            Position::Layer(layer) => layer.to_string(),
-            Position::After => "out".to_owned(),
-        };
-        let columns_of: Vec<Position> = columns.into_iter().map(|(_, position)| position).collect();
-        let columns = columns_of.iter().map(name).collect();
-        Self { rows: kinds.names.clone(), columns, columns_of, kinds }
+        let positions = || names.clone().filter_map(|name| Some(kinds.place(name)?.1));
+        let columns = Columns::new(positions());
+        let n_layers = positions().filter_map(layer_of).map(|layer| layer + 1).max().unwrap_or(0);
+        Self { columns, n_layers, kinds }
+    }
+
+    /// Kinds of modules.
+    pub fn rows(&self) -> &[String] {
+        &self.kinds.names
+    }
+
+    /// Layers, what stands ahead of them and behind them.
+    pub fn columns(&self) -> &[String] {
+        &self.columns.names
+    }
+
+    /// One more than the last layer's number.
+    pub fn n_layers(&self) -> usize {
+        self.n_layers
     }
 
     /// Row and column of a tensor.
     pub fn place(&self, tensor: &str) -> Option<(usize, usize)> {
         let (row, position) = self.kinds.place(tensor)?;
-        Some((row, self.columns_of.iter().position(|of| *of == position)?))
+        Some((row, self.columns.place(position)?))
     }
 
     /// The layer of a tensor, if it is in one.
     pub fn layer(&self, tensor: &str) -> Option<usize> {
-        match self.kinds.place(tensor)?.1 {
-            Position::Layer(layer) => Some(layer),
-            Position::Before | Position::After => None,
-        }
-    }
-
-    /// One more than the last layer's number.
-    pub fn n_layers(&self) -> usize {
-        let layer = |position: &Position| match position {
-            Position::Layer(layer) => Some(layer + 1),
-            Position::Before | Position::After => None,
-        };
-        self.columns_of.iter().filter_map(layer).max().unwrap_or(0)
+        layer_of(self.kinds.place(tensor)?.1)
     }
 
     /// Puts what is known of tensors into the table; `add` brings together those of one cell.
@@ -71,7 +57,7 @@ impl Grid {
         tensors: &BTreeMap<String, T>,
         add: impl Fn(&mut T, &T),
     ) -> Vec<Vec<Option<T>>> {
-        let mut cells = vec![vec![None; self.columns.len()]; self.rows.len()];
+        let mut cells = vec![vec![None; self.columns().len()]; self.rows().len()];
         for (tensor, value) in tensors {
             let Some((row, column)) = self.place(tensor) else { continue };
             match &mut cells[row][column] {
@@ -80,6 +66,13 @@ impl Grid {
             }
         }
         cells
+    }
+}
+
+fn layer_of(position: Position) -> Option<usize> {
+    match position {
+        Position::Layer(layer) => Some(layer),
+        Position::Before | Position::After => None,
     }
 }
 
@@ -99,7 +92,7 @@ mod tests {
             "model.norm.weight",
         ];
         let grid = Grid::new(names.into_iter(), &json!({}));
-        assert_eq!(grid.columns, ["in", "0", "1", "out"]);
+        assert_eq!(grid.columns(), ["in", "0", "1", "out"]);
         assert_eq!((grid.n_layers(), grid.layer(names[3]), grid.layer(names[4])), (2, Some(1), None));
         let tensors = names.iter().map(|name| ((*name).to_owned(), 1)).collect();
         let cells = grid.cells(&tensors, |sum, more| *sum += more);

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::grid::Grid;
 use super::sums::{Distance, Shares};
-use crate::draw::heat::{HeatMap, Scale, heat_map};
+use crate::draw::heat::{HeatMap, Scale, end_of_scale, heat_map};
 use crate::draw::shares::SharesChart;
 use crate::op::conflicts::Conflict;
 use crate::project::Moved;
@@ -46,17 +46,14 @@ pub fn conflicts(
     sequential(title, grid, &values)
 }
 
-/// A map from 0 to the largest value that is no outlier: a fiftieth of the cells may be beyond it.
+/// A map from 0 to the largest value that is no outlier.
 fn sequential(title: &str, grid: &Grid, values: &[Vec<Option<f64>>]) -> Markup {
-    let mut found: Vec<f64> =
-        values.iter().flatten().flatten().copied().filter(|value| value.is_finite()).collect();
-    if found.is_empty() {
+    let found = || values.iter().flatten().flatten().copied();
+    if found().next().is_none() {
         return html! {};
     }
-    found.sort_by(f64::total_cmp);
-    let high = found[found.len() - 1 - found.len() / 50];
-    let is_cut = found.last().is_some_and(|last| *last > high);
-    let end = if is_cut { format!("{} and more", percent(high)) } else { percent(high) };
+    let (high, has_more) = end_of_scale(found());
+    let end = if has_more { format!("{} and more", percent(high)) } else { percent(high) };
     let scale = Scale::Sequential { low: 0.0, high };
     map(title, grid, values, scale, ["0 %", &end])
 }
@@ -65,12 +62,12 @@ fn map(title: &str, grid: &Grid, values: &[Vec<Option<f64>>], scale: Scale, ends
     let has_values: Vec<bool> = values.iter().map(|row| row.iter().any(Option::is_some)).collect();
     let shown = |row: &usize| has_values[*row];
     let rows: Vec<usize> = (0..values.len()).filter(shown).collect();
-    let names: Vec<String> = rows.iter().map(|row| grid.rows[*row].clone()).collect();
+    let names: Vec<String> = rows.iter().map(|row| grid.rows()[*row].clone()).collect();
     let values: Vec<Vec<Option<f64>>> = rows.iter().map(|row| values[*row].clone()).collect();
     let map = HeatMap {
         title,
         rows: &names,
-        columns: &grid.columns,
+        columns: grid.columns(),
         column_word: "layer",
         values: &values,
         scale,
@@ -90,7 +87,7 @@ pub fn ancestry(grid: &Grid, moved: &BTreeMap<String, Moved>) -> Markup {
     models.sort();
     let shares = moved.iter().map(|(tensor, moved)| (tensor.clone(), Shares::of(moved, &models))).collect();
     let cells = grid.cells(&shares, Shares::add);
-    let of_columns: Vec<Option<Vec<f64>>> = (0..grid.columns.len())
+    let of_columns: Vec<Option<Vec<f64>>> = (0..grid.columns().len())
         .map(|column| {
             let mut own = cells.iter().filter_map(|row| row[column].clone());
             let first = own.next()?;
@@ -104,7 +101,7 @@ pub fn ancestry(grid: &Grid, moved: &BTreeMap<String, Moved>) -> Markup {
     let chart = SharesChart {
         title: "Share of each layer's change, by ancestor",
         parties: &models,
-        bars: &grid.columns,
+        bars: grid.columns(),
         shares: &of_columns,
     };
     let parts: Vec<Vec<Option<Vec<f64>>>> =

@@ -33,7 +33,7 @@ use crate::event::{Event, Events};
 use crate::project::Reach;
 
 pub fn run(args: &ReportArgs, ui: &Ui) -> Result<ExitCode, CliError> {
-    let flags = Flags { jobs: args.jobs, memory: args.memory, ..Flags::from(&args.places) };
+    let flags = Flags::from(args);
     let project = config::project(None, flags)?;
     let build = build_named(&project, args.build.as_deref())?;
     let number = build.number.to_string();

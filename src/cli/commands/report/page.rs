@@ -10,10 +10,11 @@ use super::maps::{ancestry, changes, conflicts, percent};
 use super::sums::{Distance, Shares};
 use crate::cli::commands::log::changes as edits;
 use crate::cli::words::{bytes, plural};
+use crate::draw::filter::filter_box;
 use crate::draw::graph::Work;
 use crate::draw::page::Page;
 use crate::draw::timeline::{Row, Timeline};
-use crate::draw::{graph_svg, heat, lines, shares, timeline};
+use crate::draw::{filter, graph_svg, heat, lines, shares, timeline};
 use crate::history::{Account, Effort, StageAccount};
 use crate::op::conflicts::Conflict;
 use crate::project::{BuildStatistics, Moved, RecordedBuild, StageStatistics, TargetStatistics};
@@ -76,7 +77,8 @@ pub fn page(report: &Report<'_>) -> String {
     };
     let style = [STYLE, graph_svg::STYLE, heat::STYLE, lines::STYLE, shares::STYLE, timeline::STYLE].concat();
     let summary = html! { (summary) "." };
-    Page { title: &title, summary, body, style: &style, scripts: &[heat::SCRIPT, SCRIPT] }.html()
+    Page { title: &title, summary, body, style: &style, scripts: &[heat::SCRIPT, filter::SCRIPT, SCRIPT] }
+        .html()
 }
 
 /// What is recorded of the build beside what it did.
@@ -231,7 +233,7 @@ fn origins(grid: &Grid, copied: &BTreeMap<String, String>) -> Vec<(String, Strin
     for (tensor, model) in copied {
         match (grid.layer(tensor), grid.place(tensor)) {
             (Some(layer), _) => drop(layers.entry(model).or_default().insert(layer)),
-            (None, Some((row, _))) => drop(others.entry(model).or_default().insert(&grid.rows[row])),
+            (None, Some((row, _))) => drop(others.entry(model).or_default().insert(&grid.rows()[row])),
             (None, None) => {}
         }
     }
@@ -330,11 +332,7 @@ fn time(account: &Account, seconds: f64) -> Markup {
 fn tensors(report: &Report<'_>) -> Markup {
     html! {
         h2 id="tensors-of" { "Tensors" }
-        p.no-print {
-            label for="filter" { "Show tensors with " }
-            input id="filter" type="search" autocomplete="off" spellcheck="false";
-            " " output id="filtered" {}
-        }
+        (filter_box())
         div.scroll {
             table id="tensors" {
                 thead {

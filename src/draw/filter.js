@@ -3,13 +3,14 @@
   if (box) {
     const rows = [...document.querySelectorAll("#tensors tbody tr")];
     const filter = () => {
-      const wanted = box.value.trim().toLowerCase();
+      const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
       let n = 0;
       for (const row of rows) {
-        row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+        const text = row.textContent.toLowerCase();
+        row.hidden = !words.every(word => text.includes(word));
         if (!row.hidden) n += 1;
       }
-      said.textContent = wanted ? n + " of " + rows.length : "";
+      said.textContent = words.length ? n + " of " + rows.length : "";
     };
     box.addEventListener("input", filter);
     filter();
