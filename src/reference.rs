@@ -26,13 +26,13 @@ impl ModelRef {
         let mut halves = rest.split('@');
         let (path, revision, more) = (halves.next().unwrap_or(""), halves.next(), halves.next());
         if more.is_some() {
-            return Err("there can be one `@revision` only");
+            return Err("there can be only one `@revision`");
         }
         if path.is_empty() || revision == Some("") {
             return Err("a part of the reference is empty");
         }
         if path.chars().any(char::is_control) {
-            return Err("a reference cannot hold control characters");
+            return Err("a reference cannot contain control characters");
         }
         Ok(Self { path: path.to_owned(), revision: revision.map(str::to_owned), hub_only })
     }
@@ -45,7 +45,7 @@ impl ModelRef {
         let mut parts = text.split('+');
         let (model, adapter, more) = (parts.next().unwrap_or(""), parts.next(), parts.next());
         if more.is_some() {
-            return Err("a model can have one `+adapter` only");
+            return Err("a model can have only one `+adapter`");
         }
         Ok((Self::parse(model)?, adapter.map(Self::parse).transpose()?))
     }

@@ -18,17 +18,17 @@ pub enum BuildError {
     Arithmetic { stage: String, tensor: String, problem: String },
     #[error("{}: tensor `{tensor}` holds NaN or infinity, which cannot be merged", path.display())]
     NotFinite { path: PathBuf, tensor: String },
-    #[error("{}: tensor `{tensor}` is not the one that the lockfile names", path.display())]
+    #[error("{}: tensor `{tensor}` differs from the lockfile", path.display())]
     NotLocked { path: PathBuf, tensor: String },
     #[error(
-        "stage `{stage}`, tensor `{tensor}`: computed other bytes than an earlier build did of the same inputs; the memory, the processor or the cache is damaged"
+        "stage `{stage}`, tensor `{tensor}`: the computed bytes differ from those of an earlier build with the same inputs; the memory, the processor or the cache is faulty"
     )]
     NotReproducible { stage: String, tensor: String },
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("interrupted; what was finished is kept, build again to go on")]
+    #[error("interrupted; finished results are kept; build again to continue")]
     Interrupted,
-    #[error("a thread that keeps results has panicked; what was finished before is kept")]
+    #[error("a thread that stores results panicked; results finished before are kept")]
     Panicked,
 }
 

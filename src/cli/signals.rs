@@ -119,7 +119,7 @@ fn watch(asked: &Asked, ended: &AtomicBool, (live, quiet): (&Live, bool)) {
         }
         thread::sleep(LOOK_EVERY);
     }
-    live.tell("error: interrupted; what was finished is kept, build again to go on");
+    live.tell("error: interrupted; finished results are kept; build again to continue");
     process::exit(code.into());
 }
 

@@ -24,9 +24,9 @@ pub fn problem_of_name(name: &str) -> Option<&'static str> {
     match name.chars().next() {
         None => Some("it is empty"),
         Some(first) if !first.is_alphanumeric() => Some("it must begin with a letter or a digit"),
-        _ if name.chars().all(|c| c.is_ascii_digit()) => Some("numbers alone name builds"),
+        _ if name.chars().all(|c| c.is_ascii_digit()) => Some("a plain number names a build"),
         _ if !name.chars().all(is_allowed) => {
-            Some("only letters, digits and `.`, `_`, `-`, `+` can be in it")
+            Some("it can contain only letters, digits, `.`, `_`, `-` and `+`")
         }
         _ => None,
     }

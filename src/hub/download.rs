@@ -229,7 +229,7 @@ impl Hub {
             if part.left(segment).is_empty() {
                 return Ok(());
             }
-            let problem = format!("{name} broke off after {at} bytes");
+            let problem = format!("{name} ended early, after {at} bytes");
             Err(Failure::Passing(HubError::Unreachable { address: address.clone(), problem }, None))
         })
     }

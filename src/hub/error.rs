@@ -8,15 +8,17 @@ use crate::error::ErrorClass;
 /// Why something could not be had from the hub. Every message names the model or the address.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    #[error("{model} is not on this machine in full, and {because} keeps lamarck from asking the hub")]
+    #[error(
+        "{model} is not completely on this machine, and {because} prevents lamarck from contacting the hub"
+    )]
     Offline { model: String, because: &'static str },
-    #[error("the hub at {endpoint} has no model `{model}`, or keeps it private")]
+    #[error("the hub at {endpoint} has no model `{model}`, or it is private")]
     NoModel { model: String, endpoint: String },
     #[error("`{model}` has no revision `{revision}` on the hub")]
     NoRevision { model: String, revision: String },
-    #[error("the hub gives `{model}` only to those who have been granted access to it{}", told(message))]
+    #[error("the hub provides `{model}` only to users who have been granted access{}", told(message))]
     Gated { model: String, message: String },
-    #[error("the hub refuses `{model}`{}", told(message))]
+    #[error("the hub refuses access to `{model}`{}", told(message))]
     Refused { model: String, message: String },
     #[error("`{model}` has no file {file} on the hub")]
     NoFile { model: String, file: String },
@@ -24,26 +26,26 @@ pub enum HubError {
     Unreachable { address: String, problem: String },
     #[error("{address} answered with status {status}{}", told(message))]
     Answer { address: String, status: u16, message: String },
-    #[error("{address} gave an answer that makes no sense: {problem}")]
+    #[error("{address} sent an invalid answer: {problem}")]
     Malformed { address: String, problem: String },
     #[error(
-        "`{model}`: {file} has {said} bytes by the hub's list, and {got} by the answer; nothing of it was kept"
+        "`{model}`: the hub lists {file} with {said} bytes, but its answer has {got}; nothing of it was kept"
     )]
     Length { model: String, file: String, said: u64, got: u64 },
     #[error(
-        "`{model}`: the bytes that came of {file} are not those that the hub names (by their {by}); nothing of them was kept"
+        "`{model}`: the downloaded bytes of {file} do not match the hub's {by}; nothing of them was kept"
     )]
     Digest { model: String, file: String, by: &'static str },
     /// Something else failed for good before, and said this.
     #[error("{0}")]
     GivenUp(String),
-    #[error("{} more bytes are to be fetched into {}, which has room for {free}", needed, dir.display())]
+    #[error("{} more bytes must be downloaded into {}, which has room for {free}", needed, dir.display())]
     Space { dir: PathBuf, needed: u64, free: u64 },
     #[error("cannot read the certificates in {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {}", path.display())]
     Io { path: PathBuf, source: io::Error },
-    #[error("interrupted; what was fetched is kept, and the next run goes on from there")]
+    #[error("interrupted; what was downloaded is kept, and the next run continues from there")]
     Interrupted,
 }
 
@@ -79,20 +81,20 @@ impl HubError {
     /// What can be done about it, where that is known.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            Self::Offline { .. } => "run once without it, or fetch the models with `lamarck fetch`".to_owned(),
+            Self::Offline { .. } => "run once without it, or download the models with `lamarck fetch`".to_owned(),
             Self::NoModel { .. } => {
-                "look at the name; for a private model, set HF_TOKEN or run `hf auth login`".to_owned()
+                "check the name; for a private model, set HF_TOKEN or run `hf auth login`".to_owned()
             }
             Self::Gated { model, .. } => format!(
-                "ask for access on the model's page (https://huggingface.co/{model}), then set HF_TOKEN or run `hf auth login`"
+                "request access on the model's page (https://huggingface.co/{model}), then set HF_TOKEN or run `hf auth login`"
             ),
-            Self::Refused { .. } => "look at HF_TOKEN, or run `hf auth login` anew".to_owned(),
+            Self::Refused { .. } => "check HF_TOKEN, or run `hf auth login` again".to_owned(),
             Self::Unreachable { .. } => {
-                "look at the connection (proxies are taken from HTTPS_PROXY, HF_ENDPOINT names another hub); what was fetched is kept"
+                "check the connection (HTTPS_PROXY sets a proxy, HF_ENDPOINT another hub); what was downloaded is kept"
                     .to_owned()
             }
             Self::Digest { .. } | Self::Length { .. } => {
-                "run again; if it stays so, the hub or something between it and this machine changes what is sent".to_owned()
+                "run again; if the error persists, the hub or something between it and this machine alters the data".to_owned()
             }
             Self::Space { .. } => {
                 "make room, set HF_HUB_CACHE to a larger disk, or build with --stream, which keeps no model".to_owned()

@@ -234,7 +234,7 @@ impl Http {
                 body,
             });
         }
-        let problem = format!("more than {MAX_REDIRECTS} redirections");
+        let problem = format!("more than {MAX_REDIRECTS} redirects");
         Err(HubError::Malformed { address, problem }.into())
     }
 
@@ -312,7 +312,7 @@ fn host(address: &str) -> String {
 /// Where an answer sends us.
 fn redirection(address: &str, headers: &HeaderMap) -> Result<String, HubError> {
     let malformed = || {
-        let problem = "a redirection to nowhere".to_owned();
+        let problem = "a redirect without a target".to_owned();
         HubError::Malformed { address: host(address), problem }
     };
     let location = headers.get(LOCATION).and_then(|value| value.to_str().ok()).ok_or_else(malformed)?;

@@ -67,7 +67,7 @@ impl Hub {
             if next >= range.end {
                 return Ok(());
             }
-            let problem = format!("{} broke off after {at} bytes", want.name());
+            let problem = format!("{} ended early, after {at} bytes", want.name());
             Err(Failure::Passing(HubError::Unreachable { address: address.clone(), problem }, None))
         })
     }

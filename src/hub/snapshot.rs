@@ -83,7 +83,7 @@ pub fn look_up(http: &Http, folder: ModelFolder, id: &str, revision: &str) -> Re
         }
     };
     if !is_commit(&commit) {
-        let problem = format!("`{commit}` is to be the commit of {id}");
+        let problem = format!("`{commit}` as the commit of {id}");
         return Err(HubError::Malformed { address: http.address([]), problem });
     }
     let files = list(http, id, &commit).map_err(|error| of_revision(error, revision))?;
@@ -123,7 +123,7 @@ fn list(http: &Http, id: &str, commit: &str) -> Result<Vec<HubFile>, HubError> {
             files.push(file);
         }
         if files.len() > MAX_FILES || next.as_ref() == Some(&address) {
-            let problem = format!("a list of files of {id} without an end");
+            let problem = format!("an endless list of files of {id}");
             return Err(HubError::Malformed { address, problem });
         }
         page = next;

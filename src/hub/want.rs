@@ -42,7 +42,7 @@ impl Want<'_> {
             Some((_, of)) if *of != size => Err(self.of_length(*of)),
             Some((range, _)) if range.start == asked.start && range.end <= asked.end => Ok(range.clone()),
             Some(_) => {
-                let problem = format!("another part of {} than was asked for", self.name());
+                let problem = format!("a part of {} other than the one requested", self.name());
                 Err(HubError::Malformed { address: answer.address().to_owned(), problem })
             }
             None => match answer.n_bytes {

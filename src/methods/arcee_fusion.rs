@@ -16,7 +16,7 @@ pub struct ArceeFusion;
 static SPEC: MethodSpec = MethodSpec {
     name: "arcee_fusion",
     version: 1,
-    summary: "Takes from the other model the elements that stand out by how much they and their rows change.",
+    summary: "Takes the elements of the other model that stand out by how much they and their rows change.",
     formula: "\
 per vector along the last axis: p = softmax(x) + 1e-8, q = softmax(b) + 1e-8, K = sum(p ln(p / q))
 per element: I = |x - b| K

@@ -17,11 +17,11 @@ pub struct Karcher;
 static SPEC: MethodSpec = MethodSpec {
     name: "karcher",
     version: 1,
-    summary: "Averages the directions of models on the sphere, and their lengths.",
+    summary: "Averages the directions of models on the sphere, and separately their lengths.",
     formula: "\
-u_i = x_i / |x_i|, without the x_i not longer than tol; u = sum(u_i) / |sum(u_i)|, or u_0 where the sum is zero
+u_i = x_i / |x_i|, except x_i not longer than tol; u = sum(u_i) / |sum(u_i)|, or u_0 where the sum is zero
 at most max_iter times: theta_i = the angle between u and u_i
-  T = mean(theta_i / sin(theta_i) * (u_i - cos(theta_i) u)), without the u_i within tol of u or of -u
+  T = mean(theta_i / sin(theta_i) * (u_i - cos(theta_i) u)), except u_i within tol of u or of -u
   u = cos|T| u + sin|T| T / |T|, until |T| < tol
 r = u * mean(|x_i|), the mean over all x_i",
     reference: "Karcher 1977, Riemannian center of mass and mollifier smoothing, \
@@ -38,7 +38,7 @@ r = u * mean(|x_i|), the mean over all x_i",
             default: Default::Is(Value::Integer(10)),
             example: Value::Integer(1),
             inert: false,
-            doc: "Steps towards the mean, at most.",
+            doc: "Maximum number of steps towards the mean.",
         },
         ParamSpec {
             name: "tol",

@@ -15,7 +15,7 @@ pub struct Linear;
 static SPEC: MethodSpec = MethodSpec {
     name: "linear",
     version: 1,
-    summary: "Averages models by weight.",
+    summary: "Computes the weighted average of models.",
     formula: "r = sum(w_i * x_i), divided by sum(w_i) if normalize",
     reference: "Wortsman et al. 2022, Model soups, https://arxiv.org/abs/2203.05482",
     base: BaseRule::Ordinary,
@@ -30,7 +30,7 @@ static SPEC: MethodSpec = MethodSpec {
             default: Default::Required,
             example: Value::Number(0.7),
             inert: false,
-            doc: "How much the model counts.",
+            doc: "The model's weight.",
         },
         ParamSpec {
             name: "normalize",
@@ -55,7 +55,7 @@ impl Method for Linear {
         let normalize = arguments.shared.flag("normalize");
         if normalize && total == 0.0 {
             let message =
-                "the weights add up to zero, so there is no mean; set other weights or `normalize: false`";
+                "the weights add up to zero, so they have no mean; change them or set `normalize: false`";
             return Err(ArgumentError { param: "weight", input: None, message: message.to_owned() });
         }
         let mut inputs: Vec<usize> = (0..weights.len()).filter(|i| weights[*i] != 0.0).collect();

@@ -34,7 +34,7 @@ over the whole tensor, or over each row if filter_wise",
         default: Default::Is(Value::Flag(false)),
         example: Value::Flag(true),
         inert: false,
-        doc: "Whether each vector along the last axis gets a ratio of its own.",
+        doc: "Whether each vector along the last axis gets its own ratio.",
     }],
 };
 

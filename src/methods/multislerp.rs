@@ -22,8 +22,8 @@ static SPEC: MethodSpec = MethodSpec {
 v_i = x_i, or x_i - b with a base; w_i divided by sum(w_i) if normalize_weights
 u_i = v_i / (|v_i| + eps), m = sum(w_i u_i)
 r = cos(eps) * m / |m| * sum(w_i |v_i|), plus b with a base
-r = sum(w_i v_i), plus b with a base, where all v_i are as good as zero, or where two cancel
-a single model is returned as it is; three or more whose directions cancel are an error",
+r = sum(w_i v_i), plus b with a base, where all v_i are practically zero, or where two cancel out
+a single model is returned as it is; three or more models whose directions cancel out are an error",
     reference: "Goddard 2025, MultiSLERP, https://goddard.blog/posts/multislerp-wow-what-a-cool-idea",
     base: BaseRule::Optional,
     inputs: Count { min: 1, max: None },
@@ -37,7 +37,7 @@ a single model is returned as it is; three or more whose directions cancel are a
             default: Default::Required,
             example: Value::Number(0.7),
             inert: false,
-            doc: "How much the model's direction and length count.",
+            doc: "The weight of the model's direction and length.",
         },
         ParamSpec {
             name: "normalize_weights",
@@ -55,7 +55,7 @@ a single model is returned as it is; three or more whose directions cancel are a
             default: Default::Is(Value::Number(1e-8)),
             example: Value::Number(0.1),
             inert: false,
-            doc: "Added to lengths that are divided by; shorter sums of directions count as zero.",
+            doc: "Added to lengths before dividing by them; shorter sums of directions count as zero.",
         },
     ],
 };
@@ -74,8 +74,7 @@ impl Method for Multislerp {
         let total: f64 = models.iter().map(weight).sum();
         let normalize = arguments.shared.flag("normalize_weights");
         if normalize && total == 0.0 {
-            let message = "the weights add up to zero, so they cannot be normalized; set other weights or \
-                           `normalize_weights: false`";
+            let message = "the weights add up to zero, so they cannot be normalised; change them or set `normalize_weights: false`";
             return Err(ArgumentError { param: "weight", input: None, message: message.to_owned() });
         }
         let mut read: Vec<usize> = models.iter().copied().filter(|i| weight(i) != 0.0).collect();
@@ -150,7 +149,7 @@ impl Combination for Directions {
             return if n == 2 {
                 Ok(weights)
             } else {
-                Err("the directions of its inputs cancel, so that their mean has none; change a weight"
+                Err("the directions of its inputs cancel out, so their mean has no direction; change a weight"
                     .to_owned())
             };
         }

@@ -15,9 +15,9 @@ pub struct Nearswap;
 static SPEC: MethodSpec = MethodSpec {
     name: "nearswap",
     version: 1,
-    summary: "Takes the other model where it is within t of a base, and less of it the farther it is.",
+    summary: "Takes the other model where it is within t of the base, and less of it the further away it is.",
     formula: "\
-per element: q = t / max(|x - b|, 1e-6), held between 0 and 1
+per element: q = t / max(|x - b|, 1e-6), clamped between 0 and 1
 r = q x + (1 - q) b",
     reference: "Alchemonaut 2024, QuartetAnemoi-70B, https://huggingface.co/alchemonaut/QuartetAnemoi-70B-t0.0001",
     base: BaseRule::Required,
@@ -31,7 +31,7 @@ r = q x + (1 - q) b",
         default: Default::Required,
         example: Value::Number(0.01),
         inert: false,
-        doc: "Distance within which the other model is taken as it is; 0 or less leaves the base.",
+        doc: "Distance within which the other model is taken as it is; 0 or less keeps the base.",
     }],
 };
 

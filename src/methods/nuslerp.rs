@@ -38,7 +38,7 @@ over the whole tensor, or over each vector along an axis if nuslerp_flatten is f
             default: Default::Required,
             example: Value::Number(0.7),
             inert: false,
-            doc: "How much the model counts beside the other.",
+            doc: "The model's weight relative to the other's.",
         },
         ParamSpec {
             name: "nuslerp_flatten",
@@ -47,7 +47,7 @@ over the whole tensor, or over each vector along an axis if nuslerp_flatten is f
             default: Default::Is(Value::Flag(true)),
             example: Value::Flag(false),
             inert: false,
-            doc: "Whether the whole tensor is one vector.",
+            doc: "Whether the whole tensor is treated as one vector.",
         },
         ParamSpec {
             name: "nuslerp_row_wise",
@@ -56,7 +56,7 @@ over the whole tensor, or over each vector along an axis if nuslerp_flatten is f
             default: Default::Is(Value::Flag(false)),
             example: Value::Flag(true),
             inert: false,
-            doc: "Where the tensor is not one vector: whether vectors run along its first axis, not its last.",
+            doc: "If the tensor is not treated as one vector: whether vectors run along its first axis instead of its last.",
         },
     ],
 };

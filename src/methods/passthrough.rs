@@ -14,7 +14,7 @@ pub struct Passthrough;
 static SPEC: MethodSpec = MethodSpec {
     name: "passthrough",
     version: 1,
-    summary: "Takes the tensors of one model, for stacking layers of several.",
+    summary: "Passes on the tensors of one model, to stack layers of several.",
     formula: "r = x, or scale * x",
     reference: "mergekit, https://github.com/arcee-ai/mergekit",
     base: BaseRule::Ordinary,
@@ -28,7 +28,7 @@ static SPEC: MethodSpec = MethodSpec {
         default: Default::Absent,
         example: Value::Number(1.5),
         inert: false,
-        doc: "Multiplies the tensor; without it the tensor's bytes are kept.",
+        doc: "Factor for the tensor; without it, the tensor's bytes are kept.",
     }],
 };
 

@@ -20,7 +20,7 @@ static SPEC: MethodSpec = MethodSpec {
     summary: "Averages each element over the models that change it.",
     formula: "\
 d_i = x_i - b; a model is active where |d_i| > epsilon
-r = b + the mean of the active d_i, element by element; one active d_i alone is kept whole",
+r = b + the mean of the active d_i, element by element; a single active d_i is kept whole",
     reference: "Yuan et al. 2026, Behavior Knowledge Merge in Reinforced Agentic Models, https://arxiv.org/abs/2601.13572",
     base: BaseRule::Required,
     inputs: Count { min: 1, max: None },
@@ -36,7 +36,7 @@ pub(super) const EPSILON: ParamSpec = ParamSpec {
     default: Default::Is(Value::Number(1e-5)),
     example: Value::Number(0.25),
     inert: false,
-    doc: "Differences from the base that are not larger count as none.",
+    doc: "Differences from the base up to this size count as none.",
 };
 
 impl Method for Ram {

@@ -18,11 +18,11 @@ pub struct RamplusTl;
 static SPEC: MethodSpec = MethodSpec {
     name: "ramplus_tl",
     version: 1,
-    summary: "Averages each element over the models that change it, and strengthens what one alone changes.",
+    summary: "Averages each element over the models that change it, and amplifies what only one model changes.",
     formula: "\
 d_i = x_i - b; a model is active where |d_i| > epsilon
-U_i, S_i = elements of the tensor where i is active alone, and along with others
-lambda_i = 1 + r * (S_i / max(U_i, epsilon), held between 0 and alpha)
+U_i, S_i = elements of the tensor where i is active alone, and together with others
+lambda_i = 1 + r * (S_i / max(U_i, epsilon), clamped between 0 and alpha)
 r = b + lambda_i d_i where i alone is active, else b + the mean of the active d_i",
     reference: "Yuan et al. 2026, Behavior Knowledge Merge in Reinforced Agentic Models, https://arxiv.org/abs/2601.13572",
     base: BaseRule::Required,
@@ -37,7 +37,7 @@ r = b + lambda_i d_i where i alone is active, else b + the mean of the active d_
             default: Default::Is(Value::Number(0.1)),
             example: Value::Number(0.5),
             inert: false,
-            doc: "How strongly sharing tells on what a model alone changes; 0 is `ram`.",
+            doc: "How strongly sharing amplifies what only one model changes; 0 gives `ram`.",
         },
         ParamSpec {
             name: "alpha",
@@ -46,7 +46,7 @@ r = b + lambda_i d_i where i alone is active, else b + the mean of the active d_
             default: Default::Is(Value::Number(0.2)),
             example: Value::Number(0.3),
             inert: false,
-            doc: "The most that the ratio of shared to unique elements counts for.",
+            doc: "Upper limit of the ratio of shared to unique elements.",
         },
         EPSILON,
     ],

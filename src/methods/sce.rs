@@ -17,14 +17,14 @@ pub struct Sce;
 static SPEC: MethodSpec = MethodSpec {
     name: "sce",
     version: 1,
-    summary: "Keeps the elements in which models vary most, elects signs, and weighs models by their squares.",
+    summary: "Keeps the elements in which models vary most, elects signs, and weights models by their squared differences.",
     formula: "\
-d_i = x_i - b; below select_topk 1, zero but for the floor(select_topk * m) elements in which they vary most,
+d_i = x_i - b; below select_topk 1, zero except for the floor(select_topk * m) elements in which they vary most,
   of the m in which they vary
-w_i = mean(d_i^2) / sum(mean(d_i^2)), all alike where the sum is below 1e-6
+w_i = mean(d_i^2) / sum(mean(d_i^2)), all equal where the sum is below 1e-6
 per element: sign = the sign of sum(d_i)
 r = b + sum(w_i d_i) / max(sum(w_i), 1e-6), over the d_i of that sign
-a `weight` is not read: weights follow from the differences alone",
+`weight` is not used: weights follow from the differences alone",
     reference: "Wan et al. 2024, FuseChat, https://arxiv.org/abs/2408.07990",
     base: BaseRule::Required,
     inputs: Count { min: 1, max: None },
@@ -38,7 +38,7 @@ a `weight` is not read: weights follow from the differences alone",
             default: Default::Is(Value::Number(1.0)),
             example: Value::Number(0.5),
             inert: false,
-            doc: "Fraction of the elements that is kept; 1 or more keeps all, 0 or less leaves the base.",
+            doc: "Fraction of the elements to keep; 1 or more keeps all, 0 or less keeps the base.",
         },
         ParamSpec {
             name: "int8_mask",
@@ -47,7 +47,7 @@ a `weight` is not read: weights follow from the differences alone",
             default: Default::Is(Value::Flag(false)),
             example: Value::Flag(true),
             inert: true,
-            doc: "Accepted for mergekit's sake; it never changes a number.",
+            doc: "Accepted for compatibility with mergekit; it never changes a number.",
         },
     ],
 };

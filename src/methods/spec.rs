@@ -91,7 +91,7 @@ impl ParamSpec {
         if interval.contains(number) {
             Ok(())
         } else {
-            Err(format!("{} {value} is not {interval}", self.name))
+            Err(format!("`{}` must be {interval}, not {value}", self.name))
         }
     }
 }

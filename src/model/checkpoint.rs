@@ -67,7 +67,7 @@ pub fn open_file(path: &Path) -> Result<Arc<dyn SourceFile>, ModelError> {
     let format = format_of(path).ok_or_else(|| {
         let known: Vec<String> =
             FORMATS.iter().flat_map(|format| format.extensions).map(|ending| format!(".{ending}")).collect();
-        let problem = format!("is no file of tensors by its name; those end in {}", known.join(", "));
+        let problem = format!("does not have the name of a tensor file; those end in {}", known.join(", "));
         ModelError::Layout { path: path.to_owned(), problem }
     })?;
     (format.open)(path)
@@ -224,13 +224,13 @@ fn shard_files(dir: &Path, place: &dyn Place) -> Result<ShardFiles, ModelError> 
     if let Some((format, file)) = lone_file(dir) {
         return Ok(ShardFiles::Single(format, file));
     }
-    let mut problem = format!("holds none of {}", names().collect::<Vec<_>>().join(", "));
+    let mut problem = format!("contains none of {}", names().collect::<Vec<_>>().join(", "));
     if let [(_, first), _, ..] = &lone_files(dir)[..] {
         problem +=
-            &format!(", but several models in one file; name one of them, such as {}", first.display());
+            &format!(", but several single-file models; name one of them, for example {}", first.display());
     }
     if let Some(part) = download::unfinished_in(dir) {
-        problem += &format!("; {} lies there: the download did not finish, run it again", part.display());
+        problem += &format!("; {} is there: the download did not finish; run it again", part.display());
     }
     Err(ModelError::Layout { path: dir.to_owned(), problem })
 }

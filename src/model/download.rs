@@ -15,25 +15,24 @@ pub const MAX_LFS_BYTES: u64 = 1024;
 
 /// What to do where Git LFS has not fetched a file, if that is what these first bytes of it say.
 pub fn lfs_pointer(start: &[u8]) -> Option<String> {
-    start.starts_with(LFS).then(|| {
-        "is a Git LFS pointer, which stands for a file that was not fetched; run `git lfs pull` in its repository"
-            .to_owned()
-    })
+    start
+        .starts_with(LFS)
+        .then(|| "is a Git LFS pointer, not the file itself; run `git lfs pull` in its repository".to_owned())
 }
 
 /// What is said of a file that is not there, or is a link that leads nowhere.
 pub fn absent(path: &Path) -> String {
     if let Ok(target) = fs::read_link(path) {
         return format!(
-            "is a link to {}, which is not there: the download did not finish, or was removed; download it again",
+            "is a link to {}, which does not exist: the download did not finish or was removed; download it again",
             target.display()
         );
     }
     match unfinished(path) {
         Some(part) => {
-            format!("is not there, and {} is: the download did not finish; run it again", part.display())
+            format!("does not exist, but {} does: the download did not finish; run it again", part.display())
         }
-        None => "is not there".to_owned(),
+        None => "does not exist".to_owned(),
     }
 }
 
@@ -94,7 +93,7 @@ mod tests {
     fn links_that_lead_nowhere_are_told_of() {
         let space = tempfile::tempdir().unwrap();
         let link = space.path().join("model.safetensors");
-        assert!(!has_name(&link) && absent(&link) == "is not there");
+        assert!(!has_name(&link) && absent(&link) == "does not exist");
         std::os::unix::fs::symlink("../../blobs/abc", &link).unwrap();
         assert!(has_name(&link) && absent(&link).contains("a link to ../../blobs/abc"));
     }

@@ -43,7 +43,7 @@ impl Index {
         let Written { weight_map, metadata } = serde_json::from_value(json::read(path)?)
             .map_err(|error| problem(format!("is not a {format} index: {error}")))?;
         if weight_map.is_empty() {
-            return Err(problem("lists no tensor".to_owned()));
+            return Err(problem("lists no tensors".to_owned()));
         }
         let total_size = metadata.get("total_size").and_then(Value::as_u64);
         Ok(Self { path: path.to_owned(), weight_map, total_size })
@@ -78,15 +78,14 @@ impl Index {
             if !ends_in(Path::new(file), extensions) {
                 let known: Vec<String> = extensions.iter().map(|ending| format!(".{ending}")).collect();
                 return Err(self.problem(format!(
-                    "names shard `{file}`, which is no file of tensors by its name; those end in {}",
+                    "names shard `{file}`, which does not have the name of a tensor file; those end in {}",
                     known.join(", ")
                 )));
             }
         }
         if let Some(file) = unlisted(dir, &files, extensions) {
             return Err(self.problem(format!(
-                "names no tensor in {file}, which by its name is one of the shards; if the model needs it, get the \
-                 index that belongs to it, or else remove it"
+                "lists no tensors in {file}, although that has the name of a shard; if the model needs it, get the matching index; otherwise remove it"
             )));
         }
         let shards: Vec<_> = files
@@ -97,7 +96,9 @@ impl Index {
         for (name, file) in &self.weight_map {
             let number = files.binary_search(&file.as_str()).expect("files holds every value of the map");
             if !shards[number].tensors().contains_key(name) {
-                return Err(self.problem(format!("places tensor `{name}` in {file}, which does not hold it")));
+                return Err(
+                    self.problem(format!("places tensor `{name}` in {file}, which does not contain it"))
+                );
             }
             tensors.insert(name.clone(), number);
         }
@@ -106,12 +107,13 @@ impl Index {
             for name in shard.tensors().keys() {
                 match tensors.get(name) {
                     None => {
-                        let problem = format!("does not list tensor `{name}`, which {path} holds");
+                        let problem = format!("does not list tensor `{name}`, which {path} contains");
                         return Err(self.problem(problem));
                     }
                     Some(other) if *other != number => {
                         let listed = files[*other];
-                        let problem = format!("places tensor `{name}` in {listed}, and {path} holds one too");
+                        let problem =
+                            format!("places tensor `{name}` in {listed}, but {path} contains it, too");
                         return Err(self.problem(problem));
                     }
                     Some(_) => {}
@@ -140,7 +142,7 @@ impl Index {
     pub fn remark(&self, held: u64) -> Option<String> {
         let said = self.total_size.filter(|said| *said != held)?;
         let path = self.path.display();
-        Some(format!("{path} says that the tensors take {said} bytes, and they take {held}"))
+        Some(format!("{path} gives the size of the tensors as {said} bytes, but it is {held}"))
     }
 
     fn problem(&self, problem: String) -> ModelError {

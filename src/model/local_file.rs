@@ -67,7 +67,7 @@ impl LocalFile {
         let headers = headers(&file, identity.size, path).map_err(|error| match error {
             ModelError::Header { problem: said, .. } => problem(match download::unfinished(path) {
                 Some(part) => format!(
-                    "{said}; {} lies beside it: the download did not finish, run it again",
+                    "{said}; {} is beside it: the download did not finish; run it again",
                     part.display()
                 ),
                 None if identity.size == 0 => format!("{said}: it is empty; download it again"),

@@ -42,18 +42,18 @@ pub enum ModelError {
     Layout { path: PathBuf, problem: String },
     #[error("{}: tensor `{tensor}` {problem}", path.display())]
     Tensor { path: PathBuf, tensor: String, problem: String },
-    #[error("{} tells what it holds only when all of it is on this machine; `lamarck fetch` brings it", path.display())]
+    #[error("the contents of {} are known only once all of it is on this machine; run `lamarck fetch` first", path.display())]
     Afar { path: PathBuf },
     #[error(transparent)]
     Hub(#[from] HubError),
-    #[error("{} changed while it was being read; nothing read from it was kept, build again", path.display())]
+    #[error("{} changed while it was being read; nothing read from it was kept; build again", path.display())]
     Changed { path: PathBuf },
     #[error(
-        "{}: tensor `{tensor}` changed since it was hashed; nothing computed from it was kept, build again", path.display()
+        "{}: tensor `{tensor}` changed since it was hashed; nothing computed from it was kept; build again", path.display()
     )]
     Differs { path: PathBuf, tensor: String },
     #[error(
-        "a result that this build has just written holds other bytes when it is read; the memory or the disk is damaged"
+        "a result that this build has just written reads back with different bytes; the memory or the disk is faulty"
     )]
     OwnFile,
 }

@@ -53,7 +53,7 @@ impl Place for OnHub<'_> {
             return local(path);
         }
         let Some(file) = self.file(path) else {
-            let problem = format!("is no file of {} at {}", self.snapshot.id, self.snapshot.commit);
+            let problem = format!("is not a file of {} at {}", self.snapshot.id, self.snapshot.commit);
             return Err(ModelError::Layout { path: path.to_owned(), problem });
         };
         if path.extension().is_some_and(|extension| extension == "safetensors") {

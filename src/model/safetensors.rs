@@ -34,7 +34,7 @@ fn headers(file: &File, n_bytes: u64, path: &Path) -> Result<Headers, ModelError
     let problem = |problem| ModelError::Header { path: path.to_owned(), problem };
     let mut first = [0; LENGTH_BYTES];
     if n_bytes < first.len() as u64 {
-        return Err(problem(format!("has {n_bytes} bytes, too few for a safetensors file")));
+        return Err(problem(format!("is too short for a safetensors file ({n_bytes} B)")));
     }
     file.read_exact_at(&mut first, 0).map_err(ModelError::io(path))?;
     let length = header_length(first, n_bytes).map_err(problem)?;
@@ -52,12 +52,12 @@ pub fn header_length(first: [u8; LENGTH_BYTES], file_bytes: u64) -> Result<usize
     let length = u64::from_le_bytes(first);
     if length > MAX_HEADER_BYTES {
         return Err(format!(
-            "says its header takes {length} bytes, more than the {MAX_HEADER_BYTES} that safetensors allows; this is not a safetensors file, or it is damaged"
+            "claims a header of {length} bytes, but safetensors allows at most {MAX_HEADER_BYTES}; it is not a safetensors file, or it is damaged"
         ));
     }
     if length + LENGTH_BYTES as u64 > file_bytes {
         return Err(format!(
-            "says its header takes {length} bytes, but the file has {file_bytes}; it is truncated or damaged"
+            "claims a header of {length} bytes, but the file has {file_bytes}; it is truncated or damaged"
         ));
     }
     Ok(length as usize)
@@ -91,7 +91,7 @@ pub fn parse(json: &[u8], file_bytes: u64) -> Result<BTreeMap<String, Entry>, St
 fn entry(name: &str, info: TensorInfo, data_start: u64) -> Result<Entry, String> {
     let stored = format!("{:?}", info.dtype);
     let dtype = Dtype::from_name(&stored)
-        .ok_or_else(|| format!("stores tensor `{name}` as {stored}, which lamarck does not read"))?;
+        .ok_or_else(|| format!("stores tensor `{name}` as {stored}, which lamarck does not support"))?;
     Ok(Entry {
         spec: TensorSpec { dtype, shape: Shape(info.shape) },
         offset: data_start + info.data_offsets.0 as u64,
@@ -195,7 +195,7 @@ mod tests {
             "`a` offsets",
         );
         refused(r#"{"a":{"dtype":"F7","shape":[1],"data_offsets":[0,4]}}"#, 4, "tensor `a`");
-        refused(r#"{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}"#, 1, "does not read");
+        refused(r#"{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}"#, 1, "does not support");
         refused(
             r#"{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}"#,
             2,
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn header_lengths_are_bounded_before_use() {
-        assert!(header_length(u64::MAX.to_le_bytes(), 100).unwrap_err().contains("more than"));
+        assert!(header_length(u64::MAX.to_le_bytes(), 100).unwrap_err().contains("at most"));
         assert!(header_length(93u64.to_le_bytes(), 100).unwrap_err().contains("truncated"));
         assert_eq!(header_length(92u64.to_le_bytes(), 100), Ok(92));
     }

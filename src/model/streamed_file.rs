@@ -131,7 +131,7 @@ fn read_header(
     };
     read_to(FIRST_BYTES.min(size), &mut start)?;
     let Some(first) = start.first_chunk::<LENGTH_BYTES>() else {
-        return Err(problem(format!("has {size} bytes, too few for a safetensors file")));
+        return Err(problem(format!("is too short for a safetensors file ({size} B)")));
     };
     let end = LENGTH_BYTES + header_length(*first, size).map_err(problem)?;
     if end > start.len() {

@@ -44,7 +44,7 @@ impl Op for Conflicts {
             return Err(format!("of shape {} is compared with {}", base.shape, other.shape));
         }
         if let Some(other) = inputs.iter().find(|input| !input.dtype.is_float()) {
-            return Err(format!("is compared with {}, which is no floating-point type", other.dtype));
+            return Err(format!("is compared with {}, which is not a floating-point type", other.dtype));
         }
         Ok(TensorSpec { dtype: Dtype::F64, shape: Shape(vec![COLUMNS]) })
     }

@@ -69,7 +69,7 @@ impl Op for Dequantise {
     fn output(&self, inputs: &[&TensorSpec]) -> Result<TensorSpec, String> {
         let [values, scales] = inputs else { return Err(format!("is made of {} tensors", inputs.len())) };
         if let Some(other) = inputs.iter().find(|input| !input.dtype.is_float()) {
-            return Err(format!("computes with {}, which is no floating-point type", other.dtype));
+            return Err(format!("computes with {}, which is not a floating-point type", other.dtype));
         }
         if values.shape != self.blocks.shape || self.blocks.edges.len() != values.shape.0.len() {
             return Err(format!("of shape {} is cut as one of {}", values.shape, self.blocks.shape));

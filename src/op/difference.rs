@@ -40,7 +40,7 @@ impl Op for Difference {
             return Err(format!("of shape {} is compared with {}", before.shape, after.shape));
         }
         if let Some(other) = inputs.iter().find(|input| !input.dtype.is_float()) {
-            return Err(format!("is compared as {}, which is no floating-point type", other.dtype));
+            return Err(format!("is compared as {}, which is not a floating-point type", other.dtype));
         }
         Ok(TensorSpec { dtype: Dtype::F64, shape: Shape(vec![TABLE]) })
     }

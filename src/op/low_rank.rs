@@ -129,7 +129,7 @@ impl Op for LowRank {
             return Err(format!("of shape {} is seen as {count} vectors of {len}", base.shape));
         }
         if let Some(other) = inputs.iter().find(|input| !input.dtype.is_float()) {
-            return Err(format!("computes with {}, which is no floating-point type", other.dtype));
+            return Err(format!("computes with {}, which is not a floating-point type", other.dtype));
         }
         let holds = |factor: &Factor, n: usize, rank: usize| {
             inputs.get(factor.input).is_some_and(|spec| factor.last(n, rank) < spec.shape.elements())

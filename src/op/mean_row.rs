@@ -42,7 +42,7 @@ impl Op for MeanRow {
             return Err(format!("takes the mean of {} rows of a tensor of shape {}", self.rows, input.shape));
         }
         if !input.dtype.is_float() {
-            return Err(format!("computes with {}, which is no floating-point type", input.dtype));
+            return Err(format!("computes with {}, which is not a floating-point type", input.dtype));
         }
         Ok(TensorSpec { dtype: Dtype::F64, shape: Shape(vec![self.columns]) })
     }

@@ -52,7 +52,7 @@ pub(super) fn float_of_one_shape(inputs: &[&TensorSpec], dtype: Dtype) -> Result
         return Err(format!("has inputs of shapes {} and {}", first.shape, other.shape));
     }
     if let Some(other) = inputs.iter().find(|input| !input.dtype.is_float()) {
-        return Err(format!("computes with {}, which is no floating-point type", other.dtype));
+        return Err(format!("computes with {}, which is not a floating-point type", other.dtype));
     }
     Ok(TensorSpec { dtype, shape: first.shape.clone() })
 }

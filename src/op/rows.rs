@@ -90,7 +90,7 @@ impl Op for Rows {
         }
         let mut n_elements = 0;
         for RowRun { input, rows } in &self.runs {
-            let shape = &inputs.get(*input).ok_or("takes rows of an input that it has not")?.shape;
+            let shape = &inputs.get(*input).ok_or("takes rows of an input that does not exist")?.shape;
             let n_rows = shape.0.first().copied().unwrap_or(0);
             if rows.end > n_rows {
                 return Err(format!("takes row {} of {n_rows}", rows.end - 1));

@@ -28,10 +28,10 @@ pub fn resolve(dir: &Path) -> Result<PathBuf, OutputError> {
             Err(error) => return Err(OutputError::io("look at", there)(error)),
         }
         if fs::symlink_metadata(there).is_ok() {
-            return Err(unusable("it leads through a link to nothing"));
+            return Err(unusable("the path contains a broken link"));
         }
         let (Some(name), Some(parent)) = (part.file_name(), part.parent()) else {
-            return Err(unusable("`..` follows a folder that is not there"));
+            return Err(unusable("`..` follows a folder that does not exist"));
         };
         rest.push(name);
         part = parent;
@@ -45,7 +45,7 @@ pub fn resolve(dir: &Path) -> Result<PathBuf, OutputError> {
 pub fn check_apart(dirs: &[PathBuf]) -> Result<(), OutputError> {
     for (i, dir) in dirs.iter().enumerate() {
         if dirs[..i].iter().any(|other| other == dir || is_same(other, dir)) {
-            let problem = "another stage of this build goes there, too";
+            let problem = "another stage of this build is written there, too";
             return Err(OutputError::Unusable { path: dir.clone(), problem });
         }
     }
@@ -137,6 +137,6 @@ mod tests {
         assert_eq!(resolve(&root.join("link/../link/new/out")).unwrap(), root.join("a/new/out"));
         assert_eq!(resolve(&root.join("a/..")).unwrap(), root);
         assert!(resolve(&root.join("nope/..")).unwrap_err().to_string().contains("`..`"));
-        assert!(resolve(&root.join("dangling/x")).unwrap_err().to_string().contains("link to nothing"));
+        assert!(resolve(&root.join("dangling/x")).unwrap_err().to_string().contains("broken link"));
     }
 }

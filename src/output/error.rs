@@ -16,19 +16,19 @@ pub enum OutputError {
     Build(#[from] BuildError),
     #[error("cannot {action} {}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
-    #[error("{} would not come out as its lockfile says: {}", path.display(), shorten(differences))]
+    #[error("{} would differ from its lockfile: {}", path.display(), shorten(differences))]
     NotLocked { path: PathBuf, differences: Vec<String> },
     #[error("cannot use {}: {problem}", path.display())]
     Lockfile { path: PathBuf, problem: String },
     #[error("{}: {problem}", path.display())]
     Tokenizer { path: PathBuf, problem: String },
-    #[error("{} holds files that lamarck did not write; it was left as it is", path.display())]
+    #[error("{} contains files that lamarck did not write; it was left unchanged", path.display())]
     Occupied { path: PathBuf },
-    #[error("{} is neither a file nor a link, and a file of the model has its name", path.display())]
+    #[error("{} is neither a file nor a link, but the model needs a file of that name", path.display())]
     InTheWay { path: PathBuf },
     #[error("{} is also read by this build, as the model {}", path.display(), model.display())]
     IsSource { path: PathBuf, model: PathBuf },
-    #[error("{} lies in the cache {}", path.display(), cache.display())]
+    #[error("{} is inside the cache {}", path.display(), cache.display())]
     InCache { path: PathBuf, cache: PathBuf },
     #[error("cannot write a model to {}: {problem}", path.display())]
     Unusable { path: PathBuf, problem: &'static str },

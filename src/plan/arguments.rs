@@ -106,7 +106,7 @@ impl<'a> Site<'a> {
         let stage = self.stage();
         let of = part.map_or(String::new(), |part| format!(" for {}", self.label(part)));
         let message = format!(
-            "stage `{}`: method `{}` needs a `{}`{of}, and nothing gives one to tensor `{}`",
+            "stage `{}`: method `{}` needs the parameter `{}`{of}, but tensor `{}` has no value for it",
             stage.name,
             stage.method.spec().name,
             param.name,

@@ -21,11 +21,11 @@ pub fn check<'i>(
     if let Some(model) = find(false) {
         let model = recipe.name_of(&model.value);
         let message = format!(
-            "stage `{}` merges `{first_name}`, which has no config.json and so is a bare state dict, with the model `{model}`",
+            "stage `{}` mixes `{first_name}`, a bare state dict because it has no config.json, with the model `{model}`",
             stage.name
         );
         return Err(Finding::error("state-dict-mixed", first.span, message).help(format!(
-            "put a config.json beside `{first_name}`, or name the files of tensors of all models (`{model}/model.safetensors`)"
+            "put a config.json beside `{first_name}`, or name the tensor files of all models (`{model}/model.safetensors`)"
         )));
     }
     let needs_model = |span: Span, what: &str| {
@@ -37,7 +37,7 @@ pub fn check<'i>(
         Body::Models(_) => {}
         Body::Slices(slices) => {
             let span = slices.first().map_or(stage.span, |slice| slice.span);
-            return needs_model(span, "of which no layers are known that `slices` could cut");
+            return needs_model(span, "which have no known layers for `slices` to take");
         }
         Body::Modules(modules) => {
             let span = modules.first().map_or(stage.span, |module| module.name.span);
@@ -51,7 +51,7 @@ pub fn check<'i>(
         return needs_model(template.span, "which have no chat template");
     }
     let message =
-        format!("stage `{}` merges bare state dicts: its result has no config.json either", stage.name);
+        format!("stage `{}` merges bare state dicts, so its result has no config.json either", stage.name);
     findings.push(Finding::note("state-dict", stage.span, message));
     Ok(())
 }

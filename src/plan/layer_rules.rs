@@ -40,10 +40,10 @@ pub fn check(
         is.iter().find(|(place, kind)| was.get(place).is_some_and(|was| was != *kind))?;
     let rule = rules.first()?;
     let message = format!(
-        "stage `{}`: layer {layer} of {} has other tensors than config.json says by rule (`{rule}`)",
+        "stage `{}`: layer {layer} of {} has other tensors than a rule in config.json says (`{rule}`)",
         stage.name, donor.layout.modules[*module].name
     );
-    let help = "choose slices that keep the order of kinds, or loaders will miss tensors";
+    let help = "choose slices that keep the order of the kinds of layers, or loaders will miss tensors";
     Some(Finding::warning("layers-by-rule", stage.span, message).help(help))
 }
 

@@ -65,7 +65,7 @@ fn filters_without_match(
                 let message =
                     format!("stage `{}`: the filter `{filter}` of `{name}` matches no tensor", stage.name);
                 let finding = Finding::warning("filter-without-match", clause.span, message).help(
-                    "a filter is a plain substring of a tensor's name, as `lamarck inspect` lists them",
+                    "a filter is a plain substring of a tensor name; `lamarck inspect` lists the names",
                 );
                 push_once(findings, finding);
             }
@@ -101,11 +101,11 @@ fn filters_of_pieces<'i>(
                 continue;
             };
             let message = format!(
-                "stage `{}`: the filter `{filter}` of `{name}` does not reach experts, which are merged together, as `{joined}`",
+                "stage `{}`: the filter `{filter}` of `{name}` does not match experts, which are merged together as `{joined}`",
                 stage.name
             );
             let finding = Finding::warning("filter-of-experts", clause.span, message)
-                .help("a filter such as `experts.gate_up_proj` or `experts.down_proj` reaches them");
+                .help("use a filter such as `experts.gate_up_proj` or `experts.down_proj`");
             push_once(findings, finding);
         }
     }
@@ -120,7 +120,7 @@ fn gradients_over_one_layer(stage: &Stage, segment: &Segment<'_>, findings: &mut
             && gradient.0.len() > 1
         {
             let message = format!(
-                "stage `{}`: `{name}` is a gradient over one layer, which takes its last value",
+                "stage `{}`: `{name}` is a gradient over a single layer, which takes its last value",
                 stage.name
             );
             push_once(findings, Finding::warning("gradient-over-one-layer", setting.span, message));

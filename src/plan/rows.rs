@@ -227,7 +227,7 @@ impl<'r, 'a> Aligner<'r, 'a> {
                     let is_there = (*id as usize) < rows;
                     is_there
                         .then_some(*id as usize)
-                        .ok_or_else(|| format!("{rows} rows, and none of id {id}"))
+                        .ok_or_else(|| format!("only {rows} rows, so no row {id}"))
                 }
             };
             return match row {

@@ -69,12 +69,12 @@ pub fn segments<'r>(
         Body::Slices(slices) => {
             let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
             let message = format!(
-                "stage `{}` cuts layers of a model with several modules ({})",
+                "stage `{}` uses `slices` for a model with several modules ({})",
                 stage.name,
                 names.join(", ")
             );
             let span = slices.first().map_or(stage.span, |slice| slice.span);
-            let help = "write the slices of each module under `modules:`";
+            let help = "put the slices of each module under `modules:`";
             Err(vec![Finding::error("several-modules", span, message).help(help)])
         }
         Body::Modules(listed) => {
@@ -84,7 +84,7 @@ pub fn segments<'r>(
                 if named.is_empty() {
                     let names: Vec<&str> = modules.iter().map(|module| module.name.as_str()).collect();
                     let message = format!("stage `{}` has no module `{}`", stage.name, entry.name.value);
-                    let help = format!("its models have: {}", names.join(", "));
+                    let help = format!("the models have: {}", names.join(", "));
                     return Err(vec![Finding::error("unknown-module", entry.name.span, message).help(help)]);
                 }
                 let levels = vec![&entry.parameters, &stage.parameters];
@@ -139,10 +139,10 @@ impl<'r> Cutter<'r, '_> {
             let found = (self.layers)(source.reference, module);
             if found != layers {
                 let message = format!(
-                    "stage `{}` merges models of different depths: {layers} and {found} layers",
+                    "stage `{}` merges models with different numbers of layers: {layers} and {found}",
                     self.stage.name
                 );
-                let help = "choose layers of each with `slices:`";
+                let help = "choose layers of each model with `slices:`";
                 return Err(Finding::error("different-depths", source.span, message).help(help));
             }
         }
@@ -168,7 +168,7 @@ impl<'r> Cutter<'r, '_> {
                 let depth = (self.layers)(&input.model.value, module);
                 if end > depth {
                     let message = format!(
-                        "stage `{}` takes layers {start} to {end} of a model that has {depth}",
+                        "stage `{}` takes layers {start} to {end} of a model that has only {depth}",
                         self.stage.name
                     );
                     errors.push(Finding::error("layer-range", range.span, message));

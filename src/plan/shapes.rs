@@ -186,7 +186,7 @@ impl<'r> Shaper<'r, '_> {
             if let Some((own, their)) = naming.moved.first() {
                 let shown = |start: &str| if start.is_empty() { String::new() } else { format!("{start}.") };
                 let message = format!(
-                    "stage `{}`: tensors that {} calls `{}*` are `{}*` in the result, as in {}",
+                    "stage `{}`: {}'s tensors `{}*` are named `{}*` in the result, as in {}",
                     self.stage.name,
                     self.recipe.name_of(&input.value),
                     shown(own),
@@ -217,7 +217,7 @@ impl<'r> Shaper<'r, '_> {
                 "stage `{}`: tensors `{one}` and `{other}` of {model} would both become `{name}`",
                 self.stage.name
             );
-            let help = "rename one of them in the model, or leave it out";
+            let help = "rename one of them in the model, or remove it";
             return Err(Finding::error("one-name", segment.sources[*source].span, message).help(help));
         }
         let mut parts: Vec<Part> = slot
@@ -251,7 +251,7 @@ impl<'r> Shaper<'r, '_> {
                 Without::Copy => copied = true,
                 Without::Skip => {
                     let message = format!(
-                        "stage `{}` leaves out tensor `{name}`: too few of its models have it",
+                        "stage `{}` leaves out tensor `{name}`, because too few of its models have it",
                         self.stage.name
                     );
                     findings.push(Finding::warning("tensor-left-out", segment.span, message));
@@ -261,9 +261,10 @@ impl<'r> Shaper<'r, '_> {
             let names: Vec<&str> =
                 missing.iter().map(|i| self.recipe.name_of(segment.sources[*i].reference)).collect();
             let message = format!(
-                "stage `{}` makes tensor `{name}` without {}, which lacks it",
+                "stage `{}` makes tensor `{name}` without {}, which {} it",
                 self.stage.name,
-                names.join(", ")
+                names.join(", "),
+                if names.len() == 1 { "lacks" } else { "lack" }
             );
             findings.push(Finding::warning("tensor-missing", segment.span, message));
         }
@@ -320,12 +321,12 @@ impl<'r> Shaper<'r, '_> {
             n => format!(" and {} more", n - 1),
         };
         let message = format!(
-            "stage `{}`: none of its models has token {first:?}{more}, and the rows become zeros",
+            "stage `{}`: none of its models has token {first:?}{more}, so the rows become zeros",
             self.stage.name
         );
         findings.push(
             Finding::warning("zero-rows", plan.span, message)
-                .help("`tokens:` inside `tokenizer:` can say where such rows come from"),
+                .help("use `tokens:` inside `tokenizer:` to say where such rows come from"),
         );
     }
 
@@ -357,16 +358,14 @@ impl<'r> Shaper<'r, '_> {
         let has_base = self.stage.method.spec().base.is_relative() && segment.base.is_some();
         if has_base && taken.iter().all(|source| Some(source.reference) != segment.base) {
             let message = format!(
-                "stage `{stage}`: the tensors behind the layers are made from the last slice's first {n_sources} \
-                 sources, as many as the first slice has, and the base is not one of them"
+                "stage `{stage}`: for tensors after the layers, only as many sources of the last slice count as the first slice has ({n_sources}), and the base is not among them"
             );
             return Err(Finding::error("missing-base", segment.span, message)
-                .help("put the base first among the sources of the last slice"));
+                .help("list the base first among the sources of the last slice"));
         }
         let names: Vec<&str> = left.iter().map(|source| self.recipe.name_of(source.reference)).collect();
         let message = format!(
-            "stage `{stage}`: the tensors behind the layers are made without {}, for they have no more sources \
-             than the first slice",
+            "stage `{stage}`: the tensors after the layers are made without {}, because only as many sources count as the first slice has",
             names.join(", ")
         );
         let finding = Finding::warning("sources-cut-off", segment.span, message);
@@ -396,8 +395,7 @@ impl<'r> Shaper<'r, '_> {
                 let error = Finding::error("shape-mismatch", self.stage.span, message);
                 return Err(if is_vocabulary(name) {
                     error.help(
-                        "the models have vocabularies of different size; `tokenizer_source: base` or \
-                         `tokenizer_source: union` brings the rows of one token together",
+                        "the models have vocabularies of different sizes; `tokenizer_source: base` or `tokenizer_source: union` matches rows token by token",
                     )
                 } else {
                     error.help("all models of a stage must have the same architecture and sizes")

@@ -58,13 +58,13 @@ impl<'r> Chooser<'r, '_> {
                 self.name(source)
             );
             return Err(Finding::error("tokenizer-missing", asked.span, message)
-                .help("the model's folder needs a tokenizer.json"));
+                .help("add a tokenizer.json to the model's folder"));
         };
         let inputs = self.inputs();
         for input in &inputs {
             if self.vocabulary(&input.value).is_none() {
                 let message = format!(
-                    "stage `{}`: {} has no tokenizer and is taken to have the vocabulary of {}",
+                    "stage `{}`: {} has no tokenizer and is assumed to have the vocabulary of {}",
                     stage.name,
                     self.name(&input.value),
                     self.name(source)
@@ -155,11 +155,13 @@ impl<'r> Chooser<'r, '_> {
         let (Some(rows), Some(needed)) = (rows, wanted.rows) else { return };
         if rows > needed {
             let message = format!(
-                "stage `{}`: the vocabularies are equal, so the {} padding rows of the embeddings stay",
+                "stage `{}`: the vocabularies are equal, so {} padding row{} of the embeddings {} kept",
                 self.stage.name,
-                rows - needed
+                rows - needed,
+                if rows - needed == 1 { "" } else { "s" },
+                if rows - needed == 1 { "is" } else { "are" },
             );
-            let help = "`trim_vocab: true` inside `tokenizer:` cuts them off";
+            let help = "`trim_vocab: true` inside `tokenizer:` removes them";
             findings.push(Finding::note("padding-kept", asked.span, message).help(help));
         }
     }
@@ -183,7 +185,7 @@ impl<'r> Chooser<'r, '_> {
             };
             if tokens.shared(&source_tokens) == 0 {
                 let message = format!(
-                    "stage `{}`: the vocabularies of {} and {} share no token",
+                    "stage `{}`: the vocabularies of {} and {} share no tokens",
                     self.stage.name,
                     self.name(reference),
                     self.name(source)
@@ -234,13 +236,13 @@ impl<'r> Chooser<'r, '_> {
     ) -> Result<Arc<Tokens>, Finding> {
         let Some(tokens) = &vocabulary.tokens else {
             let message = format!(
-                "stage `{}`: the vocabularies differ, and {} has its tokenizer in {} alone, in which tokens cannot be looked up",
+                "stage `{}`: the vocabularies differ, and {} has its tokenizer only in {}, in which tokens cannot be looked up",
                 self.stage.name,
                 self.name(reference),
                 vocabulary.file
             );
             return Err(Finding::error("tokenizer-unread", asked.span, message).help(
-                "put a tokenizer.json beside it, as `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` of transformers does",
+                "put a tokenizer.json beside it; `AutoTokenizer.from_pretrained(DIR).save_pretrained(DIR)` from transformers writes one",
             ));
         };
         let Some(rows) = self.rows(reference).first().copied().filter(|rows| *rows < tokens.rows()) else {
@@ -250,13 +252,13 @@ impl<'r> Chooser<'r, '_> {
         let (_, first) = tokens.iter().find(|(id, _)| *id as usize >= rows).expect("the last id is one");
         let n = tokens.len() - within.len();
         let message = format!(
-            "stage `{}`: the tokenizer of {} has {n} token{} more than its {rows} rows ({first:?} is the first), left out here",
+            "stage `{}`: the tokenizer of {} has {n} token{} beyond its {rows} rows ({first:?} is the first), left out here",
             self.stage.name,
             self.name(reference),
             if n == 1 { "" } else { "s" }
         );
         let finding = Finding::warning("token-without-row", asked.span, message)
-            .help("the model's tokenizer is not the one that it was trained with");
+            .help("this is not the tokenizer that the model was trained with");
         if !findings.contains(&finding) {
             findings.push(finding);
         }

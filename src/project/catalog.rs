@@ -130,7 +130,7 @@ fn beside_tensors(shard: &dyn SourceFile, span: Span) -> Option<Finding> {
     let names: Vec<String> = others.iter().take(SHOWN).map(|name| format!("`{name}`")).collect();
     let more = if others.len() > SHOWN { ", ..." } else { "" };
     let message = format!(
-        "{} holds {} beside the model's tensors, which is left out",
+        "{} holds data other than the model's tensors, which is left out: {}",
         shard.path().display(),
         names.join(", ") + more
     );
@@ -142,11 +142,11 @@ fn remarked(remark: &Remark, span: Span) -> Finding {
         Remark::IndexSize(message) => Finding::note("index-size", span, message),
         Remark::NoTokenizer(path) => {
             let message = format!(
-                "{} has no tokenizer's files beside it, and what is made of it has none either",
+                "{} has no tokenizer files beside it, so a model made from it has none either",
                 path.display()
             );
             Finding::note("gguf-tokenizer", span, message)
-                .help("put tokenizer.json and tokenizer_config.json of the model that it was made from into its folder")
+                .help("copy tokenizer.json and tokenizer_config.json of the original model into its folder")
         }
     }
 }
@@ -155,7 +155,7 @@ fn remarked(remark: &Remark, span: Span) -> Finding {
 fn unusable(error: &ModelError, span: Span) -> Finding {
     let message = match error {
         ModelError::Io { path, source } if source.kind() == ErrorKind::NotFound => {
-            format!("there is no {}", path.display())
+            format!("{} does not exist", path.display())
         }
         ModelError::Io { source, .. } => format!("{error}: {source}"),
         _ => error.to_string(),
@@ -166,7 +166,7 @@ fn unusable(error: &ModelError, span: Span) -> Finding {
 /// A model whose weights are quantised in a way that is not undone.
 fn quantised(error: &ModelError, span: Span) -> Finding {
     Finding::error("quantised", span, error.to_string())
-        .help("merge a checkpoint of this model in bfloat16 or float16, from which it was quantised")
+        .help("merge the bfloat16 or float16 checkpoint that this model was quantised from")
 }
 
 /// Tells of weights that are read as products with their scales.
@@ -177,12 +177,13 @@ fn dequantised(reference: &ModelRef, undone: &Undone, span: Span) -> Finding {
         [] => String::new(),
         [first, rest @ ..] => {
             let more = if rest.is_empty() { String::new() } else { format!(" and {} more", rest.len()) };
-            format!("; `{first}`{more}, of activations, is left out")
+            format!("; the activation scales `{first}`{more} are left out")
         }
     };
     let message = format!(
-        "`{}` is stored in 8-bit floats with scales, and {tensors} of its tensors are read as {dtype}{without}",
-        reference.path
+        "`{}` is stored in 8-bit floats with scales, and {tensors} of its tensors {} read as {dtype}{without}",
+        reference.path,
+        if *tensors == 1 { "is" } else { "are" }
     );
     Finding::note("dequantised", span, message)
 }

@@ -33,7 +33,7 @@ pub enum ProjectError {
     Output(#[from] OutputError),
     /// An earlier build was to be written out or looked at again, and would not come out the same.
     #[error(
-        "build {number} cannot be made again: stage `{stage}`, tensor `{tensor}` would be made of other bytes than it was then"
+        "build {number} cannot be repeated: stage `{stage}`, tensor `{tensor}` would now be made from different bytes"
     )]
     NotRepeated {
         /// The earlier build, counted from 1.
@@ -45,7 +45,7 @@ pub enum ProjectError {
     },
     /// What an earlier build made cannot be looked at, for it would be made of other bytes today.
     #[error(
-        "build {number} cannot be compared any more: stage `{stage}`, tensor `{tensor}` is made of other bytes today than it was then"
+        "build {number} can no longer be compared: stage `{stage}`, tensor `{tensor}` would now be made from different bytes"
     )]
     OtherThanThen {
         /// The earlier build, counted from 1.
@@ -57,7 +57,7 @@ pub enum ProjectError {
     },
     /// Results that were asked for are not in the store: they were never made, or were removed.
     #[error(
-        "{side} is not in the cache: there is no `{tensor}`{} made of its models as they are now", and_more(*more)
+        "{side} is not in the cache: there is no `{tensor}`{} made from its current models", and_more(*more)
     )]
     NotBuilt {
         /// What they are results of.
@@ -78,7 +78,7 @@ pub enum ProjectError {
         tried: Vec<PathBuf>,
     },
     /// A model is not on this machine in full, and the hub did not say what it has of it.
-    #[error("`{model}` is not on this machine, and the hub cannot be asked for it")]
+    #[error("`{model}` is not on this machine, and the hub cannot be asked")]
     NotAsked {
         /// The reference, without a `hub:` prefix.
         model: String,
@@ -97,7 +97,7 @@ pub enum ProjectError {
     },
     /// A build would not fit on the disk.
     #[error(
-        "{} has too little room: the build must write {needed} bytes ({}) there, and {free} bytes ({}) are free",
+        "{} has too little space: the build must write {needed} bytes ({}) there, but only {free} bytes ({}) are free",
         folder.display(), in_units(*needed), in_units(*free)
     )]
     NoRoom {
@@ -109,7 +109,7 @@ pub enum ProjectError {
         free: u64,
     },
     /// The system did not start the threads of a build.
-    #[error("cannot start {jobs} threads")]
+    #[error("cannot start {}", threads(*jobs))]
     Threads {
         /// How many were asked for; 0 for one a core.
         jobs: usize,
@@ -119,7 +119,15 @@ pub enum ProjectError {
 }
 
 fn and_more(n: usize) -> String {
-    if n == 0 { String::new() } else { format!(", nor are there {n} more of its tensors,") }
+    if n == 0 { String::new() } else { format!(" (nor {n} more tensor{})", if n == 1 { "" } else { "s" }) }
+}
+
+fn threads(jobs: usize) -> String {
+    match jobs {
+        0 => "one thread per core".to_owned(),
+        1 => "1 thread".to_owned(),
+        n => format!("{n} threads"),
+    }
 }
 
 /// `1.3 GB`.

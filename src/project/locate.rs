@@ -245,10 +245,11 @@ fn of_other_kind(needed: &Needed, tried: &[PathBuf]) -> Option<Finding> {
     tried.iter().find(|dir| is_other(dir))?;
     Some(if *is_adapter {
         let message = format!("`{path}` is a model, not an adapter");
-        Finding::error("not-an-adapter", *span, message).help("an adapter's folder holds adapter_config.json")
+        Finding::error("not-an-adapter", *span, message)
+            .help("an adapter's folder contains adapter_config.json")
     } else {
         let message = format!("`{path}` is an adapter, not a model");
-        let help = format!("write `MODEL+{path}`, with the model that it was made for");
+        let help = format!("write `MODEL+{path}`, where MODEL is the model that it was trained for");
         Finding::error("not-a-model", *span, message).help(help)
     })
 }

@@ -49,10 +49,10 @@ fn message(model: &Missing<'_>) -> String {
     let there = model.tried.iter().find(|dir| dir.exists());
     match there {
         Some(file) if file.is_file() => {
-            format!("`{path}` is a file, and none that lamarck reads a model from")
+            format!("`{path}` is a file, but not in a format that lamarck reads models from")
         }
         Some(_) => {
-            format!("the folder `{path}` holds no model: there is no config.json, and there are no weights")
+            format!("the folder `{path}` does not hold a model: it has no config.json and no weights")
         }
         None => format!("model `{path}` was not found"),
     }
@@ -90,17 +90,18 @@ fn advice(project: &Project, missing: &[Missing<'_>]) -> Vec<String> {
         }
     };
     advice.push(match tried.as_slice() {
-        [] => "no place to look in fits the name".to_owned(),
+        [] => "there is nowhere to look for this name".to_owned(),
         tried => {
             format!("looked in:{}", tried.iter().map(|place| format!("\n  {place}")).collect::<String>())
         }
     });
     let absent = places.models.iter().filter(|folder| !folder.is_dir());
-    advice.extend(absent.map(|folder| {
-        format!("there is no folder {}, where lamarck.toml has models looked for", folder.display())
-    }));
+    advice
+        .extend(absent.map(|folder| {
+            format!("the models folder {} from lamarck.toml does not exist", folder.display())
+        }));
     let folder =
-        "name the folder that holds org/name with --models DIR, or in lamarck.toml as `models = [\"DIR\"]`";
+        "give the folder that holds org/name with --models DIR, or in lamarck.toml with `models = [\"DIR\"]`";
     let answers = missing.iter().filter_map(|model| model.answer.as_ref());
     let answers = answers.flat_map(|answer| [Some(answer.to_string()), answer.help()]).flatten();
     for answer in answers {
@@ -110,7 +111,7 @@ fn advice(project: &Project, missing: &[Missing<'_>]) -> Vec<String> {
     }
     if missing.iter().any(|model| model.reference.is_on_hub()) {
         let offline = project.hub.as_ref().and_then(|hub| hub.offline());
-        advice.extend(offline.map(|because| format!("the hub was not asked, because of {because}")));
+        advice.extend(offline.map(|because| format!("the hub was not contacted, because of {because}")));
         advice.push(folder.to_owned());
     }
     advice

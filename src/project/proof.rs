@@ -46,8 +46,8 @@ fn mismatch(
         return Ok(Some(format!("tensor `{name}` is missing")));
     };
     if (spec.dtype.name(), &spec.shape.0[..]) != (locked.dtype.as_str(), &locked.shape[..]) {
-        return Ok(Some(format!("tensor `{name}` has another dtype or shape")));
+        return Ok(Some(format!("tensor `{name}` has a different dtype or shape")));
     }
     let digest = Bytes::source(Arc::clone(shard), name).digest()?.to_string();
-    Ok((digest != locked.blake3).then(|| format!("tensor `{name}` holds other bytes")))
+    Ok((digest != locked.blake3).then(|| format!("tensor `{name}` has different bytes")))
 }

@@ -83,8 +83,7 @@ impl Project {
             match read_template(folder, file) {
                 Ok(text) => template.value = ChatTemplate::Jinja(text),
                 Err(message) => {
-                    let help =
-                        "the path is relative to the recipe; a name or a Jinja template can stand there too";
+                    let help = "the path is relative to the recipe; a name or a Jinja template also works";
                     loaded
                         .findings
                         .push(Finding::error("missing-chat-template", template.span, message).help(help));
@@ -140,7 +139,7 @@ fn read_template(folder: &Path, file: &str) -> Result<String, String> {
         Ok(text) if text.trim().is_empty() => Err(format!("the chat template {} is empty", path.display())),
         Ok(text) => Ok(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(format!("there is no chat template {}", path.display()))
+            Err(format!("the chat template {} does not exist", path.display()))
         }
         Err(error) => Err(format!("the chat template {} cannot be read: {error}", path.display())),
     }

@@ -32,7 +32,7 @@ pub(super) fn read(fields: &Fields<'_>, scope: Range<usize>, findings: &mut Vec<
 
 fn one(item: &Node, scope: Range<usize>, findings: &mut Vec<Finding>) -> Option<Allowed> {
     let Value::Scalar { text, .. } = &item.value else {
-        let message = "`allow` must be a list of codes, as findings show them in brackets";
+        let message = "`allow` must be a list of codes, which findings show in brackets";
         findings.push(Finding::error("wrong-type", item.span, message));
         return None;
     };
@@ -64,13 +64,13 @@ pub fn code(name: &str) -> Result<&'static str, Refusal> {
         Some(code) if code.can_be_allowed() => Ok(code.name),
         Some(_) => Err(Refusal {
             message: format!("`{name}` is an error, and errors cannot be allowed"),
-            help: "take it out of `allow`, and put right what it tells of".to_owned(),
+            help: "remove it from `allow`, and correct what it reports".to_owned(),
         }),
         None => Err(Refusal {
             message: format!("no finding has the code `{name}`"),
             help: match did_you_mean(name, allowable()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("there are: {}", allowable().collect::<Vec<_>>().join(", ")),
+                None => format!("the codes are: {}", allowable().collect::<Vec<_>>().join(", ")),
             },
         }),
     }
@@ -104,7 +104,7 @@ pub fn apply(
     }
     if is_complete {
         for (Allowed { code, span, .. }, _) in allowed.iter().zip(used).filter(|(_, used)| !used) {
-            let message = format!("`{code}` is allowed, and nothing of the kind was found");
+            let message = format!("`{code}` is allowed, but nothing of its kind was found");
             kept.push(Finding::note("unused-allow", *span, message));
         }
     }

@@ -77,12 +77,13 @@ impl Parts<'_> {
             };
             let stage = self.settings.stage;
             findings.push(if layers(first) == layers(&input) {
-                let message = format!("stage `{stage}` lists a model twice; the first entry holds");
+                let message = format!("stage `{stage}` lists a model twice; the first entry counts");
                 Finding::warning("duplicate-model", input.model.span, message)
             } else {
-                let message = format!("stage `{stage}` lists a model twice with other layers");
-                Finding::error("duplicate-model", input.model.span, message)
-                    .help("a slice takes layers of a model once; another slice can take others")
+                let message = format!("stage `{stage}` lists a model twice with different layers");
+                Finding::error("duplicate-model", input.model.span, message).help(
+                    "a slice can take layers of a model only once; take the other layers in another slice",
+                )
             });
         }
         inputs
@@ -93,7 +94,7 @@ impl Parts<'_> {
         let keys = if ranged { &keys::SOURCE } else { &keys::MODEL };
         let fields = Fields::read(node, what, keys, findings)?;
         let Some(model) = fields.get("model") else {
-            findings.push(Finding::error("missing-key", fields.span, format!("{what} names no `model`")));
+            findings.push(Finding::error("missing-key", fields.span, format!("{what} has no `model`")));
             return None;
         };
         let model = self.resolver.read(model, findings)?;
@@ -129,19 +130,19 @@ impl Parts<'_> {
         match range {
             Some((start, end)) if start <= end => {
                 if start == end {
-                    let message = format!("`layer_range: [{start}, {end}]` takes no layer");
+                    let message = format!("`layer_range: [{start}, {end}]` contains no layers");
                     findings.push(Finding::warning("empty-layer-range", node.span, message));
                 }
                 Some(Spanned { value: (start as usize, end as usize), span: node.span })
             }
             Some(_) => {
-                let message = "a `layer_range` must not end before its start";
+                let message = "the end of a `layer_range` must be greater than its start";
                 findings.push(Finding::error("layer-range", node.span, message));
                 None
             }
             None => {
                 let message =
-                    "`layer_range` must be two whole numbers: the first layer and the one behind the last";
+                    "`layer_range` must be two whole numbers: the first layer and the one after the last";
                 let finding = Finding::error("wrong-type", node.span, message);
                 findings.push(finding.help("write `layer_range: [0, 8]` for layers 0 to 7"));
                 None
@@ -154,10 +155,10 @@ impl Parts<'_> {
         let of_stage = known.keys.iter().filter(|key| matches!(key.form, Form::OfStage));
         for entry in of_stage.filter_map(|key| fields.entry(key.name)) {
             let message = format!(
-                "stage `{}`: `{}` has no effect in {what}, in mergekit neither",
+                "stage `{}`: `{}` has no effect in {what}, nor does it in mergekit",
                 self.settings.stage, entry.key
             );
-            let help = "put these layers into a stage of their own, and name that here";
+            let help = "put these layers into a stage of their own, and refer to that stage here";
             findings.push(Finding::warning("no-effect", entry.key_span, message).help(help));
         }
     }
@@ -170,7 +171,7 @@ impl Parts<'_> {
         let fields = Fields::read(node, "a slice", &keys::SLICE, findings)?;
         self.of_a_stage(&fields, "a slice", &keys::SLICE, findings);
         if let Some(entry) = fields.entry("residual_weight") {
-            let message = "`residual_weight` has no effect, in mergekit neither";
+            let message = "`residual_weight` has no effect, nor does it in mergekit";
             findings.push(Finding::warning("no-effect", entry.key_span, message));
         }
         let base = fields.get("base_model").and_then(|node| self.resolver.read(node, findings));

@@ -90,7 +90,7 @@ fn texts(fields: &Fields<'_>, key: &str, findings: &mut Vec<Finding>) -> Vec<Str
         .iter()
         .filter_map(|item| {
             let problem = |span| {
-                let message = format!("`{key}` must be a text or a list of texts");
+                let message = format!("`{key}` must be a string or a list of strings");
                 findings.push(Finding::error("wrong-type", span, message));
             };
             text(item).map_err(problem).ok()

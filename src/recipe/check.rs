@@ -41,7 +41,7 @@ fn check_models(stage: &Stage, inputs: &[Input], span: Span, findings: &mut Vec<
         // An unlisted base joins the models, as in mergekit.
         if listed.is_none() {
             let message = format!(
-                "stage `{}`: method `{}` has no base; `base_model` joins the models",
+                "stage `{}`: method `{}` takes no base, so `base_model` is merged as one more model",
                 stage.name, spec.name
             );
             findings.push(Finding::note("base-joins", base.span, message));
@@ -57,8 +57,9 @@ fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Finding>) {
     if let Some((first, _)) = lengths.next()
         && let Some((other, span)) = lengths.find(|(length, _)| *length != first)
     {
-        let message = format!("stage `{}`: sources of a slice take {first} and {other} layers", stage.name);
-        let help = "all sources of a slice must take equally many";
+        let message =
+            format!("stage `{}`: the sources of a slice have {first} and {other} layers", stage.name);
+        let help = "all sources of a slice must have the same number of layers";
         findings.push(Finding::error("layer-range", span, message).help(help));
     }
     let mut models = slice.sources.len();
@@ -70,7 +71,7 @@ fn check_slice(stage: &Stage, slice: &Slice, findings: &mut Vec<Finding>) {
             if !slice.sources.iter().any(|source| source.model.value == base.value) {
                 let message =
                     format!("stage `{}`: the base is not among the sources of this slice", stage.name);
-                let help = "list it with the layers to take, as method `NAME` works relative to it";
+                let help = "add it with its `layer_range`, because method `NAME` works relative to it";
                 let help = help.replace("NAME", spec.name);
                 return findings.push(Finding::error("missing-base", slice.span, message).help(help));
             }

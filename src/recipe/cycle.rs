@@ -25,9 +25,9 @@ pub fn check(recipe: &Recipe, findings: &mut Vec<Finding>) {
         let name = |node: &NodeIndex| recipe.stages[node.index()].name.as_str();
         let cycle: Vec<&str> = walk(&graph, start, &group).iter().map(name).collect();
         let stage = recipe.stage(StageId(start.index()));
-        let message = format!("stages read one another in a circle: {}", cycle.join(" -> "));
+        let message = format!("stages read one another in a cycle: {}", cycle.join(" -> "));
         let help =
-            "one of them must read something else; write `hub:` or `./` before a model that is no stage";
+            "make one of them read something else; write `hub:` or `./` before a model that is not a stage";
         findings.push(Finding::error("cycle", stage.span, message).help(help));
     }
 }

@@ -43,7 +43,7 @@ impl<'a> Fields<'a> {
                 earlier
             };
             if first.is_some() {
-                let message = format!("`{}` is given twice in {what}; the last one holds", entry.key);
+                let message = format!("`{}` is given twice in {what}; the last one counts", entry.key);
                 findings.push(Finding::warning("duplicate-key", entry.key_span, message));
             }
         }
@@ -110,7 +110,7 @@ impl<'a> Fields<'a> {
     pub fn whole(&self, key: &str, findings: &mut Vec<Finding>) -> Option<u64> {
         let node = self.get(key)?;
         whole(node).or_else(|| {
-            let message = format!("`{key}` must be a whole number from 0 on");
+            let message = format!("`{key}` must be a whole number, 0 or greater");
             findings.push(Finding::error("wrong-type", node.span, message));
             None
         })

@@ -75,7 +75,8 @@ const fn required(name: &'static str, form: Form, doc: &'static str) -> Key {
 
 /// A key that has an effect for a stage alone.
 const fn of_stage(name: &'static str) -> Key {
-    const DOC: &str = "Has no effect here, in mergekit neither: these layers can be a stage of their own.";
+    const DOC: &str =
+        "Has no effect here, nor does it in mergekit: these layers can be a stage of their own.";
     key(name, Form::OfStage, DOC)
 }
 
@@ -92,12 +93,12 @@ pub static STAGE: Map = Map {
         key(
             "name",
             Form::Text,
-            "The stage's name: what others refer to it by, and the output's folder below merges/.",
+            "The stage's name: other stages refer to it, and its output goes to this folder under merges/.",
         ),
         key(
             NAME_FROM_FILE,
             Form::Flag,
-            "Whether the name is but the file's, as outputs note it in their copy of the recipe.",
+            "Whether the name was only taken from the file; outputs set this in their copy of the recipe.",
         ),
         required(
             "merge_method",
@@ -107,47 +108,47 @@ pub static STAGE: Map = Map {
         key(
             "base_model",
             Form::Model,
-            "What models are measured from, where the method works relative to a base.",
+            "The model that others are compared with, if the method works relative to a base.",
         ),
-        key("models", Form::List(&MODEL), "Whole models to merge, all of the same depth."),
+        key("models", Form::List(&MODEL), "Whole models to merge, all with the same number of layers."),
         key(
             "slices",
             Form::List(&SLICE),
-            "Runs of layers, one behind the other, each merged from layers of its sources.",
+            "Runs of layers, stacked in order, each merged from layers of its sources.",
         ),
         key(
             "modules",
             Form::Named(&MODULE),
-            "The parts of a model that has several, such as text_decoder, each with its own models or slices.",
+            "The parts of a model with several parts, such as text_decoder, each with its own models or slices.",
         ),
         key(
             "parameters",
             Form::Parameters,
-            "Settings of the method's parameters, for all models; those of slices and models go before them.",
+            "Parameters of the method, for all models; those of slices and models override them.",
         ),
         key(
             "dtype",
             Form::Dtype,
-            "What inputs are rounded to before the arithmetic, which is in float32; also what is written, unless out_dtype says otherwise.",
+            "The dtype that inputs are rounded to before the arithmetic, which is in float32; also the dtype of the result, unless out_dtype is set.",
         ),
-        key("out_dtype", Form::Dtype, "What the result is written in."),
+        key("out_dtype", Form::Dtype, "The dtype of the result."),
         key(
             "tokenizer_source",
             Form::TokenizerSource,
             "Where the tokenizer comes from: base, union or a model.",
         ),
-        key("tokenizer", Form::Map(&TOKENIZER), "Where the tokenizer comes from, in full."),
-        key("chat_template", Form::ChatTemplate, "The chat template to write: auto, a name or Jinja text."),
-        key("seed", Form::Whole, "Seed of the methods that draw at random."),
+        key("tokenizer", Form::Map(&TOKENIZER), "Where the tokenizer comes from, in the long form."),
+        key(
+            "chat_template",
+            Form::ChatTemplate,
+            "The chat template to write: auto, a name, a Jinja template or the path of a template file.",
+        ),
+        key("seed", Form::Whole, "The seed of methods that draw at random."),
         key("random_seed", Form::Whole, "The same as seed."),
         key("cache", Form::Flag, "Whether the stage's results are kept in the cache."),
-        key("vars", Form::Nothing, "Variables belong into a document of their own, above a line `---`."),
-        key(
-            "allow",
-            Form::Codes,
-            "Findings that are known of in this stage, by their codes, and not told again.",
-        ),
-        key("card", Form::Map(&CARD), "What the model card of this stage says."),
+        key("vars", Form::Nothing, "Variables belong in a document of their own, above a `---` line."),
+        key("allow", Form::Codes, "Codes of findings to accept in this stage; they are no longer reported."),
+        key("card", Form::Map(&CARD), "The content of this stage's model card."),
     ],
 };
 
@@ -172,7 +173,7 @@ pub static SOURCE: Map = Map {
 
 const MODEL_DOC: &str =
     "A model on the Hugging Face hub (org/name, org/name@revision), a folder, or a stage.";
-const MODEL_PARAMETERS_DOC: &str = "Settings for this model alone.";
+const MODEL_PARAMETERS_DOC: &str = "Parameters for this model only.";
 
 /// An entry of `slices`.
 pub static SLICE: Map = Map {
@@ -181,11 +182,11 @@ pub static SLICE: Map = Map {
         required(
             "sources",
             Form::List(&SOURCE),
-            "The models of the slice, with equally many layers of each.",
+            "The models of the slice, with the same number of layers from each.",
         ),
         key("base_model", Form::Model, "The base of this slice, instead of the stage's."),
-        key("parameters", Form::Parameters, "Settings for this slice."),
-        key("residual_weight", Form::Nothing, "Has no effect, in mergekit neither."),
+        key("parameters", Form::Parameters, "Parameters for this slice."),
+        key("residual_weight", Form::Nothing, "Has no effect, nor does it in mergekit."),
         of_stage("merge_method"),
         of_stage("dtype"),
     ],
@@ -197,7 +198,7 @@ pub static MODULE: Map = Map {
     keys: &[
         key("models", Form::List(&MODEL), "Whole models to merge in this module."),
         key("slices", Form::List(&SLICE), "Runs of the module's layers."),
-        key("parameters", Form::Parameters, "Settings for this module."),
+        key("parameters", Form::Parameters, "Parameters for this module."),
         of_stage("merge_method"),
         of_stage("base_model"),
         of_stage("dtype"),
@@ -216,13 +217,13 @@ pub static TOKENIZER: Map = Map {
         key(
             "tokens",
             Form::Tokens,
-            "Tokens that the tokenizer must have, or whose rows come from elsewhere.",
+            "Tokens that the tokenizer must have, or whose rows come from another place.",
         ),
         key("pad_to_multiple_of", Form::Whole, "Rounds the number of embedding rows up to a multiple."),
         key(
             "trim_vocab",
             Form::Flag,
-            "Whether rows behind the last token are dropped, where all models pad alike.",
+            "Whether to remove the rows after the last token if all models are padded alike.",
         ),
     ],
 };
@@ -236,7 +237,7 @@ pub static TOKEN: Map = Map {
             Form::TokenRow,
             "Where the token's row comes from: a model or stage, another token's row, or zeros.",
         ),
-        key("force", Form::Flag, "Whether models that have the token get that row, too."),
+        key("force", Form::Flag, "Whether models that have the token get this row, too."),
     ],
 };
 
@@ -244,10 +245,10 @@ pub static TOKEN: Map = Map {
 pub static TOKEN_SOURCE: Map = Map {
     name: "token-source",
     keys: &[
-        required("kind", Form::TokenKind, "zero, or model_token for the row of a token of a model."),
-        key("model", Form::Model, "The model whose row it is."),
-        key("token", Form::Text, "The token whose row it is."),
-        key("token_id", Form::Whole, "The row, by its number."),
+        required("kind", Form::TokenKind, "zero, or model_token for the row of a model's token."),
+        key("model", Form::Model, "The model that the row is taken from."),
+        key("token", Form::Text, "The token whose row is taken."),
+        key("token_id", Form::Whole, "The token whose row is taken, by its id."),
     ],
 };
 
@@ -258,9 +259,9 @@ pub static CLAUSE: Map = Map {
         key(
             "filter",
             Form::Text,
-            "Part of the names of the tensors that are meant; without it, or as *, all.",
+            "A part of the names of the tensors to match; if it is missing or *, all tensors match.",
         ),
-        required("value", Form::Value, "What the parameter is there."),
+        required("value", Form::Value, "The parameter's value for those tensors."),
     ],
 };
 
@@ -269,7 +270,7 @@ pub static MODEL_MAP: Map = Map {
     name: "place-of-model",
     keys: &[
         required("model", Form::Place, "Where the model is."),
-        key("lora", Form::Place, "Where an adapter is that is applied to it."),
+        key("lora", Form::Place, "Where the adapter to apply to the model is."),
         key("override_architecture", Form::Nothing, "Has no effect: layers are inferred from tensor names."),
     ],
 };
@@ -291,10 +292,14 @@ pub static CARD: Map = Map {
         key(
             "license",
             Form::Text,
-            "The licence, by the hub's name for it; without it the one that all models agree on.",
+            "The licence, by its name on the hub; if it is missing, the one that all models agree on.",
         ),
-        key("license_name", Form::Text, "What the licence is called, where it is `other`."),
-        key("license_link", Form::Text, "Where the licence stands: an address, or a file in the repository."),
+        key("license_name", Form::Text, "The name of the licence, if `license` is `other`."),
+        key(
+            "license_link",
+            Form::Text,
+            "Where to find the licence: an address, or a file in the repository.",
+        ),
         key("language", Form::Texts, "Codes of languages, such as en; without them those of the models."),
         key("tags", Form::Texts, "Tags beside merge, mergekit and lamarck."),
     ],
@@ -307,16 +312,16 @@ pub static DECLARATION: Map = Map {
         key(
             "vars",
             Form::Variables,
-            "Variables: ${name} stands for one in any value of the recipe, --set name=value replaces it.",
+            "Variables: ${name} inserts one into any value of the recipe; --set name=value overrides it.",
         ),
-        key("seed", Form::Whole, "Seed of all stages that have none of their own."),
+        key("seed", Form::Whole, "The seed of all stages that do not set their own."),
         key("random_seed", Form::Whole, "The same as seed."),
         key(
             "allow",
             Form::Codes,
-            "Findings that are known of anywhere in the recipe, by their codes, and not told again.",
+            "Codes of findings to accept anywhere in the recipe; they are no longer reported.",
         ),
-        key("card", Form::Map(&CARD), "What model cards say; the card of a stage overrides it."),
+        key("card", Form::Map(&CARD), "The content of model cards; the card of a stage overrides it."),
     ],
 };
 

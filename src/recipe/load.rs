@@ -103,7 +103,7 @@ fn read(
     }
     vars.check_used(findings);
     if documents.is_empty() {
-        findings.push(Finding::error("no-stage", None, "the recipe has no stage"));
+        findings.push(Finding::error("no-stage", None, "the recipe has no stages"));
         return None;
     }
     let mut named_text = text.to_owned();
@@ -137,7 +137,7 @@ fn read(
         let place = vars.seed.as_ref().map(|seed| seed.span);
         let message = match options.seed {
             Some(_) => Some("`--seed` has no effect: no stage draws at random"),
-            None => place.map(|_| "the recipe has a seed, and no stage draws at random"),
+            None => place.map(|_| "the recipe has a seed, but no stage draws at random"),
         };
         findings.extend(message.map(|message| Finding::note("unused-seed", place, message)));
     }
@@ -186,7 +186,7 @@ fn number_stages(
             let help = if is_named {
                 "choose another name"
             } else {
-                "give the stage a `name:`; without one it takes the file's"
+                "give the stage a `name:`; without one, it takes the name of the file"
             };
             findings.push(Finding::error("stage-name", name.span, message).help(help));
         }
@@ -195,13 +195,14 @@ fn number_stages(
         if let Some(other) =
             seen.keys().find(|other| folder(other, &name.value) || folder(&name.value, other))
         {
-            let message = format!("stages `{other}` and `{}` would be written into one another", name.value);
+            let message =
+                format!("the outputs of stages `{other}` and `{}` would be inside one another", name.value);
             findings.push(Finding::error("stage-name", name.span, message).help("rename one of them"));
         }
         if seen.insert(&name.value, name.span).is_some() {
             let message = format!("two stages are called `{}`", name.value);
             findings
-                .push(Finding::error("stage-name", name.span, message).help("names of stages must differ"));
+                .push(Finding::error("stage-name", name.span, message).help("stage names must be unique"));
         }
         if is_named {
             names.insert(name.value.clone(), StageId(number));
@@ -217,15 +218,15 @@ fn unusable_name(name: &str, is_named: bool) -> Option<&'static str> {
         KEYWORDS.contains(&name) || methods::find(name).is_some() || Dtype::from_recipe_name(name).is_some()
     };
     if name.split('/').any(|part| part.is_empty() || part.starts_with('.')) {
-        Some("it must name a folder")
+        Some("it must be a valid folder name")
     } else if name.chars().any(|c| c.is_control() || "\\:@+".contains(c)) {
-        Some("it holds a character that means something in paths or references")
+        Some("it contains a character with a special meaning in paths or references")
     } else if name.matches('/').count() > 1 {
-        Some("a name is NAME or ORG/NAME")
+        Some("a name has the form NAME or ORG/NAME")
     } else if name.starts_with("merges/") {
         Some("`merges/NAME` means the stage NAME")
     } else if is_named && means_other() {
-        Some("the word means something else in recipes")
+        Some("the word has another meaning in recipes")
     } else {
         None
     }

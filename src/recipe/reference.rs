@@ -45,9 +45,11 @@ impl Resolver<'_> {
             && !adapter.hub_only
             && self.stages.contains_key(adapter.path.trim_start_matches("merges/"))
         {
-            let message = format!("`{}` is a stage of this recipe, which is no adapter", adapter.path);
-            let help =
-                format!("write `+./{path}` or `+hub:{path}` if it means a folder", path = adapter.path);
+            let message = format!("`{}` is a stage of this recipe, not an adapter", adapter.path);
+            let help = format!(
+                "write `+./{path}` for a folder or `+hub:{path}` for an adapter on the hub",
+                path = adapter.path
+            );
             findings.push(Finding::error("stage-as-adapter", span, message).help(help));
             return None;
         }
@@ -83,14 +85,14 @@ impl Resolver<'_> {
             return Some(Reference::Model(model));
         };
         if let Some(revision) = &model.revision {
-            let message = format!("`{name}` is a stage of this recipe, which has no revision `{revision}`");
-            let help = format!("write `hub:{}` for a model of that name", model.path);
+            let message = format!("`{name}` is a stage of this recipe, so it has no revision `{revision}`");
+            let help = format!("write `hub:{}` for the model of that name on the hub", model.path);
             findings.push(Finding::error("stage-revision", span, message).help(help));
             return None;
         }
         if by_owner {
             let message = format!("`{}` is taken to mean this recipe's stage `{name}`", model.path);
-            let help = format!("write `hub:{}` if it means a model of that name", model.path);
+            let help = format!("write `hub:{}` for the model of that name on the hub", model.path);
             findings.push(Finding::note("stage-by-name", span, message).help(help));
         }
         Some(Reference::Stage(stage))
@@ -113,7 +115,7 @@ impl Resolver<'_> {
             Reference::Stage(id) => {
                 self.stages.iter().find(|(_, stage)| *stage == id).expect("it was found there").0
             }
-            Reference::Adapted(_) => unreachable!("a reference has one adapter"),
+            Reference::Adapted(_) => unreachable!("a reference can have only one adapter"),
         };
         let name = format!("{name}+{}", adapter.path);
         Reference::Adapted(Arc::new(Adapted { of, adapter, name }))
@@ -128,7 +130,7 @@ fn part(node: &Node, key: &str, findings: &mut Vec<Finding>) -> Option<ModelRef>
     }
     let inner = Fields::closed(node, &format!("`{key}`"), &keys::MODEL_PLACE, findings)?;
     let Some((path, _)) = inner.text("path", findings) else {
-        findings.push(Finding::error("missing-key", inner.span, format!("`{key}` names no `path`")));
+        findings.push(Finding::error("missing-key", inner.span, format!("`{key}` has no `path`")));
         return None;
     };
     let revision = inner.text("revision", findings).map(|(text, _)| text.to_owned());

@@ -45,7 +45,10 @@ impl SettingsReader<'_> {
         let mut of_base: Vec<&Entry> = Vec::new();
         for entry in &fields.others {
             if self.is_parameter(&entry.key) {
-                let message = format!("`{}` beside `parameters` is taken as one of them", entry.key);
+                let message = format!(
+                    "`{}` is written beside `parameters` and treated as if it were inside it",
+                    entry.key
+                );
                 findings.push(Finding::note("parameter-beside", entry.key_span, message));
                 self.add(entry, level, &mut parameters, &mut of_base, findings);
             } else {
@@ -63,7 +66,7 @@ impl SettingsReader<'_> {
         if let (Level::Base(base), Some(first)) = (level, of_base.first()) {
             let names: Vec<String> = of_base.iter().map(|entry| format!("`{}`", entry.key)).collect();
             let message = format!(
-                "stage `{}`: {} of {base} {} no effect, since {base} is the base",
+                "stage `{}`: {} of {base} {} no effect, because {base} is the base",
                 self.stage,
                 names.join(", "),
                 if names.len() == 1 { "has" } else { "have" }
@@ -92,7 +95,7 @@ impl SettingsReader<'_> {
             Level::Base(_) if !param.inert => return of_base.push(entry),
             Level::Model(model) if param.scope == Scope::Shared && !param.inert => {
                 let message = format!(
-                    "stage `{}`: `{}` of {model} has no effect, since all models share it",
+                    "stage `{}`: `{}` of {model} has no effect, because all models share it",
                     self.stage, entry.key
                 );
                 let help = format!("set `{}` for the whole stage, slice or module", entry.key);
@@ -164,7 +167,7 @@ fn clauses(param: &ParamSpec, items: &[Node], findings: &mut Vec<Finding>) -> Op
         };
         let span = value.span;
         if clauses.iter().any(|earlier| earlier.filter.is_none()) {
-            let message = format!("{what} is never reached, since an earlier one matches every tensor");
+            let message = format!("{what} is never reached, because an earlier one matches every tensor");
             findings.push(Finding::warning("unreachable-filter", fields.span, message));
         }
         clauses.push(Clause { filter, value: gradient(param, value, findings)?, span });
@@ -216,7 +219,7 @@ fn value(param: &ParamSpec, node: &Node, findings: &mut Vec<Finding>) -> Option<
 fn usual(param: &str) -> Option<(Interval, &'static str)> {
     (param == "density").then_some((
         Interval { min: Bound::Included(0.0), max: Bound::Included(1.0) },
-        "above 1 everything is kept, and from 0 down nothing",
+        "above 1, everything is kept; at 0 or below, nothing",
     ))
 }
 
@@ -320,8 +323,11 @@ mod tests {
             let (code, message) = read(kind, text).unwrap_err();
             assert!(code == "wrong-type" && message.starts_with("`k` must be a whole number"), "{message}");
         }
-        assert_eq!(read(kind, "0"), Err(("parameter-value", "k 0 is not at least 1".to_owned())));
-        assert_eq!(read(kind, "[2, 0]"), Err(("parameter-value", "k 0 is not at least 1".to_owned())));
+        assert_eq!(read(kind, "0"), Err(("parameter-value", "`k` must be at least 1, not 0".to_owned())));
+        assert_eq!(
+            read(kind, "[2, 0]"),
+            Err(("parameter-value", "`k` must be at least 1, not 0".to_owned()))
+        );
     }
 
     #[test]
@@ -331,7 +337,7 @@ mod tests {
         assert_eq!(read(kind, "1"), number(1.0));
         assert_eq!(read(kind, "1e-5"), number(1e-5));
         for (text, number) in [("0", "0"), ("[0.5, 1.5]", "1.5"), ("{filter: mlp, value: -0.1}", "-0.1")] {
-            let message = format!("k {number} is not above 0 and at most 1");
+            let message = format!("`k` must be above 0 and at most 1, not {number}");
             assert_eq!(read(kind, text), Err(("parameter-value", message)));
         }
         assert_eq!(read(Kind::Number(Interval::ALL), "-3"), number(-3.0));

@@ -47,8 +47,8 @@ fn in_line(line: &str, start: usize) -> Option<Finding> {
         && !code.is_empty()
     {
         return Some(if c == '\t' {
-            Finding::error("tab", place(at, 1), "a tab in the indentation, where YAML takes spaces alone")
-                .help("put spaces in its place, as many as the lines around it have")
+            Finding::error("tab", place(at, 1), "a tab is used for indentation, but YAML accepts only spaces")
+                .help("replace it with spaces, as many as in the surrounding lines")
         } else {
             odd_space(c, place(at, c.len_utf8()))
         });
@@ -70,7 +70,7 @@ fn is_without_space(text: &str) -> bool {
 }
 
 fn without_space(word: &str, behind: &str, span: Span) -> Finding {
-    let message = format!("no space behind the colon of `{word}:`");
+    let message = format!("a space is missing after the colon of `{word}:`");
     let value = behind.split_whitespace().next().unwrap_or_default();
     Finding::error("no-space", span, message).help(format!("write `{word}: {value}`"))
 }
@@ -86,9 +86,9 @@ fn first_odd(text: &str, span: Span) -> Option<(char, Span)> {
 }
 
 fn odd_space(c: char, span: Span) -> Finding {
-    let name = if c == '\u{a0}' { "a no-break space" } else { "a space of another kind" };
-    let message = format!("{name} (U+{:04X}), which YAML takes for a letter", u32::from(c));
-    Finding::error("odd-space", span, message).help("put a plain space in its place")
+    let name = if c == '\u{a0}' { "a no-break space" } else { "an unusual space" };
+    let message = format!("{name} (U+{:04X}), which YAML treats as a letter", u32::from(c));
+    Finding::error("odd-space", span, message).help("replace it with a plain space")
 }
 
 /// Looks at a node that stands under a key.
@@ -151,7 +151,11 @@ fn decimal_commas(text: &str, entries: &[Entry], findings: &mut Vec<Finding>) {
 
 /// A number with a comma, with no advice yet.
 pub fn decimal_comma(written: &str, span: Span) -> Finding {
-    Finding::error("decimal-comma", span, format!("`{written}` has a comma where a number has a point"))
+    Finding::error(
+        "decimal-comma",
+        span,
+        format!("`{written}` has a decimal comma instead of a decimal point"),
+    )
 }
 
 /// Two entries of a list that have become one: what an entry has once stands in it twice.
@@ -160,12 +164,12 @@ fn without_dash(text: &str, item: &Node, once: &str, findings: &mut Vec<Finding>
     let mut named = entries.iter().filter(|entry| entry.key == once);
     let Some(first) = named.next() else { return };
     for again in named.filter(|again| !is_same(&again.value, &first.value)) {
-        let message = format!("an entry has a second `{once}`, in place of its first one");
+        let message = format!("an entry has a second `{once}`, which replaces the first");
         let before = &text[..again.key_span.start];
         let line = before[before.rfind('\n').map_or(0, |newline| newline + 1)..].trim();
         let finding = Finding::error("missing-dash", again.key_span, message);
         findings.push(if line.is_empty() {
-            finding.help(format!("put a `-` before it: `- {once}: ...` begins another entry"))
+            finding.help(format!("put a `-` before it: `- {once}: ...` starts a new entry"))
         } else {
             finding.help("each entry of the list needs a `-`, or braces of its own")
         });

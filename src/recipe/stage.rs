@@ -38,7 +38,7 @@ impl StageReader<'_> {
             let message = "`vars` inside a stage has no effect";
             findings.push(
                 Finding::error("vars-in-stage", entry.key_span, message)
-                    .help("put it into a document of its own, above a line `---`"),
+                    .help("move it to a document of its own, above a `---` line"),
             );
         }
         let method = self.method(findings)?;
@@ -51,7 +51,7 @@ impl StageReader<'_> {
             && !method.spec().draws
         {
             let message = format!(
-                "stage `{}` has a seed, and method `{}` does not draw at random",
+                "stage `{}` has a seed, but method `{}` does not draw at random",
                 name.value,
                 method.spec().name
             );
@@ -101,13 +101,13 @@ impl StageReader<'_> {
                 (Some(nearest), _) => {
                     let message = format!("stage `{stage}`: the merge method `{name}` is not supported");
                     Finding::error("unknown-method", span, message)
-                        .help(format!("`{nearest}` comes nearest; `lamarck methods {nearest}` describes it"))
+                        .help(format!("`{nearest}` is the closest supported method; `lamarck methods {nearest}` describes it"))
                 }
                 (None, Some(meant)) => {
                     Finding::error("unknown-method", span, unknown).help(format!("did you mean `{meant}`?"))
                 }
                 (None, None) => Finding::error("unknown-method", span, unknown)
-                    .help(format!("there are: {}", names().collect::<Vec<_>>().join(", "))),
+                    .help(format!("the methods are: {}", names().collect::<Vec<_>>().join(", "))),
             });
         }
         found
@@ -118,14 +118,13 @@ impl StageReader<'_> {
         match Dtype::from_recipe_name(text) {
             Some(dtype) if dtype.is_float() => {
                 if dtype == Dtype::F64 {
-                    let message =
-                        format!("stage `{}`: arithmetic is in float32 whatever the dtype", self.name.value);
+                    let message = format!("stage `{}`: arithmetic is always in float32", self.name.value);
                     findings.push(Finding::note("float64", span, message));
                 }
                 Some(Spanned { value: dtype, span })
             }
             Some(_) => {
-                let message = format!("`{key}: {text}` is not a type that models can be merged in");
+                let message = format!("models cannot be merged in `{key}: {text}`");
                 findings.push(Finding::error("unknown-dtype", span, message));
                 None
             }
@@ -134,7 +133,9 @@ impl StageReader<'_> {
                 let finding = Finding::error("unknown-dtype", span, format!("there is no dtype `{text}`"));
                 let help = match alias.or_else(|| did_you_mean(text, Dtype::recipe_names())) {
                     Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("there are: {}", Dtype::recipe_names().collect::<Vec<_>>().join(", ")),
+                    None => {
+                        format!("the dtypes are: {}", Dtype::recipe_names().collect::<Vec<_>>().join(", "))
+                    }
                 };
                 findings.push(finding.help(help));
                 None
@@ -146,11 +147,11 @@ impl StageReader<'_> {
         let (text, span) = self.fields.text("chat_template", findings)?;
         let template = chat_template::parse(text);
         if template.is_none() {
-            let message = format!("stage `{}`: there is no chat template of this name", self.name.value);
+            let message = format!("stage `{}`: there is no chat template with this name", self.name.value);
             let help = match did_you_mean(text, chat_template::names()) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!(
-                    "write a Jinja template, the path of a file that holds one, such as ./chat.jinja, or one of: {}",
+                    "write a Jinja template, the path of a template file such as ./chat.jinja, or one of: {}",
                     chat_template::names().collect::<Vec<_>>().join(", ")
                 ),
             };

@@ -23,7 +23,7 @@ pub(super) fn read(
         return Some(Spanned { value: tokenizer, span: node.span });
     };
     if let Some(short) = short {
-        let message = "`tokenizer` and `tokenizer_source` cannot stand together";
+        let message = "`tokenizer` and `tokenizer_source` cannot be used together";
         findings.push(Finding::error("exclusive-keys", short.span, message));
     }
     let fields = Fields::closed(long, "`tokenizer`", &keys::TOKENIZER, findings)?;
@@ -84,8 +84,9 @@ impl Reader<'_> {
         };
         let force = fields.flag("force", findings).unwrap_or(false);
         if force && source.is_none() {
-            let message = format!("{what} is forced upon every model, but has no `source`");
-            let help = "say where its row comes from, such as `source: org/model` or `source: {kind: zero}`";
+            let message = format!("{what} has `force: true`, but no `source`");
+            let help =
+                "say where its row comes from, for example `source: org/model` or `source: {kind: zero}`";
             findings.push(Finding::error("missing-key", entry.key_span, message).help(help));
         }
         Some(TokenEntry { token, source, force })
@@ -106,7 +107,7 @@ impl Reader<'_> {
             "zero" => {
                 for key in ["model", "token", "token_id"] {
                     if let Some(entry) = fields.entry(key) {
-                        let message = format!("`{key}` of {what} has no effect beside `kind: zero`");
+                        let message = format!("`{key}` of {what} has no effect with `kind: zero`");
                         findings.push(Finding::warning("no-effect", entry.key_span, message));
                     }
                 }
@@ -114,7 +115,7 @@ impl Reader<'_> {
             }
             "model_token" => {
                 let Some(model) = fields.get("model") else {
-                    let message = format!("{what} names no `model`");
+                    let message = format!("{what} has no `model`");
                     findings.push(Finding::error("missing-key", fields.span, message));
                     return None;
                 };
@@ -128,27 +129,27 @@ impl Reader<'_> {
                         match u32::try_from(id) {
                             Ok(id) => Some(TokenRow::Id(model, id)),
                             Err(_) => {
-                                let message = format!("{id} is no token's id");
+                                let message = format!("{id} is not a valid token id");
                                 findings.push(Finding::error("parameter-value", node.span, message));
                                 None
                             }
                         }
                     }
                     (None, None) => {
-                        let message = format!("{what} names neither a `token` nor a `token_id`");
+                        let message = format!("{what} has neither a `token` nor a `token_id`");
                         findings.push(Finding::error("missing-key", fields.span, message));
                         None
                     }
                     (Some(_), Some(id)) => {
-                        let message = format!("{what} names a `token` and a `token_id`; only one can count");
+                        let message = format!("{what} has both a `token` and a `token_id`; give only one");
                         findings.push(Finding::error("exclusive-keys", id.span, message));
                         None
                     }
                 }
             }
             other => {
-                let message = format!("{what} has no kind `{other}`");
-                let help = "there are: zero, model_token";
+                let message = format!("{what} has the unknown kind `{other}`");
+                let help = "the kinds are: zero, model_token";
                 findings.push(Finding::error("token-source", kind.value.span, message).help(help));
                 None
             }

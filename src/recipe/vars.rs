@@ -47,7 +47,7 @@ impl Vars {
             match whole(seed) {
                 Some(value) => self.seed = Some(Spanned { value, span: seed.span }),
                 None => {
-                    let message = "`seed` must be a whole number from 0 on";
+                    let message = "`seed` must be a whole number, 0 or greater";
                     findings.push(Finding::error("wrong-type", seed.span, message));
                 }
             }
@@ -77,7 +77,7 @@ impl Vars {
                     variable.text.clone_from(text);
                 }
                 None => {
-                    let message = format!("the recipe declares no variable `{name}` to set");
+                    let message = format!("the recipe declares no variable `{name}`");
                     findings.push(self.suggest(name, Finding::error("unknown-variable", None, message)));
                 }
             }
@@ -112,7 +112,7 @@ impl Vars {
             filled.push_str(before);
             let Some((name, after)) = from[2..].split_once('}') else {
                 findings.push(
-                    Finding::error("template", span, "`${` without `}`")
+                    Finding::error("template", span, "`${` has no closing `}`")
                         .help("write `$${` for a literal `${`"),
                 );
                 return None;
@@ -151,7 +151,7 @@ impl Vars {
             }
             None => {
                 let names: Vec<&str> = self.values.keys().map(String::as_str).collect();
-                finding.help(format!("declared are: {}", names.join(", ")))
+                finding.help(format!("the declared variables are: {}", names.join(", ")))
             }
         }
     }

@@ -60,7 +60,7 @@ const MAX_REPLAYED: usize = 50_000;
 /// Syntax errors and documents that grow without bounds (by aliases, or by nesting) as one finding.
 pub fn parse(text: &str) -> Result<Vec<Node>, Finding> {
     if text.len() > MAX_BYTES {
-        let message = format!("the recipe has {} bytes, more than the {MAX_BYTES} allowed", text.len());
+        let message = format!("the recipe has {} bytes; at most {MAX_BYTES} are allowed", text.len());
         return Err(Finding::error("too-large", None, message));
     }
     let mut options = Options::default();
@@ -209,7 +209,7 @@ impl<'de> Deserialize<'de> for Tree {
                 let mut map = Vec::new();
                 while let Some(key) = entries.next_key::<Spanned<String>>()? {
                     if key.value.contains('\0') {
-                        return Err(A::Error::custom("a key holds a NUL character"));
+                        return Err(A::Error::custom("a key contains a NUL character"));
                     }
                     map.push((key, entries.next_value()?));
                 }

@@ -16,7 +16,7 @@ pub enum StoreError {
     Locked { path: PathBuf },
     #[error("interrupted while waiting for another process")]
     Interrupted,
-    #[error("{} is on a read-only file system, and there is something to keep", path.display())]
+    #[error("{} is on a read-only file system, so results cannot be kept there", path.display())]
     ReadOnly { path: PathBuf },
     #[error("the cache's index {} is damaged ({problem})", path.display())]
     Damaged { path: PathBuf, problem: String },

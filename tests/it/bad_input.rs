@@ -217,7 +217,7 @@ fn a_folder_that_holds_something_else_is_not_written_to() {
         &space,
         1,
         &["recipe.yaml", "--out", "a"],
-        &["a holds files that lamarck did not write", "--out"],
+        &["a contains files that lamarck did not write", "--out"],
     );
     refuses(&space, 1, &["recipe.yaml", "--out", "recipe.yaml"], &["recipe.yaml"]);
 }
@@ -314,7 +314,7 @@ fn values_that_a_parameter_does_not_take_are_shown_in_the_recipe() {
             &space,
             1,
             &["recipe.yaml"],
-            &["parameter-value", "gamma 1.5 is not between 0 and 1", "recipe.yaml:9:"],
+            &["parameter-value", "`gamma` must be between 0 and 1, not 1.5", "recipe.yaml:9:"],
         );
     }
     space.write("recipe.yaml", recipe("1"));

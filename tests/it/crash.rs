@@ -100,7 +100,7 @@ fn an_interrupted_build_says_so_and_goes_on_where_it_stopped() {
         let output = child.wait_with_output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{error}");
-        assert!(error.contains("interrupted") && error.contains("build again to go on"), "{error}");
+        assert!(error.contains("interrupted") && error.contains("build again to continue"), "{error}");
         assert!(!space.path(OUT).exists());
         let rest = space.build(&["recipe.yaml"]).ran.len();
         assert!(rest > 0 && rest < 3252, "{rest} actions were left");

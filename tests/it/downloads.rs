@@ -83,11 +83,11 @@ fn downloads_that_did_not_finish_are_told_of() {
     // Nothing but a part.
     let space = sharded();
     fs::rename(space.path("a").join(SECOND), space.path("a").join(format!("{SECOND}.part"))).unwrap();
-    refuses(&space, &[SECOND, ".part is", "run it again", "names it as a shard"]);
+    refuses(&space, &[SECOND, ".part does", "run it again", "names it as a shard"]);
     // A shard that is not there.
     let space = sharded();
     fs::remove_file(space.path("a").join(FIRST)).unwrap();
-    refuses(&space, &[FIRST, "is not there", "names it as a shard"]);
+    refuses(&space, &[FIRST, "does not exist", "names it as a shard"]);
     // A link into a cache that was cleared.
     let space = sharded();
     fs::remove_file(space.path("a").join(FIRST)).unwrap();
@@ -133,12 +133,12 @@ fn an_index_that_lies_is_an_error() {
         ),
         (
             |map, name| drop(map.insert(name.into(), "config.json".into())),
-            &["`config.json`", "no file of tensors"],
+            &["`config.json`", "the name of a tensor file"],
         ),
         (|map, name| drop(map.insert(name.into(), SECOND.into())), &["places tensor", SECOND]),
         (
             |map, _| drop(map.insert("more".into(), FIRST.into())),
-            &["places tensor `more`", "does not hold it"],
+            &["places tensor `more`", "does not contain it"],
         ),
         (|map, name| drop(map.remove(name)), &["does not list tensor", FIRST]),
         (|map, _| map.clear(), &["lists no tensor"]),
@@ -160,7 +160,7 @@ fn no_shard_is_left_out_silently() {
     let mut listed = index(&space);
     listed["weight_map"].as_object_mut().unwrap().retain(|_, shard| shard == FIRST);
     write_index(&space, &listed);
-    refuses(&space, &["names no tensor in", SECOND]);
+    refuses(&space, &["lists no tensors in", SECOND]);
     // Shards of another upload are none of this one's business.
     let space = sharded();
     fs::copy(space.path("a").join(FIRST), space.path("a/model-00001-of-00009.safetensors")).unwrap();
@@ -169,7 +169,7 @@ fn no_shard_is_left_out_silently() {
     // One tensor in two shards.
     let space = sharded();
     fs::copy(space.path("whole/model.safetensors"), space.path("a").join(SECOND)).unwrap();
-    refuses(&space, &["holds one too", FIRST, SECOND]);
+    refuses(&space, &["contains it, too", FIRST, SECOND]);
 }
 
 #[test]

@@ -49,10 +49,10 @@ fn findings_of_a_kind_are_told_as_one() {
     let titles: Vec<&str> = check.lines().filter(|line| line.contains("]: ")).collect();
     insta::assert_snapshot!(titles.join("\n"), @r"
     note[stage-by-name]: 4 models of other owners are taken to mean stages of this recipe
-    warning[base-parameters]: stage `lamarck-14b-converge-della`: `density`, `weight` of `arcee-ai/Virtuoso-Small` have no effect, since `arcee-ai/Virtuoso-Small` is the base
+    warning[base-parameters]: stage `lamarck-14b-converge-della`: `density`, `weight` of `arcee-ai/Virtuoso-Small` have no effect, because `arcee-ai/Virtuoso-Small` is the base
     note[base-listed]: stage `lamarck-14b-converge-della` lists its base among its models, where it has no effect
-    note[parameter-beside]: `t` beside `parameters` is taken as one of them
-    note[padding-kept]: 7 stages keep the padding rows of their embeddings, since the vocabularies are equal
+    note[parameter-beside]: `t` is written beside `parameters` and treated as if it were inside it
+    note[padding-kept]: 7 stages keep the padding rows of their embeddings, because the vocabularies are equal
     ");
     assert!(check.contains("also in lines"), "{check}");
     // A build shows what is likely a mistake, and counts the rest.
@@ -118,7 +118,7 @@ fn only_what_is_no_error_can_be_allowed() {
     for (allow, words) in [
         ("[unused-parametr]", &["unknown-code", "`unused-parametr`", "did you mean `unused-parameter`?"][..]),
         ("[cycle]", &["unknown-code", "errors cannot be allowed"]),
-        ("[nonsense]", &["there are: ", "duplicate-key"]),
+        ("[nonsense]", &["the codes are: ", "duplicate-key"]),
         ("{a: 1}", &["wrong-type", "a list of codes"]),
     ] {
         space.write("recipe.yaml", format!("allow: {allow}\n---\n{NOISY}"));

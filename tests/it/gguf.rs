@@ -219,8 +219,8 @@ fn files_that_lie_are_refused_with_the_tensor_named() {
         whole
     };
     let cases: Vec<(Vec<u8>, &str)> = vec![
-        (Vec::new(), "too few"),
-        (with(0, b"GGML"), "does not begin as one"),
+        (Vec::new(), "too short"),
+        (with(0, b"GGML"), "does not begin like one"),
         (with(4, &[0, 0, 0, 3]), "big-endian"),
         (with(4, &[1, 0, 0, 0]), "version 1"),
         (with(8, &u64::MAX.to_le_bytes()), "18446744073709551615 tensors"),
@@ -229,12 +229,12 @@ fn files_that_lie_are_refused_with_the_tensor_named() {
         (with(24, &u64::MAX.to_le_bytes()), "truncated or damaged"),
         (made(&|made| made.tensor(name, &[4], 0, 32 * 3)), name),
         (made(&|made| made.tensor(name, &[4], 0, u64::MAX - 31)), name),
-        (made(&|made| made.tensor(name, &[4], 0, 4)), "no multiple of 32"),
-        (made(&|made| made.tensor(name, &[1 << 40, 1 << 40], 0, 0)), "which no tensor has"),
-        (made(&|made| made.tensor(name, &[0, 1 << 60], 0, 0)), "which no tensor has"),
+        (made(&|made| made.tensor(name, &[4], 0, 4)), "not a multiple of 32"),
+        (made(&|made| made.tensor(name, &[1 << 40, 1 << 40], 0, 0)), "impossible shape"),
+        (made(&|made| made.tensor(name, &[0, 1 << 60], 0, 0)), "impossible shape"),
         (made(&|made| made.tensor(name, &[1; 5], 0, 0)), "5 axes"),
         (made(&|made| made.tensor(name, &[4], 99, 0)), "as type 99"),
-        (made(&|made| made.tensor(name, &[256], 12, 0)), "as Q4_K, which lamarck does not read"),
+        (made(&|made| made.tensor(name, &[256], 12, 0)), "as Q4_K, which lamarck does not support"),
         (made(&|made| made.tensor(name, &[33], 8, 0)), "Q8_0 with rows"),
         (made(&|made| made.tensor("blk.0.odd.weight", &[4], 0, 0)), "`blk.0.odd.weight`"),
         (
@@ -249,16 +249,16 @@ fn files_that_lie_are_refused_with_the_tensor_named() {
                 made.tensor(name, &[12], 0, 0);
                 made.tensor("output_norm.weight", &[4], 0, 32);
             }),
-            "over one another",
+            "overlapping tensors",
         ),
-        (made(&|made| made.pair("general.alignment", 4, &3u32.to_le_bytes())), "no power of two"),
-        (made(&|made| made.pair("general.alignment", 4, &0u32.to_le_bytes())), "no power of two"),
+        (made(&|made| made.pair("general.alignment", 4, &3u32.to_le_bytes())), "not a power of two"),
+        (made(&|made| made.pair("general.alignment", 4, &0u32.to_le_bytes())), "not a power of two"),
         (made(&|made| made.pair("split.count", 2, &3u16.to_le_bytes())), "one of 3 parts"),
         (made(&|made| made.pair("general.architecture", 8, &text("llama"))), "twice"),
         (made(&|made| made.pair("x", 77, &[])), "type 77"),
         (made(&|made| made.pair("x", 9, &[9, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])), "truncated"),
         (made(&|made| made.pair("x", 9, &[4, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255])), "truncated"),
-        (made(&|made| made.pair("x", 9, &[9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0].repeat(100))), "without end"),
+        (made(&|made| made.pair("x", 9, &[9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0].repeat(100))), "too deeply"),
         (Made::new("mamba").bytes(), "`mamba`"),
     ];
     for (bytes, words) in cases {

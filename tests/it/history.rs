@@ -178,7 +178,7 @@ fn a_build_of_other_sources_is_not_passed_off_as_the_old_one() {
     let (space, _) = built();
     Checkpoint::decoder(2, 9).write(&space.path("b"));
     let error = space.fails(1, &["build", "--from", "1", "--out", "again"]);
-    assert!(error.contains("build 1 cannot be made again") && error.contains("`mean`"), "{error}");
+    assert!(error.contains("build 1 cannot be repeated") && error.contains("`mean`"), "{error}");
     assert!(!space.path("again").exists());
 }
 

@@ -212,9 +212,9 @@ fn models_that_are_not_given_are_told_apart() {
 #[test]
 fn what_is_not_as_the_hub_says_is_refused_and_not_kept() {
     for (fault, expected) in [
-        (Fault::WrongBytes, "are not those that the hub names (by their SHA-256)"),
-        (Fault::Size(1_000), "bytes by the hub's list, and 1000 by the answer"),
-        (Fault::Size(3_000_000), "bytes by the hub's list, and 3000000 by the answer"),
+        (Fault::WrongBytes, "do not match the hub's SHA-256"),
+        (Fault::Size(1_000), "bytes, but its answer has 1000"),
+        (Fault::Size(3_000_000), "bytes, but its answer has 3000000"),
     ] {
         let hub = hub(&MODELS[1..2]);
         let space = space("merge_method: passthrough\nmodels: [{model: CultriX/SeQwence-14B-EvolMerge}]\n");
@@ -240,7 +240,7 @@ fn lists_that_make_no_sense_are_refused() {
         (entry("../../../evil.json", &digest, 1), 6, "no valid name or digest"),
         (entry("/etc/evil.json", &digest, 1), 6, "no valid name or digest"),
         (entry("config.json", "../../evil", 1), 6, "no valid name or digest"),
-        (json!({ "not": "a list" }), 6, "makes no sense"),
+        (json!({ "not": "a list" }), 6, "invalid answer"),
         (entry("config.json", &digest, 1 << 60), 4, "which has room for"),
         (json!([]), 1, "config.json"),
     ] {
@@ -282,14 +282,14 @@ fn offline_nothing_is_asked() {
     let hub = hub(&MODELS);
     let space = space(TWO_STAGES);
     let stderr = hub.fails(&space, 1, &["build", "recipe.yaml", "--offline"]);
-    assert!(stderr.contains("the hub was not asked, because of --offline"), "{stderr}");
+    assert!(stderr.contains("the hub was not contacted, because of --offline"), "{stderr}");
     let stderr = space.fails(1, &["build", "recipe.yaml"]);
-    assert!(stderr.contains("the hub was not asked, because of HF_HUB_OFFLINE"), "{stderr}");
+    assert!(stderr.contains("the hub was not contacted, because of HF_HUB_OFFLINE"), "{stderr}");
     assert!(hub.requests().is_empty());
     hub.ok(&space, &["plan", "recipe.yaml"]);
     hub.requests();
     let stderr = hub.fails(&space, 1, &["build", "recipe.yaml", "--offline"]);
-    assert!(stderr.contains("is not on this machine in full, and --offline keeps"), "{stderr}");
+    assert!(stderr.contains("is not completely on this machine, and --offline prevents"), "{stderr}");
     assert!(hub.requests().is_empty());
 }
 
@@ -321,7 +321,7 @@ fn pickled_models_are_fetched_before_they_are_planned() {
     hub.push_files("org/name", files.map(|(name, bytes)| (name.to_owned(), Arc::new(bytes))).into());
     let space = space("name: copy\nmerge_method: passthrough\nmodels: [{model: org/name}]\n");
     let stderr = hub.fails(&space, 1, &["plan", "recipe.yaml"]);
-    assert!(stderr.contains("`lamarck fetch` brings it") && stderr.contains("pytorch_model.bin"), "{stderr}");
+    assert!(stderr.contains("run `lamarck fetch` first") && stderr.contains("pytorch_model.bin"), "{stderr}");
     hub.fails(&space, 1, &["build", "recipe.yaml", "--stream"]);
     hub.ok(&space, &["build", "recipe.yaml"]);
     space.ok(&["plan", "recipe.yaml"]);

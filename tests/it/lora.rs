@@ -225,7 +225,7 @@ fn adapters_that_do_not_fit_are_refused_with_the_key() {
     };
     let query = |part: &str| key(0, "self_attn.q_proj", part);
     change(json!({ "r": 3 }), &queries());
-    refused(&space, &["r.yaml:3", "./ad", "q_proj.lora_A.weight", "rank 2", "gives its module 3"]);
+    refused(&space, &["r.yaml:3", "./ad", "q_proj.lora_A.weight", "rank 2", "gives its module rank 3"]);
     change(json!({ "init_lora_weights": "pissa" }), &queries());
     refused(&space, &["init_lora_weights: pissa"]);
     change(json!({ "peft_type": "LOHA" }), &queries());

@@ -90,10 +90,10 @@ fn a_stage_may_be_called_as_it_is_published() {
         space.ok(&["graph", "multi.yaml", "--format", graph]);
     }
     for (name, problem) in [
-        ("../first", "must name a folder"),
-        ("me/..", "must name a folder"),
-        ("me//first", "must name a folder"),
-        ("/first", "must name a folder"),
+        ("../first", "must be a valid folder name"),
+        ("me/..", "must be a valid folder name"),
+        ("me//first", "must be a valid folder name"),
+        ("/first", "must be a valid folder name"),
         ("a/b/c", "NAME or ORG/NAME"),
         ("merges/first", "means the stage"),
     ] {
@@ -105,5 +105,5 @@ fn a_stage_may_be_called_as_it_is_published() {
     }
     let other = recipe().replace("# the last", "name: first/second");
     space.write("x.yaml", other);
-    assert!(space.fails(1, &["check", "x.yaml"]).contains("into one another"));
+    assert!(space.fails(1, &["check", "x.yaml"]).contains("inside one another"));
 }

@@ -75,7 +75,7 @@ fn a_model_is_proven_against_its_lock() {
     fs::write(&shard, &damaged).unwrap();
     let run = space.run(&["verify", OUT]);
     assert_eq!(run.code, 3);
-    assert!(run.stdout.contains("holds other bytes"), "{}", run.stdout);
+    assert!(run.stdout.contains("has different bytes"), "{}", run.stdout);
     fs::write(&shard, &sound[..sound.len() - 8]).unwrap();
     assert_eq!(space.run(&["verify", OUT]).code, 3);
     fs::remove_file(&shard).unwrap();
@@ -105,7 +105,9 @@ fn a_forged_lock_does_not_survive_a_rebuild() {
 #[test]
 fn what_is_no_lock_is_refused() {
     let space = built(&[]);
-    for (lock, word) in [("{}", "no lock"), ("[", "cannot use"), ("{\"format\": 99}", "format 99")] {
+    for (lock, word) in
+        [("{}", "not a lamarck lockfile"), ("[", "cannot use"), ("{\"format\": 99}", "format 99")]
+    {
         space.write(&format!("{OUT}/lamarck.lock.json"), lock);
         let error = space.fails(1, &["verify", OUT]);
         assert!(error.contains(word), "{error}");

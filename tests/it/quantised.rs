@@ -216,8 +216,12 @@ fn scales_that_are_missing_or_not_understood_are_errors() {
     type Scales<'a> = &'a [(&'a str, &'a [usize])];
     let cases: [(&Value, Scales<'_>, &str); 6] = [
         (&fp8, &[], "without a scale"),
-        (&json!(null), &[("model.layers.0.w.input_scale", &[])], "no scale that lamarck knows"),
-        (&json!(null), &[("model.layers.0.w.weight_scale_inv", &[2, 2])], "a size that config.json gives"),
+        (&json!(null), &[("model.layers.0.w.input_scale", &[])], "not a kind of scale that lamarck knows"),
+        (
+            &json!(null),
+            &[("model.layers.0.w.weight_scale_inv", &[2, 2])],
+            "whose size config.json does not give",
+        ),
         (&fp8, &[("model.layers.0.w.weight_scale_inv", &[3, 2])], "blocks of 2 x 2"),
         (&fp8, &[("model.layers.0.w.weight_scale_inv", &[3])], "blocks of 2 x 2"),
         (

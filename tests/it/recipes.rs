@@ -163,7 +163,7 @@ fn what_only_a_stage_has_is_told_of_elsewhere() {
     let told = check(&format!(
         "slices: [{{sources: [{source}]}}, {{sources: [{{model: arcee-ai/Virtuoso-Small, layer_range: ['5', 5]}}]}}]"
     ));
-    assert!(told.contains("[5, 5]` takes no layer"), "{told}");
+    assert!(told.contains("[5, 5]` contains no layers"), "{told}");
     space.write("x.yaml", "merge_method: passthrough\nslices: [{sources: [{model: a, layer_range: 0-8}]}]\n");
     assert!(space.fails(1, &["check", "x.yaml"]).contains("write `layer_range: [0, 8]`"));
 }

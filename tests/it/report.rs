@@ -106,7 +106,7 @@ fn what_changed_since_is_no_report_of_the_build() {
     Checkpoint::decoder(3, 9).write(&space.path("a"));
     settle();
     let error = space.fails(1, &["report", "-o", "late.html"]);
-    assert!(error.contains("build 1 cannot be made again") && error.contains("`mix`"), "{error}");
+    assert!(error.contains("build 1 cannot be repeated") && error.contains("`mix`"), "{error}");
     assert!(!space.path("late.html").exists());
 }
 

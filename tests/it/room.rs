@@ -31,7 +31,7 @@ fn a_build_that_does_not_fit_is_refused_before_it_begins() {
     for (small, other) in [("cache", "merges"), ("merges", "cache")] {
         let Some(disk) = Disk::new(space.path(small), "1m") else { return };
         let error = space.fails(4, &["build", "recipe.yaml"]);
-        assert!(error.contains("too little room") && error.contains("bytes"), "{error}");
+        assert!(error.contains("too little space") && error.contains("bytes"), "{error}");
         assert!(error.contains(small) && error.contains("help: make room"), "{error}");
         assert!(space.files(small).is_empty() && space.files(other).is_empty(), "nothing was begun");
         let document = space.run(&["build", "--json", "recipe.yaml"]);
@@ -51,7 +51,7 @@ fn a_build_that_does_not_fit_is_refused_before_it_begins() {
     // Its only shard is made anew beside the old one.
     space.replace("recipe.yaml", "[ 0.60, 0.40 ]", "[ 0.60, 0.45 ]");
     let error = space.fails(4, &["build", "recipe.yaml"]);
-    assert!(error.contains("too little room"), "{error}");
+    assert!(error.contains("too little space"), "{error}");
     std::fs::remove_file(space.path("merges/filler")).unwrap();
     space.ok(&["build", "-q", "recipe.yaml"]);
 }

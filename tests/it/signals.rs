@@ -90,7 +90,7 @@ fn a_huge_tensor_does_not_hold_it_up() {
         let (found, told, took) = ended(child);
         assert_eq!(found, code, "{told}");
         assert!(told.starts_with("stopping...\n"), "{told}");
-        assert!(told.contains("error: interrupted") && told.contains("build again to go on"), "{told}");
+        assert!(told.contains("error: interrupted") && told.contains("build again to continue"), "{told}");
         assert!(took < SOON, "it took {took:?}");
         assert!(!space.path("merges/out").exists());
         // The second needs the source anew that was hashed by then.

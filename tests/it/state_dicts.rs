@@ -116,7 +116,7 @@ fn what_needs_a_model_is_refused() {
         (format!("{linear}models: [{{model: a.safetensors}}]\nchat_template: chatml"), "no chat template"),
         (
             format!("{linear}slices: [{{sources: [{{model: a.safetensors, layer_range: [0, 1]}}]}}]"),
-            "no layers are known",
+            "no known layers",
         ),
         (
             format!("{linear}modules: {{default: {{models: [{{model: a.safetensors}}]}}}}"),

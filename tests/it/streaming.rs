@@ -71,7 +71,7 @@ fn what_is_streamed_comes_once_and_is_not_kept() {
         assert!(plan.contains("everything is up to date") && !plan.contains("to fetch"), "{plan}");
         edit(&space);
         let stderr = space.fails(1, &["build", "recipe.yaml", "--stream"]);
-        assert!(stderr.contains("HF_HUB_OFFLINE keeps lamarck from asking the hub"), "{stderr}");
+        assert!(stderr.contains("HF_HUB_OFFLINE prevents lamarck from contacting the hub"), "{stderr}");
         hub.ok(&space, &["build", "recipe.yaml", "--stream", "--memory", memory]);
         let again = bytes_once(&hub.requests());
         assert!(again > 0 && again < streamed, "{again} of {streamed}");

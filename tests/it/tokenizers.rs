@@ -224,7 +224,7 @@ fn equal_vocabularies_keep_their_padding_unless_it_is_to_go() {
     };
     space.write("r.yaml", recipe("tokenizer_source: union"));
     let said = space.ok(&["check", "r.yaml"]).stderr;
-    assert!(said.contains("the 3 padding rows of the embeddings stay"), "{said}");
+    assert!(said.contains("3 padding rows of the embeddings are kept"), "{said}");
     space.ok(&["build", "-q", "r.yaml"]);
     assert_eq!(rows(&space, "merges/u", HEAD).len(), 7);
     assert_eq!(space.json("merges/u/config.json")["vocab_size"], 7);
@@ -525,14 +525,14 @@ fn bad_input_is_told_before_anything_is_written() {
         ),
         (
             entry("{source: {kind: model_token, model: ./a, token_id: 5}, force: true}"),
-            "./a has 5 rows, and none of id 5",
+            "./a has only 5 rows, so no row 5",
         ),
         ("tokenizer:\n  tokens:\n    three: {source: ./c}".to_owned(), "./c has no token \"three\""),
-        (entry("{source: {kind: model_token, model: ./a}}"), "names neither a `token` nor a `token_id`"),
-        (entry("{source: {kind: model_token, model: ./a, token: x, token_id: 1}}"), "only one can count"),
-        (entry("{source: {kind: model_token, token: x}}"), "names no `model`"),
-        (entry("{source: {kind: zeros}}"), "has no kind `zeros`"),
-        (entry("{force: true}"), "has no `source`"),
+        (entry("{source: {kind: model_token, model: ./a}}"), "has neither a `token` nor a `token_id`"),
+        (entry("{source: {kind: model_token, model: ./a, token: x, token_id: 1}}"), "give only one"),
+        (entry("{source: {kind: model_token, token: x}}"), "has no `model`"),
+        (entry("{source: {kind: zeros}}"), "has the unknown kind `zeros`"),
+        (entry("{force: true}"), "but no `source`"),
         (entry("[1, 2]"), "must be a map"),
         (entry("{source: ./nowhere}"), "./nowhere"),
         ("tokenizer: {pad_to_multiple_of: 0}".to_owned(), "must be at least 1"),
@@ -547,7 +547,7 @@ fn bad_input_is_told_before_anything_is_written() {
 fn damaged_tokenizers_are_named() {
     for (name, damage, message) in [
         ("a", "{\"model\": {\"vocab\"", "is not valid JSON"),
-        ("b", "{\"model\": {\"vocab\": {\"one\": \"x\"}}}", "is not a tokenizer"),
+        ("b", "{\"model\": {\"vocab\": {\"one\": \"x\"}}}", "is not a valid tokenizer"),
         ("c", "{\"added_tokens\": []}", "missing field `model`"),
     ] {
         let said = refused("tokenizer_source: union", |space| {
@@ -575,7 +575,7 @@ fn vocabularies_that_do_not_fit_are_told() {
         fs::remove_file(space.path("c/tokenizer.json")).unwrap();
         space.write("c/tokenizer.model", "pieces");
     });
-    assert!(said.contains("./c has its tokenizer in tokenizer.model alone"), "{said}");
+    assert!(said.contains("./c has its tokenizer only in tokenizer.model"), "{said}");
     assert!(said.contains("save_pretrained"), "{said}");
     let said = refused("", |_| {});
     assert!(said.contains("`tokenizer_source: base`"), "{said}");
@@ -597,7 +597,7 @@ fn a_chat_template_can_stand_in_a_file() {
     fs::remove_file(space.path("recipes/chat.jinja")).unwrap();
     let said = space.fails(1, &["check", "recipes/r.yaml"]);
     assert!(
-        said.contains("there is no chat template recipes/./chat.jinja") && said.contains("r.yaml:4"),
+        said.contains("the chat template recipes/./chat.jinja does not exist") && said.contains("r.yaml:4"),
         "{said}"
     );
 }
@@ -611,7 +611,7 @@ fn tokens_without_a_row_are_left_out() {
     for (source, n_tokens) in [("union", 9), ("./c", 4)] {
         space.write("r.yaml", format!("{UNION}tokenizer_source: {source}\n"));
         let said = space.ok(&["build", "r.yaml"]).stderr;
-        assert!(said.contains("the tokenizer of ./c has 1 token more than its 4 rows (\"<far>\""), "{said}");
+        assert!(said.contains("the tokenizer of ./c has 1 token beyond its 4 rows (\"<far>\""), "{said}");
         let tokenizer = space.json("merges/u/tokenizer.json");
         assert!(!ids(&tokenizer).contains_key("<far>") && ids(&tokenizer).len() == n_tokens, "{tokenizer}");
         assert_eq!(space.json("merges/u/config.json")["vocab_size"], n_tokens);

@@ -55,7 +55,7 @@ pub static TASK_ARITHMETIC: Member = member(
     About {
         name: "task_arithmetic",
         version: 1,
-        summary: "Adds weighted differences of models from a base.",
+        summary: "Adds weighted differences of models from a base to that base.",
         formula: "\
 d_i = x_i - b\n\
 r = b + lambda * sum(w_i d_i), the sum divided by sum(w_i) if normalize",
@@ -69,7 +69,7 @@ pub static TIES: Member = member(
     About {
         name: "ties",
         version: 1,
-        summary: "Keeps the largest differences, elects signs, and averages what agrees.",
+        summary: "Keeps the largest differences, elects signs, and averages the differences that agree.",
         formula: "\
 d_i = w_i * (x_i - b, the floor(density * n) largest of the tensor kept)\n\
 per element: sign = the sign of sum(d_i); delta = the sum of the d_i of that sign, divided by their w_i if normalize\n\
@@ -84,9 +84,9 @@ pub static DARE_LINEAR: Member = member(
     About {
         name: "dare_linear",
         version: 1,
-        summary: "Keeps differences by chance, scales them back, and adds them.",
+        summary: "Keeps differences at random, rescales them, and adds them.",
         formula: "\
-d_i = w_i * (x_i - b, each element kept with probability density, scaled to its L1 norm before if rescale)\n\
+d_i = w_i * (x_i - b, each element kept with probability density, rescaled to its original L1 norm if rescale)\n\
 r = b + lambda * sum(d_i), the sum divided by sum(w_i) if normalize",
         reference: "Yu et al. 2023, Language Models are Super Mario (DARE), https://arxiv.org/abs/2311.03099",
     },
@@ -98,9 +98,9 @@ pub static DARE_TIES: Member = member(
     About {
         name: "dare_ties",
         version: 1,
-        summary: "Keeps differences by chance, scales them back, elects signs, and adds what agrees.",
+        summary: "Keeps differences at random, rescales them, elects signs, and adds those that agree.",
         formula: "\
-d_i = w_i * (x_i - b, each element kept with probability density, scaled to its L1 norm before if rescale)\n\
+d_i = w_i * (x_i - b, each element kept with probability density, rescaled to its original L1 norm if rescale)\n\
 per element: sign = the sign of sum(d_i); delta = the sum of the d_i of that sign, divided by their w_i if normalize\n\
 r = b + lambda * delta",
         reference: "Yu et al. 2023, Language Models are Super Mario (DARE), https://arxiv.org/abs/2311.03099; signs after TIES",
@@ -113,7 +113,7 @@ pub static DELLA: Member = member(
     About {
         name: "della",
         version: 1,
-        summary: "Keeps differences by chance, large ones of a row more likely, elects signs, and averages what agrees.",
+        summary: "Keeps differences at random, larger ones in a row more often, elects signs, and averages those that agree.",
         formula: "\
 d_i = w_i * (x_i - b, each element kept with probability p)\n\
 p = density - epsilon + 2 epsilon (rank - 1) / (n - 1), rank 1 for the smallest of the n magnitudes of a row\n\
@@ -129,7 +129,7 @@ pub static DELLA_LINEAR: Member = member(
     About {
         name: "della_linear",
         version: 1,
-        summary: "Keeps differences by chance, large ones of a row more likely, and adds them.",
+        summary: "Keeps differences at random, larger ones in a row more often, and adds them.",
         formula: "\
 d_i = w_i * (x_i - b, each element kept with probability p)\n\
 p = density - epsilon + 2 epsilon (rank - 1) / (n - 1), rank 1 for the smallest of the n magnitudes of a row\n\
@@ -144,7 +144,7 @@ pub static BREADCRUMBS: Member = member(
     About {
         name: "breadcrumbs",
         version: 1,
-        summary: "Keeps the largest differences but the very largest, and adds them.",
+        summary: "Keeps the largest differences except the very largest, and adds them.",
         formula: "\
 d_i = w_i * (x_i - b, without the floor(gamma * n) largest, the next floor(density * n) kept)\n\
 r = b + lambda * sum(d_i), the sum divided by sum(w_i) if normalize",
@@ -158,7 +158,7 @@ pub static BREADCRUMBS_TIES: Member = member(
     About {
         name: "breadcrumbs_ties",
         version: 1,
-        summary: "Keeps the largest differences but the very largest, elects signs, and adds what agrees.",
+        summary: "Keeps the largest differences except the very largest, elects signs, and adds those that agree.",
         formula: "\
 d_i = w_i * (x_i - b, without the floor(gamma * n) largest, the next floor(density * n) kept)\n\
 per element: sign = the sign of sum(d_i); delta = the sum of the d_i of that sign, divided by their w_i if normalize\n\

@@ -34,21 +34,21 @@ pub(super) const WEIGHT: ParamSpec = number_param(
     Scope::EachModel,
     Default::Required,
     0.7,
-    "Multiplies the model's difference from the base; takes part in electing signs.",
+    "Factor for the model's difference from the base; it also counts when signs are elected.",
 );
 pub(super) const DENSITY: ParamSpec = number_param(
     "density",
     Scope::EachModel,
     Default::Is(Value::Number(1.0)),
     0.5,
-    "Fraction of the model's difference that is kept; 1 keeps all.",
+    "Fraction of the model's difference to keep; 1 keeps all of it.",
 );
 pub(super) const LAMBDA: ParamSpec = number_param(
     "lambda",
     Scope::Shared,
     Default::Is(Value::Number(1.0)),
     1.1,
-    "Multiplies the combined difference before it is added to the base.",
+    "Factor for the combined difference before it is added to the base.",
 );
 pub(super) const GAMMA: ParamSpec = ParamSpec {
     kind: Kind::Number(Interval { min: Bound::Included(0.0), max: Bound::Included(1.0) }),
@@ -57,7 +57,7 @@ pub(super) const GAMMA: ParamSpec = ParamSpec {
         Scope::EachModel,
         Default::Is(Value::Number(0.01)),
         0.05,
-        "Fraction of the largest magnitudes that is dropped as outliers.",
+        "Fraction of the elements, largest magnitudes first, to drop as outliers.",
     )
 };
 pub(super) const EPSILON: ParamSpec = number_param(
@@ -65,15 +65,19 @@ pub(super) const EPSILON: ParamSpec = number_param(
     Scope::EachModel,
     Default::Is(Value::Number(0.15)),
     0.1,
-    "Keep probabilities spread from density - epsilon to density + epsilon; both must lie inside (0, 1).",
+    "Keep probabilities range from density - epsilon to density + epsilon; both must be inside (0, 1).",
 );
-pub(super) const INT8_MASK: ParamSpec =
-    flag_param("int8_mask", false, true, "Accepted for mergekit's sake; it never changes a number.");
+pub(super) const INT8_MASK: ParamSpec = flag_param(
+    "int8_mask",
+    false,
+    true,
+    "Accepted for compatibility with mergekit; it never changes a number.",
+);
 
 pub(super) const fn normalize(default: bool) -> ParamSpec {
-    flag_param("normalize", default, false, "Whether to divide by the weights that took part.")
+    flag_param("normalize", default, false, "Whether to divide by the sum of the weights that took part.")
 }
 
 pub(super) const fn rescale(default: bool) -> ParamSpec {
-    flag_param("rescale", default, false, "Whether a sparse difference is scaled back to its L1 norm.")
+    flag_param("rescale", default, false, "Whether a sparse difference is rescaled to its original L1 norm.")
 }

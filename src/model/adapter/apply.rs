@@ -45,14 +45,14 @@ pub fn apply(
             continue;
         };
         if let Some(other) = modules.entry(key.module).or_default().insert(key.part, name) {
-            errors.push(format!("`{other}` and `{name}` are the same part of one module"));
+            errors.push(format!("`{other}` and `{name}` are the same part of the same module"));
         }
     }
     if let Some(listed) = listed(&unknown) {
-        errors.push(format!("{listed}: parts of an adapter that are not known"));
+        errors.push(format!("{listed}: unknown parts of an adapter"));
     }
     if tensors.is_empty() {
-        errors.push("it holds no tensors".to_owned());
+        errors.push("it contains no tensors".to_owned());
     }
     let mut gathering = Gathering::new(config, tensors, Names::new(base.tensors, base.views), errors);
     for (module, parts) in &modules {
@@ -155,7 +155,7 @@ impl<'a> Gathering<'a> {
         let spec = self.names.tensors[like].clone();
         if spec.shape.0 != self.shape(key) {
             let found = &self.tensors[key].shape;
-            self.errors.push(format!("`{key}` is {found}, and the model's `{like}` is {}", spec.shape));
+            self.errors.push(format!("`{key}` is {found}, but the model's `{like}` is {}", spec.shape));
             return;
         }
         let change = Change::Whole { key: key.to_owned(), stored: self.tensors[key].clone() };
@@ -170,14 +170,14 @@ impl<'a> Gathering<'a> {
         let spec = self.names.tensors[target].clone();
         let Some(rows) = self.config.tokens(module) else {
             self.errors
-                .push(format!("`{key}` has rows of tokens that `trainable_token_indices` does not name"));
+                .push(format!("`{key}` has rows of tokens that `trainable_token_indices` does not list"));
             return;
         };
         let shape = self.shape(key);
         if shape.first() != Some(&rows.len()) || shape.get(1..) != spec.shape.0.get(1..) {
             let found = &self.tensors[key].shape;
             self.errors.push(format!(
-                "`{key}` is {found}, and `trainable_token_indices` names {} rows of the model's `{target}` {}",
+                "`{key}` is {found}, which does not fit the rows that `trainable_token_indices` lists ({}) of the model's `{target}` {}",
                 rows.len(),
                 spec.shape
             ));
@@ -185,7 +185,7 @@ impl<'a> Gathering<'a> {
         }
         let Some(replace) = Rows::replacing(rows, spec.shape.clone()) else {
             self.errors.push(format!(
-                "`trainable_token_indices` names a row twice, or one that the model's `{target}` {} has not",
+                "`trainable_token_indices` lists a row twice, or a row that the model's `{target}` {} does not have",
                 spec.shape
             ));
             return;

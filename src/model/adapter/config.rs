@@ -114,7 +114,7 @@ impl Config {
             Some("LORA") => {}
             Some(other) => return Err(vec![format!("has `peft_type` {other}; only LORA can be applied")]),
             None => {
-                return Err(vec!["has no `peft_type`, so it is no adapter that PEFT has written".to_owned()]);
+                return Err(vec!["has no `peft_type`, so it is not an adapter written by PEFT".to_owned()]);
             }
         }
         reader.check_start();
@@ -312,9 +312,7 @@ impl Reader<'_> {
             None | Some(Value::Null | Value::Bool(_)) => {}
             Some(Value::String(start)) if HARMLESS_STARTS.contains(&start.as_str()) => {}
             Some(Value::String(start)) => self.problems.push(format!(
-                "has `init_lora_weights: {start}`: where an adapter starts like that, a part is taken out of the weights \
-                 beneath it first, so that its product added to the plain model is wrong; have PEFT save it as a plain \
-                 LoRA, with `path_initial_model_for_weight_conversion`"
+                "has `init_lora_weights: {start}`: such an adapter starts by taking a part out of the base weights, so adding its product to the plain model is wrong; have PEFT save it as a plain LoRA, with `path_initial_model_for_weight_conversion`"
             )),
             Some(other) => {
                 self.problems.push(format!("has `init_lora_weights: {other}`, which is not supported"));

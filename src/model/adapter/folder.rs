@@ -29,7 +29,7 @@ pub fn is_whole(dir: &Path) -> bool {
 pub fn open(dir: &Path, place: &dyn Place) -> Result<Checkpoint, ModelError> {
     let config = json::read(&dir.join(CONFIG))?;
     let Some(path) = TENSORS.iter().map(|name| dir.join(name)).find(|path| place.has(path)) else {
-        let problem = format!("holds {CONFIG}, but neither {}", TENSORS.join(" nor "));
+        let problem = format!("contains {CONFIG}, but neither {}", TENSORS.join(" nor "));
         return Err(ModelError::Layout { path: dir.to_owned(), problem });
     };
     Ok(Checkpoint::of_file(dir, config, place.open(&path, open_file)?))

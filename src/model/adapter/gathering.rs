@@ -146,7 +146,7 @@ impl<'a> Gathering<'a> {
             if found != rank {
                 let shape = &self.tensors[key].shape;
                 self.errors.push(format!(
-                    "`{key}` {shape} has rank {found}, and {} gives its module {rank}",
+                    "`{key}` {shape} has rank {found}, but {} gives its module rank {rank}",
                     CONFIG
                 ));
                 return false;
@@ -157,7 +157,7 @@ impl<'a> Gathering<'a> {
 
     pub fn finish(mut self) -> Result<BTreeMap<String, Changed>, Vec<String>> {
         if let Some(listed) = listed(&self.unmatched) {
-            self.errors.push(format!("{listed}: no tensor of the model is meant by that"));
+            self.errors.push(format!("{listed}: no tensor of the model matches"));
         }
         if let Some(listed) = listed(&self.not_targeted) {
             self.errors.push(format!("{listed}: weights of a module that {} does not target", CONFIG));
@@ -174,7 +174,7 @@ impl<'a> Gathering<'a> {
                 .chain([(target, &pending.spec)]);
             for (name, spec) in no_float.filter(|(_, spec)| !spec.dtype.is_float()) {
                 self.errors
-                    .push(format!("`{name}` is stored as {}, which cannot be computed with", spec.dtype));
+                    .push(format!("`{name}` is stored as {}, which does not allow arithmetic", spec.dtype));
             }
         }
         if !self.errors.is_empty() {

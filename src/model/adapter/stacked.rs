@@ -67,11 +67,7 @@ impl<'a> Gathering<'a> {
         targeted.sort_by_key(place);
         targeted.dedup();
         if targeted.len() > 1 && targeted.iter().any(|name| place(name).is_none()) {
-            self.errors.push(format!(
-                "`{}`: it cannot be told which of {} it belongs to",
-                product.a,
-                targeted.join(", ")
-            ));
+            self.errors.push(format!("`{}`: it could belong to any of {}", product.a, targeted.join(", ")));
             return true;
         }
         let Some(name) = targeted.iter().rev().nth(depth).map(|name| (*name).to_owned()) else {
@@ -89,17 +85,17 @@ impl<'a> Gathering<'a> {
     fn stacked_rank(&mut self, parameter: &str, product: Product<'a>, n_stacked: usize) -> Option<usize> {
         let Product { a, b, magnitude, .. } = product;
         let (&[of_a, _], &[_, of_b]) = (self.shape(a), self.shape(b)) else {
-            self.errors.push(format!("`{a}` {} is no matrix", self.tensors[a].shape));
+            self.errors.push(format!("`{a}` {} is not a matrix", self.tensors[a].shape));
             return None;
         };
         if let Some(key) = magnitude {
             self.errors
-                .push(format!("`{key}`: magnitudes of a parameter are not supported, in PEFT neither"));
+                .push(format!("`{key}`: magnitudes of a parameter are not supported, nor are they in PEFT"));
             return None;
         }
         if of_a % n_stacked != 0 || of_b % n_stacked != 0 {
             self.errors.push(format!(
-                "`{a}` {} does not divide into the {n_stacked} matrices of `{parameter}`",
+                "`{a}` {} cannot be divided into the {n_stacked} matrices of `{parameter}`",
                 self.tensors[a].shape
             ));
             return None;

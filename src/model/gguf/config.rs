@@ -31,7 +31,7 @@ impl<'a> Metadata<'a> {
     pub fn new(container: &'a Container) -> Result<Self, String> {
         match container.pairs.get("general.architecture") {
             Some(Value::Text(architecture)) => Ok(Self { pairs: &container.pairs, architecture }),
-            _ => Err("does not say of what architecture it is (`general.architecture`)".to_owned()),
+            _ => Err("does not give its architecture (`general.architecture`)".to_owned()),
         }
     }
 
@@ -73,7 +73,7 @@ impl<'a> Metadata<'a> {
             let (own, other) = (self.count(key)?, text.get(name)?.as_u64()?);
             (own as u64 != other).then(|| {
                 format!(
-                    "has `{name}` {other} where the file beside it has {own} (`{}.{key}`)",
+                    "has `{name}` {other}, but the file beside it has {own} (`{}.{key}`)",
                     self.architecture
                 )
             })
@@ -86,14 +86,12 @@ impl<'a> Metadata<'a> {
     /// Says what the metadata do not tell.
     pub fn config(&self, container: &Container) -> Result<Json, String> {
         let needed = |what: &str| {
-            format!(
-                "has no config.json beside it, and {what}; put the model's own config.json into the folder"
-            )
+            format!("has no config.json beside it, and {what}; add the model's own config.json to the folder")
         };
         let Some((_, model_type, class)) = COMPLETE.iter().find(|(name, ..)| *name == self.architecture)
         else {
             return Err(needed(&format!(
-                "its metadata do not tell all of a model of `{}`",
+                "its metadata do not describe a `{}` model completely",
                 self.architecture
             )));
         };
@@ -104,13 +102,13 @@ impl<'a> Metadata<'a> {
         };
         let has = |name: &str| container.tensors.iter().any(|stored| stored.name == name);
         if is_scaled || has("rope_freqs.weight") {
-            return Err(needed("its rotations are scaled, which its metadata do not tell in full"));
+            return Err(needed("its metadata do not describe its RoPE scaling completely"));
         }
         if ["attention.sliding_window", "expert_count"].iter().any(|key| self.has(key)) {
-            return Err(needed("its metadata do not tell all of its attention or experts"));
+            return Err(needed("its metadata do not describe its attention or experts completely"));
         }
         let count = |key: &str| {
-            self.count(key).ok_or_else(|| needed(&format!("does not say `{}.{key}`", self.architecture)))
+            self.count(key).ok_or_else(|| needed(&format!("does not give `{}.{key}`", self.architecture)))
         };
         let heads = count("attention.head_count")?;
         let hidden = count("embedding_length")?;
@@ -130,9 +128,9 @@ impl<'a> Metadata<'a> {
         set("head_dim", json!(head_dim.unwrap_or(hidden / heads)));
         set("hidden_act", json!("silu"));
         set("max_position_embeddings", json!(count("context_length")?));
-        set("rms_norm_eps", json!(epsilon.ok_or_else(|| needed("does not say the epsilon of its norms"))?));
+        set("rms_norm_eps", json!(epsilon.ok_or_else(|| needed("does not give the epsilon of its norms"))?));
         set("rope_theta", json!(self.number("rope.freq_base").unwrap_or(10_000.0)));
-        set("vocab_size", json!(rows.ok_or_else(|| needed("holds no embedding"))?));
+        set("vocab_size", json!(rows.ok_or_else(|| needed("contains no embedding"))?));
         set("tie_word_embeddings", json!(!has("output.weight")));
         if *model_type != "qwen2" {
             set("attention_bias", json!(has("blk.0.attn_q.bias")));

@@ -82,19 +82,17 @@ impl Container {
     pub fn read(file: &File, n_bytes: u64) -> Result<Self, Trouble> {
         let mut reader = Reader { from: BufReader::new(file), at: 0, n_bytes };
         if n_bytes < 24 {
-            return Err(format!("has {n_bytes} bytes, too few for a GGUF file").into());
+            return Err(format!("is too short for a GGUF file ({n_bytes} B)").into());
         }
         if reader.bytes::<4>()? != MAGIC {
-            return Err("is no GGUF file, for it does not begin as one".to_owned().into());
+            return Err("is not a GGUF file: it does not begin like one".to_owned().into());
         }
         let version = reader.u32()?;
         if VERSIONS.contains(&version.swap_bytes()) {
-            return Err("is a GGUF file for big-endian machines, which lamarck does not read"
-                .to_owned()
-                .into());
+            return Err("is a big-endian GGUF file, which lamarck does not support".to_owned().into());
         }
         if !VERSIONS.contains(&version) {
-            let problem = format!("is a GGUF file of version {version}; those of versions 2 and 3 are read");
+            let problem = format!("is a GGUF file of version {version}; lamarck supports versions 2 and 3");
             return Err(problem.into());
         }
         let n_tensors = reader.count("tensors")?;
@@ -113,13 +111,16 @@ impl Container {
             None => ALIGNMENT,
             Some(Value::Integer(n)) if (1..=1 << 30).contains(n) && n.count_ones() == 1 => *n as u64,
             Some(other) => {
-                return Err(format!("has an alignment of {other:?}, which is no power of two").into());
+                return Err(format!("has an alignment of {other:?}, which is not a power of two").into());
             }
         };
         // What is read is no longer than the file, so this cannot overflow.
         let data = reader.at.div_ceil(alignment) * alignment;
         if let Some(Stored { name, .. }) = tensors.iter().find(|stored| stored.offset % alignment != 0) {
-            return Err(format!("begins tensor `{name}` at no multiple of {alignment} bytes").into());
+            return Err(format!(
+                "begins tensor `{name}` at an offset that is not a multiple of {alignment} bytes"
+            )
+            .into());
         }
         Ok(Self { pairs, tensors, data })
     }
@@ -138,7 +139,7 @@ impl Reader<'_> {
             Some(end) => self.at = end,
             None => {
                 let problem = format!(
-                    "ends in the middle of what it says of its tensors, at byte {}; it is truncated or damaged",
+                    "ends in the middle of its metadata, at byte {}; it is truncated or damaged",
                     self.n_bytes
                 );
                 return Err(problem.into());
@@ -165,7 +166,7 @@ impl Reader<'_> {
     fn count(&mut self, what: &str) -> Result<u64, Trouble> {
         match self.u64()? {
             count if count <= MAX_COUNT => Ok(count),
-            count => Err(format!("says that it has {count} {what}; it is damaged").into()),
+            count => Err(format!("claims to have {count} {what}; it is damaged").into()),
         }
     }
 
@@ -173,11 +174,11 @@ impl Reader<'_> {
         let length = self.u64()?;
         self.claim(length)?;
         if length > longest {
-            return Err(format!("holds a text of {length} bytes where {longest} are the most").into());
+            return Err(format!("contains a string of {length} bytes; at most {longest} are allowed").into());
         }
         let mut bytes = vec![0; length as usize];
         self.from.read_exact(&mut bytes).map_err(Trouble::Io)?;
-        String::from_utf8(bytes).map_err(|_| "holds a text that is not UTF-8".to_owned().into())
+        String::from_utf8(bytes).map_err(|_| "contains a string that is not UTF-8".to_owned().into())
     }
 
     fn skip(&mut self, n: u64) -> Result<(), Trouble> {
@@ -201,7 +202,7 @@ impl Reader<'_> {
             10 => Value::Integer(self.u64()?.into()),
             11 => Value::Integer(i64::from_le_bytes(self.bytes()?).into()),
             12 => Value::Float(f64::from_le_bytes(self.bytes()?)),
-            other => return Err(format!("gives a value of type {other}, which GGUF does not have").into()),
+            other => return Err(format!("contains a value of type {other}, which GGUF does not have").into()),
         })
     }
 
@@ -228,7 +229,7 @@ impl Reader<'_> {
                 }
             }
         } else {
-            return Err("holds arrays in arrays without end".to_owned().into());
+            return Err("nests arrays too deeply".to_owned().into());
         }
         Ok(Value::Array(count))
     }
@@ -237,7 +238,7 @@ impl Reader<'_> {
         let name = self.text(MAX_NAME_BYTES)?;
         let rank = self.u32()?;
         if rank > MAX_RANK {
-            return Err(format!("gives tensor `{name}` {rank} axes; {MAX_RANK} are the most").into());
+            return Err(format!("gives tensor `{name}` {rank} axes; at most {MAX_RANK} are allowed").into());
         }
         let mut dims = Vec::new();
         for _ in 0..rank {
@@ -246,7 +247,7 @@ impl Reader<'_> {
         dims.reverse();
         let n_elements = dims.iter().try_fold(1u64, |n, dim| n.checked_mul(*dim));
         if !n_elements.is_some_and(|n| (1..=MAX_ELEMENTS).contains(&n)) {
-            return Err(format!("gives tensor `{name}` the shape {dims:?}, which no tensor has").into());
+            return Err(format!("gives tensor `{name}` the impossible shape {dims:?}").into());
         }
         let shape = Shape(dims.into_iter().map(|n| n as usize).collect());
         Ok(Stored { name, shape, kind: self.u32()?, offset: self.u64()? })

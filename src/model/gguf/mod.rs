@@ -72,9 +72,7 @@ fn tensors(container: &Container, n_bytes: u64) -> Result<Headers, String> {
     if let Some(container::Value::Integer(parts)) = container.pairs.get("split.count")
         && *parts > 1
     {
-        return Err(format!(
-            "is one of {parts} parts of a model; put them together with `llama-gguf-split --merge`"
-        ));
+        return Err(format!("is one of {parts} parts of a model; join them with `llama-gguf-split --merge`"));
     }
     let metadata = Metadata::new(container)?;
     let architecture = architecture(metadata.architecture)?;
@@ -88,20 +86,20 @@ fn tensors(container: &Container, n_bytes: u64) -> Result<Headers, String> {
         }
         let kind = kind(*number, shape).map_err(|problem| format!("stores tensor `{name}` {problem}"))?;
         let called = architecture.name_of(name).ok_or_else(|| {
-            format!("holds tensor `{name}`, which a model of `{}` is not known to have", architecture.name)
+            format!("contains tensor `{name}`, which is unknown in `{}` models", architecture.name)
         })?;
         let (Kind::Plain(spec) | Kind::Blocks(spec)) = &kind;
         let begin = container.data.checked_add(*offset);
         let end = begin.and_then(|begin| begin.checked_add(spec.n_bytes() as u64));
         let Some((begin, end)) = begin.zip(end).filter(|(_, end)| *end <= n_bytes) else {
             return Err(format!(
-                "has {n_bytes} bytes, and tensor `{name}` ends behind them; it is truncated or damaged"
+                "has {n_bytes} bytes, but tensor `{name}` ends after them; it is truncated or damaged"
             ));
         };
         runs.push((begin, end, name.as_str()));
         let entry = Entry { spec: spec.clone(), offset: begin };
         if headers.tensors.insert(called.clone(), entry).is_some() {
-            return Err(format!("holds tensor `{name}` twice"));
+            return Err(format!("contains tensor `{name}` twice"));
         }
         let (spec, view) = meant(architecture, &metadata, &called, stored, kind)?;
         if !matches!(view, View::Stored(_)) {
@@ -110,7 +108,7 @@ fn tensors(container: &Container, n_bytes: u64) -> Result<Headers, String> {
     }
     runs.sort_unstable();
     if let Some(pair) = runs.windows(2).find(|pair| pair[0].1 > pair[1].0) {
-        return Err(format!("lays tensors `{}` and `{}` over one another", pair[0].2, pair[1].2));
+        return Err(format!("has overlapping tensors `{}` and `{}`", pair[0].2, pair[1].2));
     }
     Ok(headers)
 }
@@ -141,7 +139,7 @@ fn meant(
         let heads =
             metadata.count(if is_grouped { "attention.head_count_kv" } else { "attention.head_count" });
         let op = heads.and_then(|heads| in_halves(&spec, heads)).ok_or_else(|| {
-            format!("holds tensor `{}` {}, whose rows are not those of whole heads", stored.name, spec.shape)
+            format!("contains tensor `{}` {}, whose rows do not make up whole heads", stored.name, spec.shape)
         })?;
         make(Arc::new(op), spec.clone());
     }

@@ -80,8 +80,7 @@ pub fn architecture(name: &str) -> Result<&'static Architecture, String> {
     ARCHITECTURES.iter().find(|architecture| architecture.name == name).ok_or_else(|| {
         let known: Vec<&str> = ARCHITECTURES.iter().map(|architecture| architecture.name).collect();
         format!(
-            "is of the architecture `{name}`, whose tensors lamarck cannot name; those of {} are read. Take the model \
-             in safetensors",
+            "has the architecture `{name}`, which lamarck does not support in GGUF; it supports {}; use the model in safetensors",
             known.join(", ")
         )
     })

@@ -62,7 +62,7 @@ pub fn kind(number: u32, shape: &Shape) -> Result<Kind, String> {
         8 => {
             let whole = |n: &&usize| (**n).is_multiple_of(FromQ8::BLOCK);
             let Some((row, outer)) = shape.0.split_last().filter(|(row, _)| whole(row)) else {
-                return Err(format!("as Q8_0 with rows of no multiple of {} numbers", FromQ8::BLOCK));
+                return Err(format!("as Q8_0 with rows whose length is not a multiple of {}", FromQ8::BLOCK));
             };
             let mut dims = outer.to_vec();
             dims.push(row / FromQ8::BLOCK * FromQ8::BLOCK_BYTES);
@@ -72,7 +72,7 @@ pub fn kind(number: u32, shape: &Shape) -> Result<Kind, String> {
             let name = NAMES.iter().find(|(number, _)| *number == other);
             let name = name.map_or_else(|| format!("type {other}"), |(_, name)| (*name).to_owned());
             Err(format!(
-                "as {name}, which lamarck does not read; take the file in BF16, F16 or Q8_0, or the model in safetensors"
+                "as {name}, which lamarck does not support; use the file in BF16, F16 or Q8_0, or the model in safetensors"
             ))
         }
     }

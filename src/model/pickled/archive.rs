@@ -35,18 +35,20 @@ fn headers(file: &File, n_bytes: u64, path: &Path) -> Result<Headers, ModelError
     let problem = |problem| ModelError::Header { path: path.to_owned(), problem };
     let mut first = [0; 4];
     if n_bytes < first.len() as u64 {
-        return Err(problem(format!("has {n_bytes} bytes, too few for a checkpoint")));
+        return Err(problem(format!("is too short for a checkpoint ({n_bytes} B)")));
     }
     file.read_exact_at(&mut first, 0).map_err(ModelError::io(path))?;
     match first {
         [b'P', b'K', 3, 4] => {}
         [0x80, 1..=5, ..] => {
             return Err(problem(format!(
-                "is pickled as PyTorch did before version 1.6, which lamarck does not read; {SAVE_AGAIN}"
+                "is in the format of PyTorch before 1.6, which lamarck does not support; {SAVE_AGAIN}"
             )));
         }
         _ => {
-            return Err(problem("is neither safetensors nor a checkpoint that PyTorch has saved".to_owned()));
+            return Err(problem(
+                "is neither a safetensors file nor a checkpoint saved by PyTorch".to_owned(),
+            ));
         }
     }
     let broken = |error: ZipError| match error {
@@ -112,8 +114,7 @@ impl Archive {
             .filter(|name| name.strip_suffix("/data.pkl").is_some_and(|folder| !folder.contains('/')))
             .collect();
         let [pickle] = pickles.as_slice() else {
-            let problem =
-                "is a zip archive, but not one that PyTorch has made: there is no one FOLDER/data.pkl in it";
+            let problem = "is a zip archive, but not one made by PyTorch: it does not contain exactly one FOLDER/data.pkl";
             return Err(problem.to_owned().into());
         };
         let folder = pickle[..pickle.len() - "data.pkl".len()].to_owned();
@@ -133,19 +134,22 @@ impl Archive {
                 || member.encrypted()
                 || member.compressed_size() != member.size()
             {
-                return Err(format!("holds `{name}` compressed, which is not read; {SAVE_AGAIN}").into());
+                return Err(
+                    format!("contains `{name}` compressed, which is not supported; {SAVE_AGAIN}").into()
+                );
             }
             let start = member.data_start().unwrap_or(u64::MAX);
             let own = Member { start, n_bytes: member.size() };
             if start.checked_add(own.n_bytes).is_none_or(|end| end > n_bytes) {
-                return Err(
-                    format!("says that `{name}` reaches beyond the end; it is truncated or damaged").into()
-                );
+                return Err(format!(
+                    "says that `{name}` extends beyond the end of the file; it is truncated or damaged"
+                )
+                .into());
             }
             match name {
                 "data.pkl" if own.n_bytes > MAX_PICKLE_BYTES => {
                     return Err(format!(
-                        "has a pickle of {} bytes, more than the {MAX_PICKLE_BYTES} allowed",
+                        "has a pickle of {} bytes; at most {MAX_PICKLE_BYTES} are allowed",
                         own.n_bytes
                     )
                     .into());
@@ -157,7 +161,7 @@ impl Archive {
             members.insert(name.to_owned(), own);
         }
         if !matches!(order.trim_ascii(), b"" | b"little") {
-            return Err("stores numbers with the highest byte first, which lamarck does not read"
+            return Err("stores numbers in big-endian order, which lamarck does not support"
                 .to_owned()
                 .into());
         }
@@ -191,7 +195,7 @@ impl Archive {
         let n_elements = shape.0.iter().try_fold(size, |n, dim| n.checked_mul(*dim));
         if n_elements.is_none_or(|n| n as u64 > n_bytes) {
             return Err(format!(
-                "with shape {shape}, more than the whole file; save a copy of it (`.contiguous()`)"
+                "with shape {shape}, which is larger than the whole file; save a copy of it (`.contiguous()`)"
             ));
         }
         let offset = member.start + if reach == Some(0) { 0 } else { (offset * size) as u64 };

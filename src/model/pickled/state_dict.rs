@@ -59,7 +59,7 @@ pub struct StateDict {
 /// Says what about a tensor cannot be read, or which dicts there are to choose from.
 pub fn state_dict(root: &Object) -> Result<StateDict, String> {
     let Object::Dict(top) = root else {
-        return Err("holds no dict of tensors; save a model's state_dict".to_owned());
+        return Err("contains no dict of tensors; save the model's state_dict".to_owned());
     };
     let inner: Vec<(&str, &Vec<(Object, Object)>)> = top
         .iter()
@@ -78,8 +78,7 @@ pub fn state_dict(root: &Object) -> Result<StateDict, String> {
         (None, several) => {
             let names: Vec<String> = several.iter().map(|(name, _)| format!("`{name}`")).collect();
             return Err(format!(
-                "holds tensors in several places ({}{}), and which are the model's cannot be told; save its state_dict \
-                 alone",
+                "contains tensors in several places ({}{}), so it is not clear which are the model's; save only its state_dict",
                 names.join(", "),
                 if has_tensors(top) { ", and beside them" } else { "" }
             ));
@@ -95,7 +94,7 @@ pub fn state_dict(root: &Object) -> Result<StateDict, String> {
         }
     }
     if found.tensors.is_empty() {
-        return Err("holds no tensors".to_owned());
+        return Err("contains no tensors".to_owned());
     }
     found.others.retain(|key| key != "_metadata");
     found.others.sort_unstable();
@@ -108,13 +107,11 @@ impl StateDict {
             let name = shown(key);
             match (tensor(value).map_err(|problem| format!("stores tensor `{name}` {problem}"))?, key) {
                 (None, Object::Unicode(_)) if holds_some(value) => {
-                    return Err(format!(
-                        "holds tensors below `{name}`, in no dict of their own; save a flat state_dict"
-                    ));
+                    return Err(format!("contains tensors nested inside `{name}`; save a flat state_dict"));
                 }
                 (None, _) => self.others.push(name),
                 (Some(found), Object::Unicode(_)) => self.tensors.push((name, found)),
-                (Some(_), _) => return Err(format!("calls a tensor `{name}`, which is no text")),
+                (Some(_), _) => return Err(format!("names a tensor `{name}`, which is not a string")),
             }
         }
         Ok(())
@@ -126,7 +123,7 @@ fn shown(key: &Object) -> String {
         Object::Unicode(text) => text.clone(),
         Object::Int(number) => number.to_string(),
         Object::Long(number) => number.to_string(),
-        _ => "a key that is no text".to_owned(),
+        _ => "a key that is not a string".to_owned(),
     }
 }
 
@@ -169,7 +166,9 @@ fn rebuilt(callable: &Object, args: &Object) -> Result<Option<Described>, String
         Some(Object::Dict(flags)) if !flags.is_empty() => {
             let names: Vec<String> = flags.iter().map(|(key, _)| shown(key)).collect();
             let names = names.join(", ");
-            Err(format!("with operations left to do ({names}); save `.resolve_conj().resolve_neg()` of it"))
+            Err(format!(
+                "with pending operations ({names}); save the result of `.resolve_conj().resolve_neg()`"
+            ))
         }
         _ => Ok(()),
     };
@@ -186,7 +185,7 @@ fn rebuilt(callable: &Object, args: &Object) -> Result<Option<Described>, String
             tensor(inner)
         }
         ("torch._tensor", "_rebuild_from_type_v2", [callable, _, args, ..]) => rebuilt(callable, args),
-        ("torch._utils", other, _) => Err(format!("by `torch._utils.{other}`, which is not read")),
+        ("torch._utils", other, _) => Err(format!("by `torch._utils.{other}`, which is not supported")),
         _ => Ok(None),
     }
 }
@@ -198,7 +197,7 @@ fn window(
     strides: &Object,
     dtype: Option<&Object>,
 ) -> Result<Described, String> {
-    let damaged = || "in a form that is not read".to_owned();
+    let damaged = || "in a form that is not supported".to_owned();
     let Object::PersistentLoad(storage) = storage else { return Err(damaged()) };
     let Object::Tuple(storage) = &**storage else { return Err(damaged()) };
     let [Object::Unicode(kind), Object::Class { class_name, .. }, Object::Unicode(key), ..] =
@@ -211,7 +210,7 @@ fn window(
     }
     let known =
         |table: &[(&str, Dtype)], name: &str| table.iter().find(|(known, _)| *known == name).map(|row| row.1);
-    let unknown = |name: &str| format!("as {name}, which lamarck does not read");
+    let unknown = |name: &str| format!("as {name}, which lamarck does not support");
     let dtype = match dtype {
         None => known(&STORAGES, class_name).ok_or_else(|| unknown(class_name))?,
         Some(Object::Class { class_name, .. }) => {
@@ -337,7 +336,7 @@ mod tests {
         for (root, expected) in [
             (dict(vec![("a", model()), ("b", model())]), "`a`, `b`"),
             (dict(vec![("a", model()), ("w", stored("FloatStorage"))]), "`a`, and beside them"),
-            (dict(vec![("a", dict(vec![("b", model())]))]), "below `b`"),
+            (dict(vec![("a", dict(vec![("b", model())]))]), "inside `b`"),
             (dict(vec![("w", stored("QInt8Storage"))]), "tensor `w` as QInt8Storage"),
             (
                 dict(vec![("w", call("torch._utils", "_rebuild_sparse_tensor", vec![]))]),

@@ -31,8 +31,7 @@ pub fn unpickle(pickle: &[u8]) -> Result<Object, String> {
             && !is_allowed(module_name, class_name)
         {
             return Err(format!(
-                "names `{module_name}.{class_name}`, which no tensor needs and a pickle could run; it is not read: save the \
-                 model's state_dict alone, with safetensors if you can"
+                "refers to `{module_name}.{class_name}`, which no tensor needs and which could run code; it was not loaded; save only the model's state_dict, with safetensors if you can"
             ));
         }
         if is_end {
@@ -78,7 +77,7 @@ struct Watch {
 impl Watch {
     fn before(&mut self, rest: &[u8], stack: &[Object]) -> Result<(), String> {
         let Some((code, rest)) = rest.split_first() else {
-            return Err("has a pickle that breaks off".to_owned());
+            return Err("has a truncated pickle".to_owned());
         };
         let byte = || rest.first().map(|byte| u32::from(*byte));
         let word = || rest.first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
@@ -89,10 +88,10 @@ impl Watch {
         let last = |n: usize| &stack[stack.len().saturating_sub(n)..];
         let taken = match code {
             0x80 if byte().is_some_and(|protocol| protocol > 3) => {
-                return Err("has a pickle of protocol 4 or later, which is not read; save it again without `pickle_protocol`".to_owned());
+                return Err("has a pickle of protocol 4 or later, which is not supported; save it again without `pickle_protocol`".to_owned());
             }
             b'X' if word().is_some_and(|n| n as usize > rest.len() - 4) => {
-                return Err("has a pickle with a text that the file does not hold".to_owned());
+                return Err("has a pickle with a string that extends beyond its end".to_owned());
             }
             0x8a if byte().is_some_and(|n| n > 8) => {
                 return Err("has a pickle with a number of more than 64 bits".to_owned());
@@ -115,7 +114,7 @@ impl Watch {
             (b'R', [Object::Class { class_name, .. }, Object::Tuple(args)])
                 if class_name == "OrderedDict" && !args.is_empty() =>
             {
-                Err("has a pickle of a dict in a form that is not read; save it again".to_owned())
+                Err("has a pickle of a dict in a form that is not supported; save it again".to_owned())
             }
             // The reader adds the attributes of a dict to what it holds.
             (b'b', [Object::Dict(_), Object::Dict(attributes)])
@@ -123,7 +122,7 @@ impl Watch {
                     .iter()
                     .any(|(key, _)| !matches!(key, Object::Unicode(key) if key == "_metadata")) =>
             {
-                Err("has a pickle of a dict with attributes, which are not read; save the state_dict alone"
+                Err("has a pickle of a dict with attributes, which are not supported; save only the state_dict"
                     .to_owned())
             }
             _ => Ok(()),
@@ -146,11 +145,11 @@ impl Watch {
         let weight = id.and_then(|id| self.shared.get(&id)).copied().unwrap_or(0);
         self.repeated = self.repeated.saturating_add(weight);
         if weight == usize::MAX {
-            return Err("holds one dict or list in two places, which is not read; save one state_dict alone"
+            return Err("contains the same dict or list in two places, which is not supported; save a single state_dict"
                 .to_owned());
         }
         if weight > MAX_SHARED || self.repeated > MAX_REPEATED {
-            return Err("has a pickle that repeats objects without bounds".to_owned());
+            return Err("has a pickle that repeats objects without limit".to_owned());
         }
         Ok(())
     }
@@ -199,11 +198,11 @@ mod tests {
 
     #[test]
     fn damage_is_refused() {
-        refused(b"", "breaks off");
-        refused(b"\x80\x02}", "breaks off");
+        refused(b"", "truncated pickle");
+        refused(b"\x80\x02}", "truncated pickle");
         refused(b"\x80\x02.", "empty stack");
         refused(b"\x80\x02\xff.", "unknown op-code");
-        refused(b"\x80\x02X\xff\xff\xff\xffab.", "a text that the file does not hold");
+        refused(b"\x80\x02X\xff\xff\xff\xffab.", "a string that extends beyond its end");
         refused(b"\x80\x02\x8a\xff", "more than 64 bits");
         refused(b"s.", "empty stack");
         refused(b"\x80\x04\x95", "protocol 4");
@@ -217,7 +216,7 @@ mod tests {
             pickle.extend([b'h', id, b'h', id, 0x86, b'q', id + 1]);
         }
         pickle.push(b'.');
-        refused(&pickle, "without bounds");
+        refused(&pickle, "without limit");
         refused(&[b"\x80\x02)".as_slice(), &[0x85; 1000], b"."].concat(), "nested too deeply");
         refused(&[b"\x80\x02".as_slice(), &[b']'; 1000], &[b'a'; 999], b"."].concat(), "nested too deeply");
     }

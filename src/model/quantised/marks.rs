@@ -14,7 +14,7 @@ const ENDINGS: [(&str, &str); 19] = [
     (".SCB", "bitsandbytes (8 bits)"),
     (".g_idx", "GPTQ"),
     (".qzeros", "AWQ or GPTQ"),
-    (".qweight", "AWQ, GPTQ or a method like them"),
+    (".qweight", "AWQ, GPTQ or a similar method"),
     (".q_weight", "EXL2"),
     (".W_q", "HQQ"),
     (".codebooks", "AQLM"),
@@ -49,7 +49,7 @@ pub fn quantised(tensors: &BTreeMap<String, TensorSpec>) -> Option<String> {
     };
     let (name, method) = ENDINGS.iter().find_map(marked).or_else(packed).or_else(integers)?;
     Some(format!(
-        "it holds tensor `{name}`, as models do that are quantised with {method}, which lamarck does not undo"
+        "it contains tensor `{name}`, a sign of quantisation with {method}, which lamarck cannot undo"
     ))
 }
 

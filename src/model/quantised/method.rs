@@ -86,7 +86,9 @@ fn of_method(config: &Value) -> Result<Method, String> {
         "" if ["load_in_4bit", "load_in_8bit"].iter().any(|key| config.get(key).is_some()) => {
             Err(refused("bitsandbytes"))
         }
-        "" => Err(format!("config.json has a `{KEY}` that names no `quant_method`, so it cannot be undone")),
+        "" => Err(format!(
+            "config.json has a `{KEY}` without a `quant_method`, so the quantisation cannot be undone"
+        )),
         other => {
             let name = REFUSED.iter().find(|(method, _)| *method == other).map_or(named, |(_, name)| *name);
             Err(refused(name))
@@ -95,7 +97,7 @@ fn of_method(config: &Value) -> Result<Method, String> {
 }
 
 fn refused(name: &str) -> String {
-    format!("config.json says that it is quantised with {name}, which lamarck does not undo")
+    format!("config.json says that the model is quantised with {name}, which lamarck cannot undo")
 }
 
 fn of_fp8(config: &Value) -> Result<Method, String> {
@@ -109,9 +111,7 @@ fn of_fp8(config: &Value) -> Result<Method, String> {
 fn of_modelopt(config: &Value) -> Result<Method, String> {
     match config.get("quant_algo").and_then(Value::as_str) {
         Some("FP8") => Ok(Method { block: None }),
-        algorithm => {
-            Err(refused(&format!("ModelOpt's {}", algorithm.unwrap_or("method, which it does not name"))))
-        }
+        algorithm => Err(refused(&format!("ModelOpt's {}", algorithm.unwrap_or("unnamed method")))),
     }
 }
 
@@ -129,7 +129,7 @@ fn of_compressed_tensors(config: &Value) -> Result<Method, String> {
     }
     let is_sparse = config.pointer("/sparsity_config/format").and_then(Value::as_str);
     if is_sparse.is_some_and(|format| format != "dense") {
-        return refused("with weights that are stored sparsely");
+        return refused("with sparse weights");
     }
     if let Some(format) = config.get("format").and_then(Value::as_str)
         && !["float-quantized", "naive-quantized", "dense"].contains(&format)
@@ -137,7 +137,7 @@ fn of_compressed_tensors(config: &Value) -> Result<Method, String> {
         return refused(&format!("in the format {format}"));
     }
     let Some(groups) = config.get("config_groups").and_then(Value::as_object) else {
-        return refused("with no `config_groups` to tell how");
+        return refused("without `config_groups`");
     };
     let mut method = Method { block: None };
     for group in groups.values() {
@@ -160,7 +160,7 @@ fn of_compressed_tensors(config: &Value) -> Result<Method, String> {
                 }
                 method.block = size;
             }
-            Some(other) => return refused(&format!("with a scale a {other}")),
+            Some(other) => return refused(&format!("with one scale per {other}")),
         }
     }
     Ok(method)
@@ -173,7 +173,11 @@ fn block(size: &Value) -> Result<[usize; 2], String> {
         Some([rows, columns]) => edge(rows).zip(edge(columns)).map(<[usize; 2]>::from),
         _ => None,
     }
-    .ok_or_else(|| format!("config.json gives scales to blocks of {size}, which are not rows and columns"))
+    .ok_or_else(|| {
+        format!(
+            "config.json gives {size} as the block size of scales, which is not a number of rows and columns"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -219,11 +223,11 @@ mod tests {
             (json!({"quant_method": "mxfp4"}), "MXFP4"),
             (json!({"quant_method": "something-new"}), "something-new"),
             (json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}), "ModelOpt's NVFP4"),
-            (json!({"bits": 4}), "names no `quant_method`"),
+            (json!({"bits": 4}), "without a `quant_method`"),
             (json!({"quant_method": "fp8", "weight_block_size": [0, 4]}), "[0,4]"),
             (groups(json!({"num_bits": 4, "type": "int"})), "to 4 bits (int)"),
             (groups(json!({"num_bits": 8, "type": "float", "symmetric": false})), "zero points"),
-            (groups(json!({"num_bits": 8, "type": "float", "strategy": "group"})), "a scale a group"),
+            (groups(json!({"num_bits": 8, "type": "float", "strategy": "group"})), "one scale per group"),
             (json!({"quant_method": "compressed-tensors", "format": "pack-quantized"}), "pack-quantized"),
         ] {
             let said = read(config.clone()).unwrap_err();

@@ -39,7 +39,7 @@ pub fn pairs(tensors: &BTreeMap<String, TensorSpec>, method: Option<&Method>) ->
         let Some((scale, scales)) = named.find_map(|scale| tensors.get_key_value(&scale)) else {
             if let Some(other) = beside(tensors, name) {
                 return Err(format!(
-                    "it holds `{name}` in eight bits, and beside it `{other}`, which is no scale that lamarck knows"
+                    "it contains `{name}` in 8 bits and beside it `{other}`, which is not a kind of scale that lamarck knows"
                 ));
             }
             alone.get_or_insert(name);
@@ -47,13 +47,13 @@ pub fn pairs(tensors: &BTreeMap<String, TensorSpec>, method: Option<&Method>) ->
         };
         if !scales.dtype.is_float() || scales.dtype.is_eight_bits() {
             return Err(format!(
-                "it holds scales in {}, `{scale}`, which lamarck does not read",
+                "it contains scales in {}, `{scale}`, which lamarck does not support",
                 scales.dtype
             ));
         }
         let blocks = blocks(&spec.shape, &scales.shape, method).ok_or_else(|| {
             format!(
-                "it holds `{name}` {} with scales {}, `{scale}`: {}",
+                "it contains `{name}` {} with scales {}, `{scale}`: {}",
                 spec.shape,
                 scales.shape,
                 misfit(method)
@@ -66,10 +66,10 @@ pub fn pairs(tensors: &BTreeMap<String, TensorSpec>, method: Option<&Method>) ->
     }
     match alone {
         Some(name) if method.is_some() => Err(format!(
-            "it holds `{name}` without a scale, and config.json says that eight-bit floats have scales"
+            "it contains `{name}` without a scale, but config.json says that 8-bit floats have scales"
         )),
         _ => match without_tensor(tensors, &pairs) {
-            Some(scale) => Err(format!("it holds `{scale}`, a scale of no eight-bit tensor")),
+            Some(scale) => Err(format!("it contains `{scale}`, a scale without an 8-bit tensor")),
             None => Ok(pairs),
         },
     }
@@ -79,9 +79,9 @@ pub fn pairs(tensors: &BTreeMap<String, TensorSpec>, method: Option<&Method>) ->
 fn misfit(method: Option<&Method>) -> String {
     let block = match method.and_then(|method| method.block) {
         Some([rows, columns]) => format!("blocks of {rows} x {columns}, as config.json says"),
-        None => "blocks of a size that config.json gives, which it does not".to_owned(),
+        None => "blocks, whose size config.json does not give".to_owned(),
     };
-    format!("they are neither one, nor one a row, nor one for each of its {block}")
+    format!("they are neither one for the tensor, nor one per row, nor one for each of its {block}")
 }
 
 /// Which part of a tensor each scale goes for: all of it, a row, a matrix among stacked ones, or a block.

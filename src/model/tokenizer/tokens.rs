@@ -156,7 +156,7 @@ pub fn rows_of(path: &Path, bytes: &[u8]) -> Result<usize, ModelError> {
 
 fn parse<'de, V: Deserialize<'de>>(bytes: &'de [u8]) -> Result<File<V>, String> {
     serde_json::from_slice(bytes).map_err(|error| match error.classify() {
-        serde_json::error::Category::Data => format!("is not a tokenizer: {error}"),
+        serde_json::error::Category::Data => format!("is not a valid tokenizer: {error}"),
         _ => format!("is not valid JSON: {error}"),
     })
 }

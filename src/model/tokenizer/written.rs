@@ -142,10 +142,7 @@ fn add_pieces(pieces: &mut Vec<Value>, missing: &[(u32, String)]) -> Result<(), 
     let worst = pieces.iter().filter_map(|piece| piece[1].as_f64()).fold(0.0, f64::min);
     for (id, token) in missing {
         if pieces.len() != *id as usize {
-            return Err(format!(
-                "has no token for id {}, without which {token:?} cannot follow",
-                pieces.len()
-            ));
+            return Err(format!("has no token with id {}, so {token:?} cannot follow it", pieces.len()));
         }
         // Below any way around it through other pieces, none of which costs more than the worst one a character.
         let score = (worst - MARGIN) * (token.chars().count() + 1) as f64;

@@ -59,9 +59,11 @@ impl Lockfile {
         match value["format"].as_u64() {
             Some(FORMAT) => {}
             Some(other) => {
-                return Err(unreadable(format!("it is of format {other}, and this lamarck reads {FORMAT}")));
+                return Err(unreadable(format!(
+                    "it has format {other}, but this version of lamarck reads format {FORMAT}"
+                )));
             }
-            None => return Err(unreadable("it is no lockfile of lamarck's".to_owned())),
+            None => return Err(unreadable("it is not a lamarck lockfile".to_owned())),
         }
         serde_json::from_value(value).map_err(|error| unreadable(error.to_string()))
     }
