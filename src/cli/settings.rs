@@ -254,7 +254,7 @@ mod tests {
             ("jobs = 'many'\n", "'many'", "from 1 to 1024"),
             ("jobs = 0\n", "0", "from 1 to 1024"),
             ("memory = 4\n", "4", "such as \"4GiB\""),
-            ("memory = '4 parsecs'\n", "'4 parsecs'", "no unit"),
+            ("memory = '4 parsecs'\n", "'4 parsecs'", "not a unit"),
             ("cache = true\n", "true", "a folder"),
             ("recipe = ['a.yaml']\n", "['a.yaml']", "a recipe's file"),
             ("allow = ['cycle']\n", "'cycle'", "errors cannot be allowed"),
