@@ -12,7 +12,7 @@ use crate::recipe::{CardSettings, Finding, Span, allow, card, did_you_mean};
 /// A project's settings. Paths are relative to the file.
 #[derive(Debug, Default)]
 pub struct Settings {
-    /// What is built where no recipe is named.
+    /// The recipe that is built without an argument.
     pub recipe: Option<PathBuf>,
     pub models: Vec<PathBuf>,
     pub cache: Option<PathBuf>,

@@ -71,12 +71,12 @@ pub fn run(args: &NewArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 fn settings(recipe: &str) -> String {
     let default = format!("recipe = \"{recipe}\"");
     format!(
-        "# Settings of this project. Paths are relative to this file; flags and the environment go before it.\n\n\
-         # What is built where no recipe is named.\n\
+        "# Settings of this project. Paths are relative to this file. The environment overrides it, and flags override both.\n\n\
+         # The recipe that `lamarck build` builds without an argument.\n\
          {default}\n\
          # Folders that hold org/name. What is in none of them comes from the Hugging Face cache, or from the hub.\n\
          models = [\"models\"]\n\
-         # Results, so that nothing is computed twice; can be deleted at any time.\n\
+         # Results, so that nothing is computed twice. Safe to delete.\n\
          cache = \"cache\"\n\
          # Merged models.\n\
          merges = \"merges\"\n\n\
