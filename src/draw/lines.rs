@@ -90,6 +90,14 @@ impl LineChart<'_> {
                     }
                 }
                 @for note in *notes { p.note { (note) } }
+                details.note {
+                    summary { "Values by layer" }
+                    ul {
+                        @for line in *lines {
+                            li { @if !line.name.is_empty() { (line.name) ": " } (told(&line.values)) }
+                        }
+                    }
+                }
             }
         }
     }
@@ -122,6 +130,23 @@ fn path(values: &[Option<f64>], x: &dyn Fn(usize) -> f64, y: &dyn Fn(f64) -> f64
     path
 }
 
+/// Values in words; layers that follow one another with the same value are told as one.
+fn told(values: &[Option<f64>]) -> String {
+    let mut runs: Vec<(usize, usize, f64)> = Vec::new();
+    for (layer, value) in values.iter().enumerate() {
+        let Some(value) = *value else { continue };
+        match runs.last_mut() {
+            Some((_, last, same)) if *last + 1 == layer && *same == value => *last = layer,
+            _ => runs.push((layer, layer, value)),
+        }
+    }
+    let run = |(first, last, value): &(usize, usize, f64)| match first == last {
+        true => format!("{first}: {}", short(*value)),
+        false => format!("{first}-{last}: {}", short(*value)),
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
+}
+
 /// A number with three digits behind the point at most.
 pub fn short(value: f64) -> String {
     let text = format!("{value:.3}");
@@ -146,6 +171,12 @@ mod tests {
             assert_eq!((ticks[0], *ticks.last().unwrap()), (0, n - 1), "{n}");
             assert!(ticks.len() <= 10 && ticks.is_sorted(), "{ticks:?}");
         }
+    }
+
+    #[test]
+    fn values_in_a_row_are_told_as_one() {
+        let values = [Some(0.5), Some(0.5), Some(0.25), None, Some(0.25)];
+        assert_eq!(told(&values), "0-1: 0.5, 2: 0.25, 4: 0.25");
     }
 
     #[test]

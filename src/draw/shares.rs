@@ -97,6 +97,34 @@ impl SharesChart<'_> {
                         }
                     }
                 }
+                (self.table())
+            }
+        }
+    }
+
+    /// The same as a table.
+    fn table(&self) -> Markup {
+        let Self { parties, bars, shares, .. } = self;
+        html! {
+            details {
+                summary { "As a table" }
+                div.scroll {
+                    table {
+                        thead {
+                            tr { th scope="col" { "Layer" } @for party in *parties { th.n scope="col" { (party) } } }
+                        }
+                        tbody {
+                            @for (bar, shares) in bars.iter().zip(*shares) {
+                                @if let Some(shares) = shares {
+                                    tr {
+                                        th scope="row" { (bar) }
+                                        @for share in shares { td.n { (percent(*share)) } }
+                                    }
+                                }
+                            }
+                        }
+                    }
+                }
             }
         }
     }

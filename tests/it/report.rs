@@ -184,5 +184,10 @@ fn the_page_works_in_a_browser() {
     browser.emulate("light", "print");
     let hidden = browser.run("return getComputedStyle(document.querySelector('.no-print')).display");
     assert_eq!(hidden, Value::from("none"));
+    // What is folded away on the screen is on the paper.
+    let folded = browser.run(
+        "const map = document.querySelector('details:not([open]) figure.heat'); return map.checkVisibility()",
+    );
+    assert_eq!(folded, true);
     assert_eq!(browser.complaints(), Vec::<String>::new());
 }
