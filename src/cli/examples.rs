@@ -82,6 +82,7 @@ pub const CACHE: &str = examples!(
 );
 pub const CACHE_STAT: &str = examples!("lamarck cache stat");
 pub const CACHE_GC: &str = examples!(
+    "lamarck cache gc            what could go"
     "lamarck cache gc --max-size 50GB"
     "lamarck cache gc --max-age 30d --dry-run"
 );
