@@ -175,7 +175,7 @@ fn commands_that_only_look_name_a_damaged_index() {
         assert!(error.contains("index.redb is damaged") && error.contains("next build"), "{error}");
     }
     let run = space.ok(&["build", "recipe.yaml"]);
-    assert!(run.stderr.contains("put aside"), "{}", run.stderr);
+    assert!(run.stderr.contains("set aside"), "{}", run.stderr);
 }
 
 #[test]

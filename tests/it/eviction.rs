@@ -75,7 +75,7 @@ fn a_standing_limit_holds() {
     let of_first_stage = names(&space);
     space.replace("recipe.yaml", "t: 0.3", "t: 0.4");
     let run = space.ok(&["build", "recipe.yaml"]);
-    assert!(run.stderr.contains("to keep its limit"), "{}", run.stderr);
+    assert!(run.stderr.contains("to stay within its limit"), "{}", run.stderr);
     assert_eq!(json(&space, &["cache", "stat"])["old"], 0);
     assert_eq!(names(&space), of_first_stage, "the last build keeps what it has");
 }

@@ -183,7 +183,7 @@ fn an_update_that_was_cut_short_is_told_of_and_finished() {
     for moved in [&[][..], &["model.safetensors"]] {
         let space = cut_short(moved);
         let run = space.run(&["verify", "merges/out"]);
-        assert!(run.code == 3 && run.stdout.contains("cut short"), "{}", run.stdout);
+        assert!(run.code == 3 && run.stdout.contains("interrupted"), "{}", run.stdout);
         space.ok(&["build", "other.yaml"]);
         assert!(!space.path(BENCH).exists());
         assert_eq!(space.read("merges/out/notes.txt"), "mine");

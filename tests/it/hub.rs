@@ -350,11 +350,9 @@ fn without_a_network_the_places_are_named() {
     // Nobody listens on a port that is not one.
     let run = Run::of(command.env_remove("HF_HUB_OFFLINE").env("HF_ENDPOINT", "http://127.0.0.1:1"));
     assert_eq!(run.code, 6);
-    for said in [
-        "http://127.0.0.1:1 could not be reached",
-        "looked for as arcee-ai/Virtuoso-Small and ",
-        "--models DIR",
-    ] {
+    for said in
+        ["http://127.0.0.1:1 could not be reached", "looked for arcee-ai/Virtuoso-Small and ", "--models DIR"]
+    {
         assert!(run.stderr.contains(said), "{}", run.stderr);
     }
 }

@@ -32,7 +32,7 @@ fn a_build_that_does_not_fit_is_refused_before_it_begins() {
         let Some(disk) = Disk::new(space.path(small), "1m") else { return };
         let error = space.fails(4, &["build", "recipe.yaml"]);
         assert!(error.contains("too little space") && error.contains("bytes"), "{error}");
-        assert!(error.contains(small) && error.contains("help: make room"), "{error}");
+        assert!(error.contains(small) && error.contains("help: free some space"), "{error}");
         assert!(space.files(small).is_empty() && space.files(other).is_empty(), "nothing was begun");
         let document = space.run(&["build", "--json", "recipe.yaml"]);
         assert!(document.code == 4 && document.stdout.contains("\"kind\":\"system\""), "{document:?}");
