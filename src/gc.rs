@@ -279,7 +279,7 @@ fn builds(snapshot: &Snapshot<'_>) -> Result<Vec<Build>, StoreError> {
         variants.insert(name);
         let time = record.time.max(again.unwrap_or(0));
         let is_tagged = tagged.contains(&number);
-        let attached = history::attached(snapshot, number)?;
+        let attached = snapshot.attached(number)?;
         builds.push(Build { number, record, time, is_newest, is_tagged, attached });
     }
     Ok(builds)

@@ -2,12 +2,10 @@
 //! their results.
 
 use super::codec::Encoder;
-use super::past::read_keys;
 use super::sheet::block;
 use crate::digest::{ActionKey, Digest};
 use crate::store::StoreError;
 use crate::store::index::Index;
-use crate::store::snapshot::Snapshot;
 
 /// Attaches actions to a build, in the place of those that are.
 pub fn attach(index: &Index, build: u64, keys: &[ActionKey]) -> Result<(), StoreError> {
@@ -18,10 +16,4 @@ pub fn attach(index: &Index, build: u64, keys: &[ActionKey]) -> Result<(), Store
         return Ok(());
     }
     index.attach(build, (digest, bytes))
-}
-
-/// The block that holds the keys of what is attached to a build; none if it cannot be read.
-pub fn attached(snapshot: &Snapshot<'_>, build: u64) -> Result<Option<Digest>, StoreError> {
-    let Some(block) = snapshot.attached(build)? else { return Ok(None) };
-    Ok(read_keys(snapshot, &block)?.map(|_| block))
 }

@@ -16,7 +16,7 @@ mod sheet;
 mod tags;
 
 pub use account::{Account, Effort, Piece, StageAccount};
-pub use attached::{attach, attached};
+pub use attached::attach;
 pub use builds::{add, find, last_of, names, newest, newest_of_recipe, note_use, used_name};
 pub use costs::Costs;
 pub use past::{Past, read_keys};

@@ -7,12 +7,13 @@
 //! numbers of elements, of moved and of contested ones, the pull, and what is cancelled. Nothing of it depends on
 //! weights, densities or signs that were elected, so that editing these makes no table anew.
 
+use super::compared::{ratio, table};
 use super::contract::{Access, Op, Streaming};
 use crate::kernels::reduce::{LANES, over_lanes};
 use crate::kernels::simd::vectorized;
 use crate::manifest::Sink;
 use crate::methods::{Cut, Extent, Kernel, Leaf, Operation, Pass, Scratch};
-use crate::tensor::{Dtype, Shape, TensorSpec};
+use crate::tensor::TensorSpec;
 
 /// Numbers of a table.
 const COLUMNS: usize = 5;
@@ -36,17 +37,11 @@ impl Op for Conflicts {
     fn write_fields(&self, _sink: &mut dyn Sink) {}
 
     fn output(&self, inputs: &[&TensorSpec]) -> Result<TensorSpec, String> {
-        let [base, models @ ..] = inputs else { return Err("has no base".to_owned()) };
+        let [_, models @ ..] = inputs else { return Err("has no base".to_owned()) };
         if models.is_empty() {
             return Err("has no models to compare".to_owned());
         }
-        if let Some(other) = models.iter().find(|model| model.shape != base.shape) {
-            return Err(format!("of shape {} is compared with {}", base.shape, other.shape));
-        }
-        if let Some(other) = inputs.iter().find(|input| !input.dtype.is_float()) {
-            return Err(format!("is compared with {}, which is not a floating-point type", other.dtype));
-        }
-        Ok(TensorSpec { dtype: Dtype::F64, shape: Shape(vec![COLUMNS]) })
+        table(inputs, COLUMNS)
     }
 
     fn access(&self) -> Access<'_> {
@@ -171,13 +166,10 @@ impl Conflict {
     }
 }
 
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole == 0.0 { 0.0 } else { part / whole }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tensor::{Dtype, Shape};
 
     fn counted(inputs: &[Vec<f32>]) -> Conflict {
         let n = inputs[0].len();

@@ -5,12 +5,13 @@
 //! with the place of the first element that has it. Sums follow a tree fixed by the shape. Everything that is shown
 //! follows from the table, so another reading of it makes nothing anew.
 
+use super::compared::table;
 use super::contract::{Access, Op, Role, Streaming};
 use crate::kernels::reduce::{LANES, over_lanes, products, products_from};
 use crate::kernels::simd::vectorized;
 use crate::manifest::Sink;
 use crate::methods::{Cut, Extent, Kernel, Leaf, Operation, Pass, Scratch};
-use crate::tensor::{Dtype, Shape, TensorSpec};
+use crate::tensor::{Shape, TensorSpec};
 
 /// What the first tensor is to this operation.
 pub const BEFORE: Role = Role("before");
@@ -33,16 +34,10 @@ impl Op for Difference {
     fn write_fields(&self, _sink: &mut dyn Sink) {}
 
     fn output(&self, inputs: &[&TensorSpec]) -> Result<TensorSpec, String> {
-        let [before, after] = inputs else {
+        let [_, _] = inputs else {
             return Err(format!("is compared with one tensor, not {}", inputs.len().saturating_sub(1)));
         };
-        if before.shape != after.shape {
-            return Err(format!("of shape {} is compared with {}", before.shape, after.shape));
-        }
-        if let Some(other) = inputs.iter().find(|input| !input.dtype.is_float()) {
-            return Err(format!("is compared as {}, which is not a floating-point type", other.dtype));
-        }
-        Ok(TensorSpec { dtype: Dtype::F64, shape: Shape(vec![TABLE]) })
+        table(inputs, TABLE)
     }
 
     fn access(&self) -> Access<'_> {
@@ -260,6 +255,7 @@ impl Distance {
 mod tests {
     use super::*;
     use crate::kernels::simd::at_every_level;
+    use crate::tensor::Dtype;
 
     fn gathered(before: &[f32], after: &[f32], leaf: usize, piece: usize) -> Distance {
         let n = before.len();

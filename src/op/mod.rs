@@ -3,6 +3,7 @@
 //! A new kind of work is a file here that implements [`Op`], and its line below. Keys, the walk over the graph,
 //! the schedule and the store know operations by this trait alone.
 
+mod compared;
 mod concat;
 pub mod conflicts;
 mod contract;

@@ -5,12 +5,13 @@
 //! <r, r>, <r, b>, <b, b>, <D, D>, and for each model <D, d_i> and <d_i, d_i>. Sums follow a tree fixed by the
 //! shape. Everything that is shown follows from the table, so another reading of it makes nothing anew.
 
+use super::compared::{ratio, table};
 use super::contract::{Access, Op, Role, Streaming};
 use crate::kernels::reduce::{LANES, over_lanes, products, products_from};
 use crate::kernels::simd::vectorized;
 use crate::manifest::Sink;
 use crate::methods::{Cut, Extent, Kernel, Leaf, Operation, Pass, Scratch};
-use crate::tensor::{Dtype, Shape, TensorSpec};
+use crate::tensor::TensorSpec;
 
 /// What the merged tensor is to this operation; it comes first, the base second.
 pub const RESULT: Role = Role("result");
@@ -42,13 +43,7 @@ impl Op for Statistics {
         if inputs.len() != self.models + 2 {
             return Err(format!("is compared with {} tensors, not {}", inputs.len(), self.models + 1));
         }
-        if let Some(other) = inputs.iter().find(|input| input.shape != inputs[0].shape) {
-            return Err(format!("of shape {} is compared with {}", inputs[0].shape, other.shape));
-        }
-        if let Some(other) = inputs.iter().find(|input| !input.dtype.is_float()) {
-            return Err(format!("is compared with {}, which is not a floating-point type", other.dtype));
-        }
-        Ok(TensorSpec { dtype: Dtype::F64, shape: Shape(vec![HEAD + 2 * self.models]) })
+        table(inputs, HEAD + 2 * self.models)
     }
 
     fn access(&self) -> Access<'_> {
@@ -229,10 +224,6 @@ impl Change {
             sums.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
         }
     }
-}
-
-fn ratio(part: f64, whole: f64) -> f64 {
-    if whole == 0.0 { 0.0 } else { part / whole }
 }
 
 #[cfg(test)]

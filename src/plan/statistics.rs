@@ -12,16 +12,16 @@ use crate::recipe::StageId;
 /// model's own have none.
 pub fn add_statistics(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeId> {
     let merges = merges(plan, stage);
-    let added = merges.into_iter().filter_map(|(tensor, node)| {
-        let statistics = add_change(plan, &tensor, node)?;
-        Some((tensor, statistics))
-    });
-    added.collect()
+    add_to(plan, merges)
 }
 
 /// The same, of the merges alone that are the stage's own work.
 pub fn add_changes(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeId> {
     let merges = own_merges(plan, stage);
+    add_to(plan, merges)
+}
+
+fn add_to(plan: &mut Plan, merges: BTreeMap<String, NodeId>) -> BTreeMap<String, NodeId> {
     let added = merges.into_iter().filter_map(|(tensor, node)| {
         let statistics = add_change(plan, &tensor, node)?;
         Some((tensor, statistics))

@@ -140,7 +140,7 @@ impl Project {
         (events, interrupted): (&dyn Events, &AtomicBool),
     ) -> Result<BuildStatistics, ProjectError> {
         let StatisticsPlan { plan, catalog, recorded, stages: added, ancestry } = planned;
-        let mut parameters = parameter_values(recipe, &catalog.models, &plan.targets);
+        let parameters = parameter_values(recipe, &catalog.models, &plan.targets);
         let follow = (events, interrupted);
         self.measure((recipe, &plan, &catalog), HashMap::new(), follow, |build| {
             let index = build.store().index();
@@ -157,14 +157,12 @@ impl Project {
                 Node::Action(_) => input.label.clone(),
             };
             let stages = added.iter().map(|Added { stage, changes, conflicts }| {
-                let (own, others) =
-                    std::mem::take(&mut parameters).into_iter().partition(|values| values.stage == *stage);
-                parameters = others;
+                let own = parameters.iter().filter(|values| values.stage == *stage);
                 Ok(StageStatistics {
                     stage: *stage,
                     changes: read_changes(build, &plan, changes, &|input| input.label.clone())?,
                     conflicts: read_conflicts(build, conflicts)?,
-                    parameters: own,
+                    parameters: own.cloned().collect(),
                 })
             });
             let stages = stages.collect::<Result<_, ProjectError>>()?;
