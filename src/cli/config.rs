@@ -46,24 +46,28 @@ impl<'a> From<&'a PlaceArgs> for Flags<'a> {
     }
 }
 
+impl<'a> From<(&'a PlaceArgs, LimitArgs)> for Flags<'a> {
+    fn from((places, LimitArgs { jobs, memory }): (&'a PlaceArgs, LimitArgs)) -> Self {
+        Self { jobs, memory, ..Self::from(places) }
+    }
+}
+
 impl<'a> From<&'a BuildArgs> for Flags<'a> {
     fn from(args: &'a BuildArgs) -> Self {
-        let BuildArgs { limits: LimitArgs { jobs, memory }, shard_size, no_wait, stream, seed, .. } = *args;
-        Self { jobs, memory, shard_size, no_wait, stream, seed, ..Self::from(&args.places) }
+        let BuildArgs { limits, shard_size, no_wait, stream, seed, .. } = *args;
+        Self { shard_size, no_wait, stream, seed, ..Self::from((&args.places, limits)) }
     }
 }
 
 impl<'a> From<&'a DiffArgs> for Flags<'a> {
     fn from(args: &'a DiffArgs) -> Self {
-        let DiffArgs { limits: LimitArgs { jobs, memory }, .. } = *args;
-        Self { jobs, memory, ..Self::from(&args.places) }
+        Self::from((&args.places, args.limits))
     }
 }
 
 impl<'a> From<&'a ReportArgs> for Flags<'a> {
     fn from(args: &'a ReportArgs) -> Self {
-        let ReportArgs { limits: LimitArgs { jobs, memory }, .. } = *args;
-        Self { jobs, memory, ..Self::from(&args.places) }
+        Self::from((&args.places, args.limits))
     }
 }
 

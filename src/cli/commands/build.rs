@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Read, Ready, fetch, read, read_again, ready, targets};
+use super::{Read, Ready, build_named, fetch, read, read_again, ready, targets};
 use crate::cli::args::BuildArgs;
-use crate::cli::config::Flags;
+use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
 use crate::cli::palette::{self, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::progress::Progress;
@@ -47,8 +47,9 @@ pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let flags = Flags::from(args);
     let (read, repeats) = match &args.from {
         Some(name) => {
-            let (read, build) = read_again(name, flags)?;
-            (read, Some(build))
+            let project = config::project(None, flags)?;
+            let build = build_named(&project, Some(name))?;
+            (read_again(&build, project.cache, flags)?, Some((build.number, build.record)))
         }
         None => (read(&args.recipe, flags)?, None),
     };

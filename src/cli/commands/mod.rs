@@ -32,7 +32,6 @@ use super::fetching::Fetching;
 use super::findings::{Source, grouped};
 use super::ui::{Show, Ui};
 use super::words::plural;
-use crate::history::Record;
 use crate::output::lockfile::reading::Lockfile;
 use crate::project::{Planned, Project, ProjectError, Reach, RecordedBuild};
 use crate::recipe::allow::{self, Allowed};
@@ -76,12 +75,11 @@ fn as_locked(recipe: PathBuf, locked: &Lockfile) -> RecipeArgs {
     }
 }
 
-/// Reads the recipe of an earlier build as it was then.
-fn read_again(name: &str, flags: Flags<'_>) -> Result<(Read, (u64, Record)), CliError> {
-    let project = config::project(None, flags)?;
-    let RecordedBuild { number, record, recipe_text: text, .. } = build_named(&project, Some(name))?;
+/// Reads the recipe of an earlier build, which was found in a cache, as it was then.
+fn read_again(build: &RecordedBuild, cache: PathBuf, flags: Flags<'_>) -> Result<Read, CliError> {
+    let (record, text) = (&build.record, build.recipe_text.clone());
     let path = PathBuf::from(&record.variant.recipe);
-    let mut project = Project { cache: project.cache, ..config::project(Some(&path), flags)? };
+    let mut project = Project { cache, ..config::project(Some(&path), flags)? };
     // Behind those of the command line and the configuration, which may know where the models are now.
     for folder in record.account.models.iter().map(PathBuf::from) {
         if !project.places.models.contains(&folder) {
@@ -90,7 +88,7 @@ fn read_again(name: &str, flags: Flags<'_>) -> Result<(Read, (u64, Record)), Cli
     }
     let loaded = project.load(&path, &text, &record.variant.sets, record.variant.seed);
     let Loaded { recipe, findings, allowed } = loaded;
-    Ok((Read { project, path, text, recipe, findings, allowed }, (number, record)))
+    Ok(Read { project, path, text, recipe, findings, allowed })
 }
 
 /// The build of a number or a tag, or the newest.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cli::args::{DiffArgs, RecipeArgs};
-use crate::cli::commands::{Read, Ready, fetch, read, read_again, ready, targets};
+use crate::cli::commands::{Read, Ready, build_named, fetch, read, read_again, ready, targets};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
 use crate::cli::signals::Signals;
@@ -54,8 +54,9 @@ impl Opened {
                 of_recipe(text, (read, None), stage, (signals, ui))
             }
             Meaning::Build(name, stage) => {
-                let (read, build) = read_again(name, Flags::from(args))?;
-                of_recipe(text, (read, Some(build)), stage, (signals, ui))
+                let build = build_named(&here, Some(name))?;
+                let read = read_again(&build, here.cache, Flags::from(args))?;
+                of_recipe(text, (read, Some((build.number, build.record))), stage, (signals, ui))
             }
         }
     }

@@ -36,8 +36,8 @@ pub fn run(args: &ReportArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let flags = Flags::from(args);
     let project = config::project(None, flags)?;
     let build = build_named(&project, args.build.as_deref())?;
-    let number = build.number.to_string();
-    let (read, (number, record)) = read_again(&number, flags)?;
+    let read = read_again(&build, project.cache, flags)?;
+    let (number, record) = (build.number, &build.record);
     let recipe_args = RecipeArgs {
         stages: record.outputs.iter().map(|output| output.stage.clone()).collect(),
         ..RecipeArgs::default()
@@ -56,7 +56,7 @@ pub fn run(args: &ReportArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };
     let follow = (events, &*signals.interrupted);
-    let statistics = project.build_statistics((number, &record), &recipe, planned, follow);
+    let statistics = project.build_statistics((number, record), &recipe, planned, follow);
     progress.finish();
     let statistics = statistics.map_err(|error| signals.explain(error))?;
     let page = page::page(&page::Report { build: &build, recipe: &recipe, statistics: &statistics, grids });
