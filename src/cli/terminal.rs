@@ -6,7 +6,7 @@
 //! `--color always` colour it there, too.
 
 use std::ffi::OsString;
-use std::io;
+use std::{env, io};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::ValueEnum;
@@ -28,6 +28,7 @@ const LEAST_WIDTH: usize = 20;
 /// Has all streams coloured as asked, from here on.
 pub fn colour(when: Colour) {
     let choice = match when {
+        Colour::Auto if is_dumb() => ColorChoice::Never,
         Colour::Auto => ColorChoice::Auto,
         Colour::Always => ColorChoice::Always,
         Colour::Never => ColorChoice::Never,
@@ -35,6 +36,13 @@ pub fn colour(when: Colour) {
     choice.write_global();
     // Live lines are drawn by a crate that asks another one.
     console::set_colors_enabled_stderr(AutoStream::choice(&io::stderr()) != ColorChoice::Never);
+}
+
+/// Whether the terminal shows no colours and none are forced. Asked here because anstream colours whatever runs where
+/// `CI` is set, a dumb terminal too.
+fn is_dumb() -> bool {
+    let is_forced = env::var_os("CLICOLOR_FORCE").is_some_and(|value| value != "0");
+    !is_forced && env::var_os("TERM").is_some_and(|term| term == "dumb")
 }
 
 /// What `--color` asks for, found before the arguments are read, since their errors are coloured, too.

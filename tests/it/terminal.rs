@@ -52,6 +52,8 @@ fn colours_follow_the_terminal_the_environment_and_the_flag() {
         ("NO_COLOR=", "explain recipe.yaml", true),
         ("CLICOLOR=0", "explain recipe.yaml", false),
         ("TERM=dumb", "explain recipe.yaml", false),
+        ("CI=true TERM=dumb", "explain recipe.yaml", false),
+        ("CLICOLOR_FORCE=1 TERM=dumb", "explain recipe.yaml", true),
         ("", "explain recipe.yaml --color never", false),
         ("NO_COLOR=1", "explain recipe.yaml --color always", true),
         ("", "plan recipe.yaml", true),
