@@ -7,9 +7,11 @@
 mod account;
 mod beside;
 mod builder;
+mod built;
 mod catalog;
 #[cfg(test)]
 mod collecting;
+mod delivery;
 mod diff;
 mod error;
 #[cfg(test)]
@@ -24,7 +26,9 @@ mod locate;
 mod meeting;
 mod missing;
 mod planned;
+mod pledges;
 mod proof;
+mod recording;
 mod records;
 mod report;
 mod room;
@@ -35,7 +39,8 @@ mod store;
 mod work;
 
 pub use crate::output::content::LeftOut;
-pub use builder::{Builder, OutputReport, Report};
+pub use builder::Builder;
+pub use built::{OutputReport, Report};
 pub use catalog::Catalog;
 pub use diff::{ComparedTensor, Comparison, Likeness, Origin, Side};
 pub use error::ProjectError;

@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::AtomicBool;
 
-use super::builder::check_repeated;
 use super::catalog::Catalog;
 use super::error::ProjectError;
 use super::planned::Planned;
+use super::pledges::check_repeated;
 use super::settings::Project;
 use super::statistics::table;
 use crate::build::Build;

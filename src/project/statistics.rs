@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use super::builder::check_results;
 use super::catalog::Catalog;
 use super::error::ProjectError;
 use super::planned::Planned;
+use super::pledges::check_results;
 use super::settings::Project;
 use crate::build::{Build, BuildError, Context, Measured, with_build};
 use crate::digest::Digest;
