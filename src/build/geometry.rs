@@ -41,14 +41,17 @@ impl Geometry {
     pub fn new(shape: &Shape, cut: Cut) -> Self {
         let n_elements = shape.elements();
         let dims = &shape.0;
-        let rows_of = |row_len: usize| {
+        let at_least = |rows: usize, row_len: usize| {
             let row_len = row_len.max(1);
-            let leaf = (LEAF / row_len).max(1) * row_len;
+            let leaf = (LEAF / row_len).max(rows) * row_len;
             Self::Contiguous { n_elements, row_len: Some(row_len), leaf }
         };
+        let rows_of = |row_len: usize| at_least(1, row_len);
+        let last = dims.last().copied().unwrap_or(1);
         match cut {
             Cut::Elements => Self::Contiguous { n_elements, row_len: None, leaf: LEAF },
-            Cut::LastAxis => rows_of(dims.last().copied().unwrap_or(1)),
+            Cut::LastAxis => rows_of(last),
+            Cut::Rows { at_least: rows } => at_least(rows, last),
             Cut::FirstAxis => match dims.as_slice() {
                 [] => rows_of(1),
                 [len] => rows_of(*len),
@@ -185,7 +188,9 @@ mod tests {
             &[0, 4],
             &[300, 200],
         ] {
-            for cut in [Cut::Elements, Cut::LastAxis, Cut::SecondAxis, Cut::FirstAxis] {
+            for cut in
+                [Cut::Elements, Cut::LastAxis, Cut::Rows { at_least: 3 }, Cut::SecondAxis, Cut::FirstAxis]
+            {
                 covers_once(dims, cut);
             }
         }
@@ -217,5 +222,7 @@ mod tests {
         let geometry = Geometry::new(&Shape(vec![100, 500]), Cut::SecondAxis);
         assert_eq!(geometry.extent(), Extent { n_elements: 50_000, rows: 32 });
         assert_eq!(geometry.leaf(3).rows, 4);
+        let geometry = Geometry::new(&Shape(vec![20, 9000]), Cut::Rows { at_least: 8 });
+        assert_eq!((geometry.leaf(0).rows, geometry.leaf(2).rows), (8, 4));
     }
 }

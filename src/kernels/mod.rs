@@ -11,3 +11,4 @@ pub mod sample;
 pub mod schedule;
 pub mod select;
 pub mod simd;
+pub mod thin;

@@ -33,6 +33,8 @@ pub enum Cut {
     Elements,
     /// Into whole vectors along the last axis; a 1-D tensor is one vector.
     LastAxis,
+    /// The same, at least so many vectors to a leaf, but for the last.
+    Rows { at_least: usize },
     /// Into whole vectors along axis 1; a 1-D tensor is one vector.
     SecondAxis,
     /// Into whole vectors along axis 0; a 1-D tensor is one vector.

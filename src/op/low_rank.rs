@@ -11,10 +11,14 @@ use std::ops::Range;
 use super::contract::{Access, Beside, Op, Prepare, Tensor};
 use crate::kernels::convert;
 use crate::kernels::reduce::{LANES, over_lanes, products};
-use crate::kernels::simd::{short_runs, vectorized};
+use crate::kernels::simd::vectorized;
+use crate::kernels::thin::Panels;
 use crate::manifest::{Sink, SinkExt};
 use crate::methods::{Cut, Extent, Kernel, Leaf, Operation, Scratch};
 use crate::tensor::{Dtype, Shape, TensorSpec};
+
+/// Rows that are worked on together at least, so that all of them share in what is fetched of the factors.
+const TOGETHER: usize = 8;
 
 /// An update that is rounded to a dtype.
 #[derive(Debug)]
@@ -175,12 +179,11 @@ impl Prepare for Update {
             let left = (0..vectors.len()).flat_map(|i| {
                 (0..*rank).map(move |k| scale * left.as_ref().map_or(1.0, |left| at(left, i, k)))
             });
-            let right = (0..*rank).flat_map(|k| (0..len).map(move |i| at(right, i, k)));
             Ready {
                 vectors: vectors.clone(),
                 rank: *rank,
                 left: left.collect(),
-                right: right.collect(),
+                right: Panels::new(*rank, len, |k, i| at(right, i, k)),
                 magnitude: magnitude.map(|input| decoded[input - 1].clone()),
             }
         };
@@ -201,8 +204,8 @@ struct Ready {
     rank: usize,
     /// The coefficients of one vector after the other, scaled.
     left: Vec<f32>,
-    /// The rows that are added up, one after the other.
-    right: Vec<f32>,
+    /// The rows that are added up.
+    right: Panels,
     /// Of each vector.
     magnitude: Option<Vec<f32>>,
 }
@@ -213,7 +216,7 @@ impl Operation for Updating {
 
     fn cut(&self) -> Cut {
         match self.vectors {
-            Vectors::Rows { .. } => Cut::LastAxis,
+            Vectors::Rows { .. } => Cut::Rows { at_least: TOGETHER },
             Vectors::Columns { .. } => Cut::FirstAxis,
         }
     }
@@ -226,10 +229,6 @@ impl Operation for Updating {
 struct InRows<'a>(&'a Updating);
 
 impl Kernel for InRows<'_> {
-    fn takes_pieces(&self) -> bool {
-        true
-    }
-
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let Updating { vectors, blocks } = self.0;
         let len = leaf.row_len;
@@ -238,56 +237,43 @@ impl Kernel for InRows<'_> {
             Vectors::Rows { .. } => leaf.start as usize / len.max(1),
             Vectors::Columns { .. } => leaf.start as usize,
         };
-        for (row, (own, out)) in leaf.inputs[0].chunks(len).zip(out.chunks_mut(len)).enumerate() {
+        let mut row = 0;
+        while row < leaf.rows {
             let vector = first + row;
             let number = blocks.partition_point(|block| block.vectors.end <= vector);
-            let Some(block) = blocks.get(number).filter(|block| block.vectors.contains(&vector)) else {
-                out.copy_from_slice(own);
-                continue;
-            };
-            let Ready { vectors, rank, left, right, magnitude } = block;
-            let number = vector - vectors.start;
-            add_up(&left[number * rank..][..*rank], right, out);
-            add(own, out);
-            if let Some(magnitude) = magnitude {
-                let mut lanes = [0.0; LANES];
-                products(&[out], &mut lanes);
-                let factor = f64::from(magnitude[number]) / over_lanes(&lanes, 1, 0).sqrt();
-                scale(factor as f32, out);
+            let block = blocks.get(number);
+            let is_updated = block.is_some_and(|block| block.vectors.start <= vector);
+            // Neighbours that the same becomes of.
+            let end = block
+                .map_or(usize::MAX, |block| if is_updated { block.vectors.end } else { block.vectors.start });
+            let rows = row..leaf.rows.min(end - first);
+            row = rows.end;
+            let elements = rows.start * len..rows.end * len;
+            let (own, out) = (&leaf.inputs[0][elements.clone()], &mut out[elements]);
+            match block.filter(|_| is_updated) {
+                Some(block) => block.update(vector - block.vectors.start, rows.len(), own, out),
+                None => out.copy_from_slice(own),
             }
         }
     }
 }
 
+impl Ready {
+    /// Updates so many vectors from the block's `first` on, which lie one behind the other.
+    fn update(&self, first: usize, n: usize, own: &[f32], out: &mut [f32]) {
+        let Self { vectors: _, rank, left, right, magnitude } = self;
+        right.add_product(&left[first * rank..(first + n) * rank], own, out);
+        let Some(magnitude) = magnitude else { return };
+        for (magnitude, out) in magnitude[first..].iter().zip(out.chunks_mut(out.len() / n)) {
+            let mut lanes = [0.0; LANES];
+            products(&[out], &mut lanes);
+            let factor = f64::from(*magnitude) / over_lanes(&lanes, 1, 0).sqrt();
+            scale(factor as f32, out);
+        }
+    }
+}
+
 vectorized! {
-    /// Sums rows of the length of the result, each with its coefficient, in their order.
-    fn add_up(coefficients: &[f32], rows: &[f32], out: &mut [f32]) {
-        let len = out.len();
-        for (range, out) in short_runs(out) {
-            out.fill(0.0);
-            let row = |k: usize| &rows[k * len..][range.clone()];
-            let (fours, rest) = coefficients.as_chunks::<4>();
-            // Four at a time, so that a sum is loaded and stored once for them.
-            for (i, four) in fours.iter().enumerate() {
-                let [a, b, c, d] = [row(4 * i), row(4 * i + 1), row(4 * i + 2), row(4 * i + 3)];
-                for (j, sum) in out.iter_mut().enumerate() {
-                    *sum = *sum + four[0] * a[j] + four[1] * b[j] + four[2] * c[j] + four[3] * d[j];
-                }
-            }
-            for (k, coefficient) in rest.iter().enumerate() {
-                for (sum, value) in out.iter_mut().zip(row(4 * fours.len() + k)) {
-                    *sum += coefficient * value;
-                }
-            }
-        }
-    }
-
-    fn add(values: &[f32], out: &mut [f32]) {
-        for (sum, value) in out.iter_mut().zip(values) {
-            *sum += value;
-        }
-    }
-
     fn scale(factor: f32, out: &mut [f32]) {
         for value in out {
             *value *= factor;
@@ -418,14 +404,35 @@ mod tests {
     }
 
     #[test]
-    fn vectors_outside_of_all_blocks_stay() {
-        let (w, row) = (values(12, 8), values(4, 9));
+    fn vectors_of_no_block_stay_and_each_block_has_its_own_factors() {
+        let (w, row, b, m) = (values(36, 8), values(4, 9), values(6, 10), vec![2.5; 3]);
         let right = Factor { input: 1, first: 0, step: 1, rank_step: 0 };
-        let block = Block { vectors: 1..2, left: None, right, rank: 1, scale: -1.0, magnitude: None };
-        let update = Update { vectors: Vectors::Rows { count: 3, len: 4 }, blocks: vec![block] };
-        let found = run(&update, &w, &[(vec![4], row.clone())]);
-        assert_eq!((&found[..4], &found[8..]), (&w[..4], &w[8..]));
+        let blocks = vec![
+            Block { vectors: 1..2, left: None, right, rank: 1, scale: -1.0, magnitude: None },
+            Block {
+                vectors: 5..8,
+                left: Some(Factor { input: 2, first: 0, step: 2, rank_step: 1 }),
+                right,
+                rank: 2,
+                scale: 0.5,
+                magnitude: Some(3),
+            },
+        ];
+        let update = Update { vectors: Vectors::Rows { count: 9, len: 4 }, blocks };
+        let beside = [(vec![4], row.clone()), (vec![3, 2], b.clone()), (vec![3], m)];
+        let found = run(&update, &w, &beside);
+        for stays in [0..4, 8..20, 32..36] {
+            assert_eq!(found[stays.clone()], w[stays]);
+        }
         assert_near(&found[4..8], |i| f64::from(w[4 + i]) - f64::from(row[i]));
+        let sum = |vector: usize, i: usize| {
+            let left = f64::from(b[2 * vector]) + f64::from(b[2 * vector + 1]);
+            f64::from(w[20 + 4 * vector + i]) + 0.5 * left * f64::from(row[i])
+        };
+        assert_near(&found[20..32], |i| {
+            let norm = (0..4).map(|column| sum(i / 4, column).powi(2)).sum::<f64>().sqrt();
+            2.5 / norm * sum(i / 4, i % 4)
+        });
     }
 
     #[test]
