@@ -125,6 +125,24 @@ impl Bytes {
         Ok(Cow::Owned(bytes))
     }
 
+    /// Some neighbouring ones, if they can be looked at without reading or joining.
+    pub fn at_hand_in(&self, range: Range<usize>) -> Option<&[u8]> {
+        match self {
+            Self::Memory(all) => Some(&all[range]),
+            Self::File(_) | Self::Source { .. } => None,
+            Self::Joined(joined) => {
+                let (run, from) = joined.from(range.start).next()?;
+                let within = range.start - from..range.end - from;
+                let is_whole = within.end <= run.range.len();
+                is_whole.then(|| {
+                    run.bytes.at_hand_in(run.range.start + within.start..run.range.start + within.end)
+                })?
+            }
+            // Of what is in memory nothing changes.
+            Self::Checked(bytes, _) => bytes.at_hand_in(range),
+        }
+    }
+
     /// How many of them take memory.
     pub fn in_memory(&self) -> u64 {
         match self {
@@ -248,6 +266,8 @@ impl Bytes {
             Self::Source { shard, offset, .. } => shard.read_at(offset + start as u64, out)?,
             Self::Joined(joined) => {
                 let wanted = start..start + out.len();
+                // Of what is checked by blocks, neighbouring runs often share one.
+                let mut windows: Vec<(&Arc<Self>, Window)> = Vec::new();
                 for (Run { bytes, range }, from) in joined.from(start) {
                     if from >= wanted.end {
                         break;
@@ -255,8 +275,16 @@ impl Bytes {
                     let shared = wanted.start.max(from)..wanted.end.min(from + range.len());
                     let out = &mut out[shared.start - start..shared.end - start];
                     let at = range.start + shared.start - from;
-                    let mut window = Window::default();
-                    out.copy_from_slice(window.range(bytes, at..at + shared.len())?);
+                    let Self::Checked(whole, _) = bytes else {
+                        bytes.fill(at, out)?;
+                        continue;
+                    };
+                    let known = windows.iter().position(|(other, _)| Arc::ptr_eq(other, whole));
+                    let number = known.unwrap_or_else(|| {
+                        windows.push((whole, Window::default()));
+                        windows.len() - 1
+                    });
+                    out.copy_from_slice(windows[number].1.range(bytes, at..at + out.len())?);
                 }
             }
             Self::Checked(bytes, checksums) => {
@@ -285,8 +313,8 @@ pub struct Window {
 impl Window {
     /// A range of the bytes, read unless it is at hand.
     pub fn range<'w>(&'w mut self, bytes: &'w Bytes, range: Range<usize>) -> Result<&'w [u8], ModelError> {
-        if let Some(all) = bytes.at_hand() {
-            return Ok(&all[range]);
+        if let Some(wanted) = bytes.at_hand_in(range.clone()) {
+            return Ok(wanted);
         }
         let end = self.start + self.bytes.len();
         if range.start < self.start || range.end > end {
@@ -380,6 +408,21 @@ mod tests {
             assert!(*bytes.in_full().unwrap() == *expected);
             assert!(bytes.clone().into_memory().unwrap().digest().unwrap() == Digest::of(expected));
         }
+    }
+
+    #[test]
+    fn what_is_in_memory_is_seen_without_reading() {
+        let space = tempfile::tempdir().unwrap();
+        let (_, shard, _) = shard(space.path());
+        let memory = Bytes::Memory(Arc::new((0..100).collect()));
+        let source = Bytes::source(shard, "a");
+        let run = |bytes: &Bytes, range| Run { bytes: bytes.clone(), range };
+        let joined = Bytes::joined(vec![run(&memory, 40..60), run(&source, 0..10), run(&memory, 0..20)]);
+        let seen = |bytes: &Bytes, start| bytes.at_hand_in(start..start + 2).map(<[u8]>::to_vec);
+        assert_eq!((seen(&memory, 98), seen(&source, 0)), (Some(vec![98, 99]), None));
+        let of_joined = [0, 18, 19, 20, 29, 30, 48].map(|start| seen(&hashed(joined.clone()), start));
+        let expected = [Some([40, 41]), Some([58, 59]), None, None, None, Some([0, 1]), Some([18, 19])];
+        assert_eq!(of_joined, expected.map(|seen| seen.map(|seen| seen.to_vec())));
     }
 
     #[test]
