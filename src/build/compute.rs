@@ -66,17 +66,17 @@ impl<E: Into<BuildError>> From<E> for Failure {
 }
 
 /// Buffers that one thread uses again and again.
-struct Buffers {
+pub(super) struct Buffers {
     /// Of every input that is still in a file, a leaf as stored.
     raw: Vec<Window>,
-    inputs: Vec<Vec<f32>>,
+    pub(super) inputs: Vec<Vec<f32>>,
     out: Vec<f32>,
-    scratch: Scratch,
+    pub(super) scratch: Scratch,
 }
 
 /// Elements that a piece of a leaf has at least. So few that everything about it stays in a core's nearest
 /// cache, beside what is fetched ahead for the next ones.
-const PIECE: usize = 1 << 8;
+pub(super) const PIECE: usize = 1 << 8;
 
 impl Computation<'_> {
     /// Computes the whole result.
@@ -128,18 +128,23 @@ impl Computation<'_> {
         self.emit_into(&geometry, &*kernel, out)
     }
 
-    /// Carries out all passes that gather.
-    fn prepare(&self) -> Result<(Geometry, Box<dyn Kernel + '_>), Failure> {
+    /// Carries out all passes that gather. The kernel that it returns may emit.
+    pub fn prepare(&self) -> Result<(Geometry, Box<dyn Kernel + '_>), Failure> {
         let geometry = Geometry::new(self.shape, self.operation.cut());
         let mut kernel = self.operation.kernel(geometry.extent());
-        while let Some(pass) = kernel.next_pass() {
+        loop {
+            if let Some(ranking) = kernel.ranking() {
+                self.rank(&geometry, ranking)?;
+                continue;
+            }
+            let Some(pass) = kernel.next_pass() else { break };
             let (sums, counts) = self.gather(&geometry, &*kernel, pass)?;
             kernel.absorb(&sums, &counts).map_err(Failure::Undefined)?;
         }
         Ok((geometry, kernel))
     }
 
-    fn buffers(&self) -> Buffers {
+    pub(super) fn buffers(&self) -> Buffers {
         let n = self.inputs.len();
         let raw = (0..n).map(|_| Window::default()).collect();
         Buffers { raw, inputs: vec![Vec::new(); n], out: Vec::new(), scratch: Scratch::default() }
@@ -325,7 +330,7 @@ impl Computation<'_> {
     }
 
     /// Reads a leaf of those inputs that are still in files.
-    fn fetch(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
+    pub(super) fn fetch(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
         for ((bytes, dtype), raw) in self.inputs.iter().zip(&mut buffers.raw) {
             if span.col_step == 1 {
                 let size = dtype.size();
@@ -336,7 +341,7 @@ impl Computation<'_> {
     }
 
     /// Decodes a piece of a fetched leaf of every input, rounded to the type that the recipe computes in.
-    fn load(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
+    pub(super) fn load(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
         let Buffers { raw, inputs, .. } = buffers;
         for (((bytes, dtype), raw), values) in self.inputs.iter().zip(raw).zip(inputs) {
             let size = dtype.size();
@@ -393,7 +398,7 @@ fn not_finite(dtype: Dtype) -> String {
 }
 
 /// Lends vectors as slices; a handful of them without allocating, since pieces are short.
-fn with_slices(vectors: &[Vec<f32>], work: impl FnOnce(&[&[f32]])) {
+pub(super) fn with_slices(vectors: &[Vec<f32>], work: impl FnOnce(&[&[f32]])) {
     const HANDFUL: usize = 8;
     let mut few: [&[f32]; HANDFUL] = [&[]; HANDFUL];
     if vectors.len() <= HANDFUL {
@@ -408,7 +413,7 @@ fn least_piece(kernel: &dyn Kernel) -> usize {
     if kernel.takes_pieces() { PIECE } else { usize::MAX }
 }
 
-fn leaf<'a>(index: usize, span: LeafSpan, inputs: &'a [&'a [f32]]) -> Leaf<'a> {
+pub(super) fn leaf<'a>(index: usize, span: LeafSpan, inputs: &'a [&'a [f32]]) -> Leaf<'a> {
     Leaf {
         index,
         inputs,

@@ -10,6 +10,7 @@
 //! | `warm`, `prefetch`, `outside` | bytes at hand, bytes to come, bytes outside the store |
 //! | `bytes`, `examine` | a tensor's bytes wherever they are; one pass over them |
 //! | `compute`, `geometry` | an operation, leaf by leaf |
+//! | `ranking` | ranks in a whole tensor, by a sample and one pass |
 //! | `committer`, `sink` | keeping results, in the background, in the store or where the output has them |
 //! | `engine` | a build from the first look-up to the last commit |
 
@@ -24,6 +25,7 @@ mod geometry;
 mod measured;
 mod outside;
 mod prefetch;
+mod ranking;
 pub mod reasons;
 pub mod resolve;
 mod schedule;
@@ -34,7 +36,7 @@ mod task;
 mod warm;
 mod workers;
 
-pub use bytes::Bytes;
+pub use bytes::{Bytes, Run};
 pub use context::{Context, Outcome, Resolved};
 pub use engine::{Build, with_build};
 pub use error::BuildError;

@@ -3,6 +3,7 @@
 //! Every kernel gives the same bits on every machine: plain IEEE arithmetic in a fixed order, no
 //! fused multiply-add, transcendental functions from `libm`, reductions in f64 over a fixed tree.
 
+pub mod bracket;
 pub mod convert;
 pub mod philox;
 pub mod quantile;

@@ -3,9 +3,9 @@
 //! Ranks count from 0 for the largest magnitude; of equal magnitudes the lower index ranks first. A rank
 //! is bounded by a magnitude and by how many elements equal to it still belong: found by a histogram of
 //! the upper bits of all magnitudes, one of the lower bits of those that share the bound's upper bits,
-//! and a count of equal elements in each leaf.
+//! and a count of equal elements in each leaf. Or by [brackets](super::bracket), in one pass.
 //!
-//! That takes three passes over all values: with [`Selection::count`], as long as the selection
+//! The former takes three passes over all values: with [`Selection::count`], as long as the selection
 //! [needs counts](Selection::needs_counts), and then with [`Selection::count_equal`]. After them
 //! [`Selection::apply`] works leaf by leaf.
 
@@ -42,18 +42,38 @@ enum Bound {
     Exact { magnitude: u32, wanted: u64, before_leaf: Vec<u64> },
 }
 
+/// Where a rank was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Of the element that has the rank.
+    pub magnitude: u32,
+    /// How many of its equals belong to the ranks up to this one, this one included.
+    pub wanted: u64,
+    /// The elements of each leaf that equal it.
+    pub equal: Vec<u32>,
+}
+
+impl Found {
+    /// How many elements equal it.
+    pub fn n_equal(&self) -> u64 {
+        self.equal.iter().copied().map(u64::from).sum()
+    }
+}
+
 /// What a selection is to be told next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     UpperBits,
     LowerBits,
     Leaves,
+    Nothing,
 }
 
 /// A range of ranks being narrowed down.
 #[derive(Clone, Debug)]
 pub struct Selection {
     ranks: Range<u64>,
+    n_elements: u64,
     bounds: [Bound; 2],
     step: Step,
 }
@@ -65,12 +85,39 @@ impl Selection {
         let ranks = ranks.start.min(n_elements)..ranks.end.min(n_elements);
         // A bound inside is a coarse one as soon as the first histogram is there.
         let bounds = [bound(ranks.start), bound(ranks.end)];
-        Self { ranks, bounds, step: Step::UpperBits }
+        Self { ranks, n_elements, bounds, step: Step::UpperBits }
+    }
+
+    pub fn n_elements(&self) -> u64 {
+        self.n_elements
+    }
+
+    /// The ranks that must be found, from 1 for the largest magnitude: of the last element before the start, and of the
+    /// last before the end.
+    pub fn open_ranks(&self) -> [Option<u64>; 2] {
+        let is_open = |rank: &u64| (1..self.n_elements).contains(rank);
+        [self.ranks.start, self.ranks.end].map(|rank| Some(rank).filter(is_open))
+    }
+
+    /// Takes what was found of the open ranks. No pass is needed any more.
+    pub fn settle(&mut self, found: [Option<Found>; 2]) {
+        for (bound, found) in self.bounds.iter_mut().zip(found) {
+            if let Some(Found { magnitude, wanted, equal }) = found {
+                let before_leaf = before_each(equal.into_iter().map(u64::from));
+                *bound = Bound::Exact { magnitude, wanted, before_leaf };
+            }
+        }
+        self.step = Step::Nothing;
     }
 
     /// Whether a pass that counts comes next, and not yet the one over leaves.
     pub fn needs_counts(&self) -> bool {
-        self.step != Step::Leaves
+        matches!(self.step, Step::UpperBits | Step::LowerBits)
+    }
+
+    /// Whether all is known, and the pass over leaves is only needed for sums of magnitudes.
+    pub fn is_settled(&self) -> bool {
+        self.step == Step::Nothing
     }
 
     /// A pass that counts: adds to `BINS` counts.
@@ -78,7 +125,7 @@ impl Selection {
         match self.step {
             Step::UpperBits => count_upper_bits(values, counts),
             Step::LowerBits => self.count_lower_bits(values, counts),
-            Step::Leaves => unreachable!("all is counted"),
+            Step::Leaves | Step::Nothing => unreachable!("all is counted"),
         }
     }
 
@@ -93,7 +140,7 @@ impl Selection {
                 self.absorb_lower_bits(counts);
                 Step::Leaves
             }
-            Step::Leaves => unreachable!("all is counted"),
+            Step::Leaves | Step::Nothing => unreachable!("all is counted"),
         };
     }
 
@@ -162,22 +209,26 @@ impl Selection {
         })
     }
 
-    /// Ends the pass over leaves. `equal` yields each leaf's two counts. Returns the sum of the magnitudes that
-    /// are kept although they equal a bound.
-    pub fn absorb_equal(&mut self, equal: impl Iterator<Item = [f64; LEAF_COUNTS]>) -> f64 {
+    /// Ends the pass over leaves. `equal` yields each leaf's two counts.
+    pub fn absorb_equal(&mut self, equal: impl Iterator<Item = [f64; LEAF_COUNTS]>) {
         let equal: Vec<[f64; LEAF_COUNTS]> = equal.collect();
-        let mut kept = [0.0; 2];
         for (which, bound) in self.bounds.iter_mut().enumerate() {
+            if let Bound::Exact { before_leaf, .. } = bound {
+                *before_leaf = before_each(equal.iter().map(|counts| counts[which] as u64));
+            }
+        }
+        self.step = Step::Nothing;
+    }
+
+    /// The sum of the magnitudes that are kept although they equal a bound.
+    pub fn kept_equal(&self) -> f64 {
+        let mut kept = [0.0; 2];
+        for (which, bound) in self.bounds.iter().enumerate() {
             if let Bound::Exact { magnitude, wanted, before_leaf } = bound {
-                let mut total = 0;
-                for counts in &equal {
-                    before_leaf.push(total);
-                    total += counts[which] as u64;
-                }
-                before_leaf.push(total);
+                let total = before_leaf.last().expect("it ends with the count of all");
                 let value = f64::from(f32::from_bits(*magnitude));
                 // The upper bound keeps the equal elements behind it, the lower one those before it.
-                let count = if which == 0 { total - *wanted } else { *wanted };
+                let count = if which == 0 { total - wanted } else { *wanted };
                 kept[which] = count as f64 * value;
             }
         }
@@ -205,6 +256,16 @@ impl Selection {
             }
         }
     }
+}
+
+/// How many come before each leaf, and at last all of them.
+fn before_each(counts: impl Iterator<Item = u64>) -> Vec<u64> {
+    let mut before = vec![0];
+    before.extend(counts.scan(0, |total, count| {
+        *total += count;
+        Some(*total)
+    }));
+    before
 }
 
 /// Counts upper bits. Runs of equal ones, zeros above all, count at once, since counting in one place twice
@@ -310,6 +371,7 @@ pub(super) fn bin_of(counts: &[u64], wanted: u64) -> (u32, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::bracket::{Bracket, Listed};
     use proptest::prelude::*;
 
     fn select(values: &[f32], ranks: Range<u64>, leaf: usize) -> (Vec<f32>, f64) {
@@ -326,10 +388,43 @@ mod tests {
             between += selection.add_between(values);
             equal.push(counts);
         }
-        let sum = between + selection.absorb_equal(equal.into_iter());
+        selection.absorb_equal(equal.into_iter());
+        let sum = between + selection.kept_equal();
         let mut kept = values.to_vec();
         kept.chunks_mut(leaf).enumerate().for_each(|(leaf, values)| selection.apply(leaf, values));
         (kept, sum)
+    }
+
+    /// The same by brackets around guesses from a sample.
+    fn select_by_brackets(
+        values: &[f32],
+        ranks: Range<u64>,
+        leaf: usize,
+        sample: &[f32],
+    ) -> Option<(Vec<f32>, f64)> {
+        let mut selection = Selection::new(ranks, values.len() as u64);
+        let mut found = [None, None];
+        for (found, rank) in found.iter_mut().zip(selection.open_ranks()) {
+            let Some(rank) = rank else { continue };
+            let mut sample: Vec<u32> = sample.iter().map(|value| magnitude(*value)).collect();
+            let bracket = Bracket::around(rank as f64 / values.len() as f64, &mut sample);
+            // Two runs of leaves, each leaf in pieces.
+            let mut runs = [Listed::default(), Listed::default()];
+            let leaves = values.chunks(leaf);
+            let half = leaves.len() / 2;
+            for (i, values) in leaves.enumerate() {
+                let listed = &mut runs[usize::from(i >= half)];
+                values.chunks(70).for_each(|values| bracket.list(values, listed));
+                listed.end_leaf();
+            }
+            *found = Some(bracket.find(rank, &runs.each_ref())?);
+        }
+        selection.settle(found);
+        let sums = values.chunks(leaf).map(|values| selection.add_between(values));
+        let sum = sums.sum::<f64>() + selection.kept_equal();
+        let mut kept = values.to_vec();
+        kept.chunks_mut(leaf).enumerate().for_each(|(leaf, values)| selection.apply(leaf, values));
+        Some((kept, sum))
     }
 
     fn by_sorting(values: &[f32], ranks: Range<u64>) -> Vec<f32> {
@@ -357,6 +452,31 @@ mod tests {
             prop_assert_eq!(&kept, &expected);
             let exact: f64 = expected.iter().map(|value| f64::from(value.abs())).sum();
             prop_assert!((sum - exact).abs() <= 1e-9 * exact.max(1.0), "{} {}", sum, exact);
+        }
+
+        #[test]
+        fn brackets_find_what_sorting_finds_or_nothing(
+            values in proptest::collection::vec(prop_oneof![(-4i8..4).prop_map(f32::from), -4f32..4.0], 0..400),
+            start in 0u64..420,
+            len in 0u64..420,
+            leaf in 1usize..150,
+            step in 1usize..40,
+            times in prop_oneof![Just(1usize), Just(30)],
+            is_fair: bool,
+        ) {
+            // An unfair sample sees only large elements. A large one makes narrow brackets.
+            let sample = values.iter().copied().filter(|value| is_fair || value.abs() > 2.0).step_by(step);
+            let sample: Vec<f32> = sample.flat_map(|value| vec![value; times]).collect();
+            let ranks = start..start + len;
+            let found = select_by_brackets(&values, ranks.clone(), leaf, &sample);
+            if is_fair && step == 1 || sample.is_empty() {
+                prop_assert!(found.is_some());
+            }
+            if let Some(found) = found {
+                let (_, sum) = select(&values, ranks.clone(), leaf);
+                prop_assert_eq!(found.0, by_sorting(&values, ranks));
+                prop_assert!((found.1 - sum).abs() <= 1e-9 * sum.max(1.0));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 
 use super::scratch::Scratch;
+use crate::kernels::bracket::Listed;
 use crate::manifest::Sink;
 
 /// Resolved arithmetic of one action.
@@ -81,6 +82,11 @@ impl Leaf<'_> {
 /// The caller may work on leaves in any order and on any number of threads; results are the same,
 /// since sums come back in leaf order and counts are exact.
 pub trait Kernel: Sync {
+    /// Ranks in the whole tensor that are wanted now, before the next pass.
+    fn ranking(&mut self) -> Option<&mut dyn Ranking> {
+        None
+    }
+
     /// What the next pass must collect, or `None` when `emit` may be called.
     fn next_pass(&self) -> Option<Pass> {
         None
@@ -112,4 +118,28 @@ pub trait Kernel: Sync {
 
     /// Computes the leaf's result, before rounding to the output dtype.
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch);
+}
+
+/// A search for ranks in a whole tensor by a sample and one pass, which lists what the sample has left open.
+///
+/// Nothing of a result may depend on the sample.
+pub trait Ranking: Sync {
+    /// Sees the sample. Returns how many lists are to be made.
+    fn see(&mut self, sample: &Sample<'_>) -> usize;
+
+    /// Looks through a piece of a leaf. Pieces come from first to last, as for [`Kernel::takes_pieces`].
+    fn list(&self, leaf: &Leaf<'_>, lists: &mut [Listed], scratch: &mut Scratch);
+
+    /// Ends the search with what was listed of each run of leaves, in their order. With nothing, because no sample
+    /// could be taken or the lists grew too long, the kernel goes on without.
+    fn absorb(&mut self, runs: Option<&[Vec<Listed>]>);
+}
+
+/// Elements at fixed places; none of a tensor so small that all of it may be listed.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// Their flat indices in the tensor.
+    pub places: &'a [u64],
+    /// One slice per operation input.
+    pub inputs: &'a [&'a [f32]],
 }

@@ -3,11 +3,12 @@
 use super::arguments::{ArgumentError, Arguments};
 use super::interval::Interval;
 use super::method::{Method, Simplified};
-use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
+use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass, Ranking, Sample};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
+use crate::kernels::bracket::{Bracket, Listed, above};
 use crate::kernels::reduce::{LANES, over_lanes};
-use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
+use crate::kernels::select::{BINS, LEAF_COUNTS, Selection, magnitude};
 use crate::kernels::simd::vectorized;
 use crate::manifest::{Sink, SinkExt};
 
@@ -104,11 +105,12 @@ impl Operation for Varying {
     }
 
     fn kernel(&self, extent: Extent) -> Box<dyn Kernel + '_> {
-        let step = if self.topk.is_some() { Step::UpperBits } else { Step::Squares };
+        let step = if self.topk.is_some() { Step::Ranking } else { Step::Squares };
         Box::new(Electing {
             operation: self,
             n_elements: extent.n_elements,
             step,
+            brackets: None,
             kept: None,
             weights: Vec::new(),
         })
@@ -118,7 +120,9 @@ impl Operation for Varying {
 /// What is to be known next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Upper bits of deviations, and how many are not zero.
+    /// The bound of the deviations that are kept, and how many are not zero, by a sample and one pass.
+    Ranking,
+    /// Where that did not find them: upper bits of deviations, and how many are not zero.
     UpperBits,
     LowerBits,
     Leaves,
@@ -131,6 +135,8 @@ struct Electing<'a> {
     operation: &'a Varying,
     n_elements: usize,
     step: Step,
+    /// Where the last deviation that is kept is expected, and zero.
+    brackets: Option<[Bracket; 2]>,
     /// Which deviations are kept, once it is known how many.
     kept: Option<Selection>,
     weights: Vec<f64>,
@@ -154,9 +160,60 @@ fn deviations_of<'s>(leaf: &Leaf<'_>, scratch: &'s mut Scratch) -> &'s mut Vec<f
     values
 }
 
+impl Electing<'_> {
+    /// How many are kept of so many deviations that are not zero.
+    fn wanted(&self, n_varying: u64) -> u64 {
+        let topk = self.operation.topk.expect("nothing is selected if all are kept");
+        (topk * n_varying as f64).floor() as u64
+    }
+
+    /// The selection, by what was listed.
+    fn find(&self, runs: &[Vec<Listed>]) -> Option<Selection> {
+        let brackets = self.brackets.as_ref().expect("the sample came first");
+        let [largest, zero] = [0, 1].map(|which| runs.iter().map(|lists| &lists[which]).collect::<Vec<_>>());
+        let mut kept = Selection::new(0..self.wanted(above(&zero)), self.n_elements as u64);
+        let [_, end] = kept.open_ranks();
+        let found = match end {
+            Some(rank) => Some(brackets[0].find(rank, &largest)?),
+            None => None,
+        };
+        kept.settle([None, found]);
+        Some(kept)
+    }
+}
+
+impl Ranking for Electing<'_> {
+    fn see(&mut self, sample: &Sample<'_>) -> usize {
+        let mut values = vec![0.0; sample.places.len()];
+        deviations(sample.inputs[0], &sample.inputs[1..], &mut values);
+        let varying = values.iter().filter(|value| **value != 0.0).count() as f64;
+        let topk = self.operation.topk.expect("nothing is selected if all are kept");
+        let part = topk * varying / values.len().max(1) as f64;
+        let mut magnitudes: Vec<u32> = values.into_iter().map(magnitude).collect();
+        self.brackets.insert([Bracket::around(part, &mut magnitudes), Bracket::at(0)]).len()
+    }
+
+    fn list(&self, leaf: &Leaf<'_>, lists: &mut [Listed], scratch: &mut Scratch) {
+        let values = deviations_of(leaf, scratch);
+        for (bracket, listed) in self.brackets.iter().flatten().zip(lists) {
+            bracket.list(values, listed);
+        }
+    }
+
+    fn absorb(&mut self, runs: Option<&[Vec<Listed>]>) {
+        self.kept = runs.and_then(|runs| self.find(runs));
+        self.step = if self.kept.is_some() { Step::Squares } else { Step::UpperBits };
+    }
+}
+
 impl Kernel for Electing<'_> {
+    fn ranking(&mut self) -> Option<&mut dyn Ranking> {
+        (self.step == Step::Ranking).then_some(self)
+    }
+
     fn next_pass(&self) -> Option<Pass> {
         match self.step {
+            Step::Ranking => unreachable!("ranks are searched first"),
             Step::UpperBits => Some(Pass { sums: 0, counts: BINS + 1 }),
             Step::LowerBits => Some(Pass { sums: 0, counts: BINS }),
             Step::Leaves => Some(Pass { sums: LEAF_COUNTS, counts: 0 }),
@@ -186,16 +243,14 @@ impl Kernel for Electing<'_> {
                     add_squares(leaf.inputs[0], model, mask, lanes);
                 }
             }
-            Step::Emit => unreachable!("nothing is left to gather"),
+            Step::Ranking | Step::Emit => unreachable!("nothing is left to gather"),
         }
     }
 
     fn absorb(&mut self, sums: &[f64], counts: &[u64]) -> Result<(), String> {
         self.step = match self.step {
             Step::UpperBits => {
-                let topk = self.operation.topk.expect("nothing is selected if all are kept");
-                let wanted = (topk * counts[BINS] as f64).floor() as u64;
-                let mut kept = Selection::new(0..wanted, self.n_elements as u64);
+                let mut kept = Selection::new(0..self.wanted(counts[BINS]), self.n_elements as u64);
                 kept.absorb(&counts[..BINS]);
                 self.kept = Some(kept);
                 Step::LowerBits
@@ -218,7 +273,7 @@ impl Kernel for Electing<'_> {
                 self.weights = means.iter().map(weight).collect();
                 Step::Emit
             }
-            Step::Emit => unreachable!("nothing is left to absorb"),
+            Step::Ranking | Step::Emit => unreachable!("nothing is left to absorb"),
         };
         Ok(())
     }
@@ -322,6 +377,26 @@ mod tests {
         let expected = [1.5, -2.0, 3.0, -3.276757, 0.5, 0.25, -1.5, 1.1];
         for leaf in [1, 3, usize::MAX] {
             assert_close(&case.clone().number("select_topk", 0.5).leaf(leaf).run(&Sce), &expected);
+        }
+    }
+
+    #[test]
+    fn every_search_keeps_the_same() {
+        // Deviations from 0 to 40, some of them many times.
+        let x: Vec<f32> = (0..500).map(|i| (i * 37 % 101 - 20).max(0) as f32).collect();
+        let base = vec![0.0; x.len()];
+        let y: Vec<f32> = (0..500).map(|i| -(i % 7) as f32).collect();
+        let case = Case::of_shape(&[500], &[("base", &base), ("x", &x), ("y", &y)]);
+        for topk in [0.001, 0.1, 0.5, 0.9, 0.999] {
+            let case = case.clone().number("select_topk", topk);
+            let expected = case.clone().sample(None).run(&Sce);
+            for (sample, leaf) in [(0, 100), (20, 64), (100, 7), (500, 500)] {
+                assert_eq!(
+                    case.clone().leaf(leaf).sample(Some(sample)).run(&Sce),
+                    expected,
+                    "{topk} {sample}"
+                );
+            }
         }
     }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use super::arguments::{ArgumentError, Arguments, InputArguments, Values};
 use super::method::{Method, Simplified};
-use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
+use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Sample};
 use super::scratch::Scratch;
 use super::spec::{self, Scope, Value};
+use crate::kernels::bracket::{Listed, places};
 use crate::kernels::philox::Stream;
 
 pub const B: [f32; 8] = [1.0, -2.0, 3.0, -4.0, 0.5, 0.25, -0.5, 2.0];
@@ -26,6 +27,8 @@ pub struct Case {
     seed: u64,
     /// Rows (or elements) of a leaf.
     leaf: usize,
+    /// How many elements a search for ranks sees first; without, there is no such search.
+    sample: Option<u64>,
 }
 
 impl Case {
@@ -45,6 +48,7 @@ impl Case {
             each: BTreeMap::new(),
             seed: 0,
             leaf: usize::MAX,
+            sample: Some(0),
         }
     }
 
@@ -76,6 +80,11 @@ impl Case {
 
     pub fn leaf(mut self, leaf: usize) -> Self {
         self.leaf = leaf;
+        self
+    }
+
+    pub fn sample(mut self, sample: Option<u64>) -> Self {
+        self.sample = sample;
         self
     }
 
@@ -170,7 +179,37 @@ impl Case {
             range.clone().step_by(piece).map(|start| start..(start + piece).min(range.end)).collect()
         };
         let mut scratch = Scratch::default();
-        while let Some(pass) = kernel.next_pass() {
+        loop {
+            if let Some(ranking) = kernel.ranking() {
+                let Some(sample) = self.sample else {
+                    ranking.absorb(None);
+                    continue;
+                };
+                let places: Vec<u64> = places(n as u64, sample.min(n as u64)).collect();
+                let seen: Vec<Vec<f32>> = inputs
+                    .iter()
+                    .map(|input| places.iter().map(|place| input[*place as usize]).collect())
+                    .collect();
+                let seen: Vec<&[f32]> = seen.iter().map(Vec::as_slice).collect();
+                let n_lists = ranking.see(&Sample { places: &places, inputs: &seen });
+                // Each leaf is a run of its own.
+                let runs = leaves.iter().enumerate().map(|(index, range)| {
+                    let mut lists: Vec<Listed> = (0..n_lists).map(|_| Listed::default()).collect();
+                    let piece = row_len.max(8).next_multiple_of(row_len);
+                    for start in range.clone().step_by(piece) {
+                        let piece = start..(start + piece).min(range.end);
+                        let inputs = slices(&piece);
+                        let leaf = leaf(index, &piece, &inputs, operation.cut(), row_len);
+                        ranking.list(&leaf, &mut lists, &mut scratch);
+                    }
+                    lists.iter_mut().for_each(Listed::end_leaf);
+                    lists
+                });
+                let runs: Vec<Vec<Listed>> = runs.collect();
+                ranking.absorb(Some(&runs));
+                continue;
+            }
+            let Some(pass) = kernel.next_pass() else { break };
             let mut sums = vec![0.0; leaves.len() * pass.sums];
             let mut counts = vec![0; pass.counts];
             // Backwards, since the order must not matter.

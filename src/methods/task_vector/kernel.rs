@@ -1,13 +1,15 @@
 //! The family's operation: its part of the action key, and its arithmetic leaf by leaf.
 
 use super::arithmetic::{add, add_difference, add_to_base, divide, elected, scale, subtract};
+use super::brackets::{Bracketed, guess, list, settle};
 use super::sparsify::{Sparsifier, keep_random, keep_ranked};
 use super::vectors::{Divisor, TaskVectors, Vector};
+use crate::kernels::bracket::Listed;
 use crate::kernels::reduce::{l1, over_leaves};
 use crate::kernels::sample::Sampler;
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
 use crate::manifest::{Sink, SinkExt};
-use crate::methods::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
+use crate::methods::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass, Ranking, Sample};
 use crate::methods::scratch::Scratch;
 
 /// Sums below this leave a difference as it is instead of scaling it back.
@@ -51,7 +53,9 @@ impl Operation for TaskVectors {
 /// What must be known before results can be emitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Counts for selections, in as many passes as those need.
+    /// The ranks of selections, by a sample and one pass.
+    Ranking,
+    /// Counts for selections, in as many passes as those need, where that did not find them.
     Selections,
     /// Sums of magnitudes, and of each leaf what selections need to know.
     Totals,
@@ -63,6 +67,8 @@ pub(super) struct TaskKernel<'a> {
     phase: Phase,
     /// For each vector whose rule goes by rank in the tensor.
     selections: Vec<Option<Selection>>,
+    /// Where their open ranks are expected, once a sample has been seen.
+    brackets: Vec<Bracketed>,
     /// What each sparse difference is multiplied by.
     factors: Vec<f32>,
 }
@@ -76,14 +82,14 @@ impl<'a> TaskKernel<'a> {
             .map(|vector| Some(Selection::new(vector.sparsifier.ranks(n)?, n)))
             .collect();
         let phase = if selections.iter().any(Option::is_some) {
-            Phase::Selections
+            Phase::Ranking
         } else if operation.rescale {
             Phase::Totals
         } else {
             Phase::Emit
         };
         let factors = vec![1.0; operation.vectors.len()];
-        Self { operation, phase, selections, factors }
+        Self { operation, phase, selections, brackets: Vec::new(), factors }
     }
 
     /// Each selection with its vector's number.
@@ -117,7 +123,7 @@ impl<'a> TaskKernel<'a> {
             let [whole, kept, equal @ ..] = &mut sums[i * SUMS..(i + 1) * SUMS] else {
                 unreachable!("every vector has its sums")
             };
-            if let Some(selection) = &self.selections[i] {
+            if let Some(selection) = self.selections[i].as_ref().filter(|selection| !selection.is_settled()) {
                 selection.count_equal(delta, equal);
             }
             if !self.operation.rescale {
@@ -141,8 +147,11 @@ impl<'a> TaskKernel<'a> {
             let whole = over_leaves(sums, width, i * SUMS);
             let mut kept = over_leaves(sums, width, i * SUMS + 1);
             if let Some(selection) = &mut self.selections[i] {
-                let at = i * SUMS + 2;
-                kept += selection.absorb_equal(sums.chunks_exact(width).map(|leaf| [leaf[at], leaf[at + 1]]));
+                if !selection.is_settled() {
+                    let at = i * SUMS + 2;
+                    selection.absorb_equal(sums.chunks_exact(width).map(|leaf| [leaf[at], leaf[at + 1]]));
+                }
+                kept += selection.kept_equal();
             }
             if self.operation.rescale && whole >= LEAST_L1 && kept >= LEAST_L1 {
                 self.factors[i] = (whole / kept) as f32;
@@ -186,9 +195,34 @@ impl<'a> TaskKernel<'a> {
     }
 }
 
+impl Ranking for TaskKernel<'_> {
+    fn see(&mut self, sample: &Sample<'_>) -> usize {
+        self.brackets = guess(&self.selections, sample);
+        self.brackets.len()
+    }
+
+    fn list(&self, leaf: &Leaf<'_>, lists: &mut [Listed], scratch: &mut Scratch) {
+        list(&self.brackets, leaf, lists, scratch);
+    }
+
+    fn absorb(&mut self, runs: Option<&[Vec<Listed>]>) {
+        let is_found = runs.is_some_and(|runs| settle(&self.brackets, runs, &mut self.selections));
+        self.phase = match is_found {
+            false => Phase::Selections,
+            true if self.operation.rescale => Phase::Totals,
+            true => Phase::Emit,
+        };
+    }
+}
+
 impl Kernel for TaskKernel<'_> {
+    fn ranking(&mut self) -> Option<&mut dyn Ranking> {
+        (self.phase == Phase::Ranking).then_some(self)
+    }
+
     fn next_pass(&self) -> Option<Pass> {
         match self.phase {
+            Phase::Ranking => unreachable!("ranks are searched first"),
             Phase::Selections => Some(Pass { sums: 0, counts: self.selected().count() * BINS }),
             Phase::Totals => Some(Pass { sums: self.operation.vectors.len() * SUMS, counts: 0 }),
             Phase::Emit => None,
@@ -228,7 +262,7 @@ impl Kernel for TaskKernel<'_> {
                 self.absorb_totals(sums);
                 self.phase = Phase::Emit;
             }
-            Phase::Emit => unreachable!("no pass is asked for"),
+            Phase::Ranking | Phase::Emit => unreachable!("no pass is asked for"),
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! - delta is divided by D if `normalize`, multiplied by lambda, and added to b
 
 mod arithmetic;
+mod brackets;
 mod family;
 mod kernel;
 pub mod members;

@@ -146,13 +146,17 @@ proptest! {
         gamma in 0.0f64..0.3,
         leaf in 1usize..30,
         rescale: bool,
+        sample in 0u64..40,
     ) {
         let values: Vec<f32> = values.into_iter().map(f32::from).collect();
         let zeros = vec![0.0; 60];
         let case = Case::of_shape(&[60], &[("base", &zeros), ("x", &values)])
             .each("weight", &[0.5]).each("density", &[density]).each("gamma", &[gamma]).flag("rescale", rescale);
         for name in ["ties", "breadcrumbs", "dare_linear"] {
-            prop_assert_eq!(case.run(method(name)), case.clone().leaf(leaf).run(method(name)));
+            let cut = case.clone().leaf(leaf);
+            prop_assert_eq!(case.run(method(name)), cut.run(method(name)));
+            // However ranks are found, the bits are the same.
+            prop_assert_eq!(cut.clone().sample(None).run(method(name)), cut.sample(Some(sample)).run(method(name)));
         }
     }
 }

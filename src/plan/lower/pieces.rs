@@ -246,5 +246,6 @@ impl<'a> Lowering<'a> {
 /// method must draw nothing.
 fn is_by_element(operation: &dyn Operation, spec: &TensorSpec) -> bool {
     let extent = Extent { n_elements: spec.shape.elements(), rows: 1 };
-    operation.cut() == Cut::Elements && operation.kernel(extent).next_pass().is_none()
+    let mut kernel = operation.kernel(extent);
+    operation.cut() == Cut::Elements && kernel.ranking().is_none() && kernel.next_pass().is_none()
 }
