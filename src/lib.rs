@@ -122,7 +122,8 @@ pub(crate) mod manifest;
 #[doc(hidden)]
 pub mod methods;
 pub(crate) mod model;
-pub(crate) mod op;
+#[doc(hidden)]
+pub mod op;
 pub(crate) mod output;
 pub(crate) mod plan;
 pub mod project;
