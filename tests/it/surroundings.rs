@@ -86,7 +86,9 @@ fn most_memory(space: &Space, args: &[&str]) -> u64 {
         if let Some(ended) = child.try_wait().unwrap() {
             break ended;
         }
+        // Until the new process has its own name, it may still show the memory of this one, which started it.
         let text = fs::read_to_string(&status).unwrap_or_default();
+        let text = if text.starts_with("Name:\tlamarck\n") { text } else { String::new() };
         let anonymous = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
         let kilobytes = anonymous.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
         most = most.max(kilobytes.unwrap_or(0) * 1024);
