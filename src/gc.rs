@@ -15,6 +15,7 @@ use std::path::Path;
 use crate::digest::{ActionKey, Digest};
 use crate::history::{self, Past, Record};
 use crate::store::listing::BlobEntry;
+use crate::store::packs::PackSizes;
 use crate::store::rewrite::Needed;
 use crate::store::snapshot::Snapshot;
 use crate::store::{Store, StoreError};
@@ -148,8 +149,8 @@ pub fn trim(store: &Store, limits: &Limits, now: u64) -> Result<Removed, StoreEr
     let builds = builds(&snapshot)?;
     let mut made = Made { snapshot: &snapshot, blocks: HashMap::new() };
     let uses = uses(&mut made, builds.iter().enumerate())?;
-    let choice = choose(&blobs, &uses, limits, now);
-    choice.go.iter().try_for_each(|blob| store.remove(blob))?;
+    let choice = choose(&blobs, store.pack_sizes()?, &uses, limits, now);
+    store.remove(&choice.go)?;
     Ok(Removed { kept_builds: builds.len(), ..choice.sum() })
 }
 
@@ -166,7 +167,7 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
     let using = builds.iter().enumerate().filter(|build| is_limited || always(build));
     let mut made = Made { snapshot: &snapshot, blocks: HashMap::new() };
     let uses = uses(&mut made, using)?;
-    let choice = choose(&blobs, &uses, limits, now);
+    let choice = choose(&blobs, store.pack_sizes()?, &uses, limits, now);
     let going: HashSet<Digest> = choice.go.iter().map(|blob| blob.digest).collect();
     let mut needed = Needed::default();
     if is_limited {
@@ -200,7 +201,7 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
     if dry_run {
         return Ok(removed);
     }
-    choice.go.iter().try_for_each(|blob| store.remove(blob))?;
+    store.remove(&choice.go)?;
     drop((builds, snapshot));
     Ok(Removed { index_bytes: store.rewrite_index(&needed)?, ..removed })
 }
@@ -314,11 +315,19 @@ fn uses<'b>(
     Ok(uses)
 }
 
-fn choose<'a>(blobs: &'a [BlobEntry], uses: &HashMap<Digest, Use>, limits: &Limits, now: u64) -> Choice<'a> {
+fn choose<'a>(
+    blobs: &'a [BlobEntry],
+    mut packs: PackSizes,
+    uses: &HashMap<Digest, Use>,
+    limits: &Limits,
+    now: u64,
+) -> Choice<'a> {
     let last_use = |blob: &BlobEntry| uses.get(&blob.digest).map_or(blob.modified, |used| used.time);
     let mut blobs: Vec<&BlobEntry> = blobs.iter().collect();
     blobs.sort_by_key(|blob| (last_use(blob), blob.digest));
-    let mut left: u64 = blobs.iter().map(|blob| blob.n_bytes).sum();
+    // What is dead in a pack counts, until the pack goes.
+    let own = blobs.iter().filter(|blob| blob.packed.is_none());
+    let mut left: u64 = packs.swept() + own.map(|blob| blob.n_bytes).sum::<u64>();
     let (mut stay, mut go) = (Vec::new(), Vec::new());
     for blob in blobs {
         let is_kept = uses.get(&blob.digest).is_some_and(|used| used.stays(limits));
@@ -327,7 +336,7 @@ fn choose<'a>(blobs: &'a [BlobEntry], uses: &HashMap<Digest, Use>, limits: &Limi
         let is_unlimited = limits.max_age.is_none() && limits.max_bytes.is_none();
         let is_unused = is_unlimited && !uses.contains_key(&blob.digest);
         if !is_kept && (is_old || is_too_much || is_unused) {
-            left -= blob.n_bytes;
+            left -= blob.packed.as_ref().map_or(blob.n_bytes, |range| packs.give_up(range));
             go.push(blob);
         } else {
             stay.push(blob);

@@ -64,7 +64,8 @@
 //! | --- | --- |
 //! | `cache/CACHEDIR.TAG`, `cache/v2/` | `store`; the version is the format's |
 //! | `cache/v2/blobs/ab/abcd...` | `store::blob`: a result's bytes, named by their digest |
-//! | `cache/v2/index.redb` | `store::index`: action key -> digest, source memo, ranges outside, builds, what work took; every row checks itself |
+//! | `cache/v2/packs/0123...` | `store::packs`: a file that was an output's, with results that nothing else holds |
+//! | `cache/v2/index.redb` | `store::index`: action key -> digest, source memo, ranges outside and of packs, builds, what work took; every row checks itself |
 //! | `cache/v2/lock` | `store::lock`: held shared by builds, alone by what removes blobs |
 //! | `cache/v2/gate` | `store::lock`: held by who waits to remove blobs, so that new builds let it go first |
 //! | `cache/v2/tmp/` | `store::session`: files in the making, a folder for each process |
@@ -81,7 +82,8 @@
 //! - An output folder is the old model, whole, or the new one; where it cannot be replaced in one step, a mixture
 //!   of the two never loads, and is finished by the next build.
 //! - Only regular files that lamarck wrote, and that are as it wrote them, are replaced or removed.
-//! - The cache holds no tensor that a source or an output holds: such a result has no blob.
+//! - The cache keeps no tensor that a source or an output holds: such a result has no blob, and no range of a pack.
+//! - What becomes a pack is not written to again: somebody may have mapped it while it was an output's.
 //! - The same sources, recipe and seed give the same bytes with any number of threads and any memory
 //!   limit: draws are counted, not drawn in order, and sums follow a tree fixed by the tensor's shape.
 //! - Nothing in a recipe is ignored silently.

@@ -287,7 +287,7 @@ fn write(
             Job::Action(row, content, external) => {
                 let freed = content.as_ref().map_or(0, in_memory);
                 let blob = match content {
-                    Some(content) if external.is_none() && !store.holds(&row.digest, row.n_bytes) => {
+                    Some(content) if external.is_none() && !store.holds(&row.digest, row.n_bytes)? => {
                         Some(spanned(events, "write blob", "", || store.seal(content, &mut writer))?)
                     }
                     _ => None,

@@ -1,13 +1,14 @@
 //! Tells the disk what will be read soon, while something else is computed.
 
 use std::collections::VecDeque;
-use std::fs::File;
 
 use super::bytes::Bytes;
 use super::resolve::{Resolution, State};
 use super::shared::Shared;
 use crate::disk;
 use crate::plan::{Node, NodeId};
+use crate::store::Cas;
+use crate::store::blob::{InFile, Lookup};
 
 /// What the disk was told of runs ahead of the node that is worked on by no more than so many bytes.
 const AHEAD: u64 = 64 << 20;
@@ -63,7 +64,8 @@ pub fn tell(shared: &Shared<'_>, node: NodeId) {
         Node::Source(source) => {
             // What is elsewhere is fetched by this, and not where something of the same bytes is here.
             let digest = shared.resolved[node.index()].get().map(|resolved| resolved.digest);
-            let is_here = || digest.is_some_and(|digest| shared.is_kept(&digest).unwrap_or(true));
+            let n_bytes = source.spec.n_bytes() as u64;
+            let is_here = || digest.is_some_and(|digest| shared.is_kept(&digest, n_bytes).unwrap_or(true));
             if let Bytes::Source { shard, offset, n_bytes } = shared.source_bytes(source)
                 && (shard.is_local() || !is_here())
             {
@@ -72,9 +74,10 @@ pub fn tell(shared: &Shared<'_>, node: NodeId) {
         }
         Node::Action(action) => {
             let digest = shared.resolved[node.index()].get().map(|resolved| resolved.digest);
-            let path = digest.map(|digest| shared.context.store.blob_path(&digest));
-            if let Some(Ok(blob)) = path.map(File::open) {
-                disk::will_read(&blob, 0, action.output.n_bytes() as u64);
+            let n_bytes = action.output.n_bytes() as u64;
+            let found = digest.map(|digest| Cas::open(shared.context.store, &digest, n_bytes));
+            if let Some(Ok(Lookup::Found(InFile { file, offset, .. }))) = found {
+                disk::will_read(&file, offset, n_bytes);
             }
         }
     }

@@ -101,8 +101,8 @@ impl Shared<'_> {
     }
 
     /// Whether a digest's bytes are kept on this machine, by the store or in an output.
-    pub fn is_kept(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.context.store.blob_path(digest).exists() || self.snapshot.external(digest)?.is_some())
+    pub fn is_kept(&self, digest: &Digest, n_bytes: u64) -> Result<bool, StoreError> {
+        Ok(self.context.store.holds(digest, n_bytes)? || self.snapshot.external(digest)?.is_some())
     }
 
     /// What the store remembers of a source, unless it is to be read whatever that is.

@@ -21,7 +21,7 @@ use crate::model::ModelError;
 use crate::op::{Access, Beside, RowRun, Streaming};
 use crate::plan::{Action, Node, NodeId, Source};
 use crate::store::Cas;
-use crate::store::blob::{Content, Lookup};
+use crate::store::blob::{Content, InFile, Lookup};
 use crate::store::range::{FileRange, RangeContent};
 use crate::store::tier::ActionRow;
 use crate::tensor::{Dtype, Shape, TensorSpec};
@@ -152,13 +152,12 @@ impl<'t, 'a> Task<'t, 'a> {
         if !self.wide {
             return Ok(tiers.get(digest, n_bytes as u64)?.map(|bytes| Bytes::Memory(Arc::new(bytes))));
         }
-        let file = match tiers.open(digest, n_bytes as u64)? {
-            Lookup::Found(file) => file,
+        let InFile { path, file, offset } = match tiers.open(digest, n_bytes as u64)? {
+            Lookup::Found(found) => found,
             Lookup::Missing => return Ok(Lookup::Missing),
             Lookup::Damaged => return Ok(Lookup::Damaged),
         };
-        let (path, file) = (store.blob_path(digest), Arc::new(file));
-        let part = FilePart { path, file, offset: 0, n_bytes, is_own: false };
+        let part = FilePart { path, file: Arc::new(file), offset, n_bytes, is_own: false };
         let bytes = Bytes::File(Arc::new(part));
         match self.examine(&bytes, None) {
             Ok(found) if found.digest == *digest => Ok(Lookup::Found(bytes.checked(found.checksums))),

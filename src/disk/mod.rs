@@ -7,6 +7,7 @@
 mod direct;
 #[cfg(test)]
 pub mod faults;
+mod read;
 mod space;
 
 use std::fs::File;
@@ -14,6 +15,7 @@ use std::io;
 use std::path::Path;
 
 pub use direct::DirectWriter;
+pub use read::read_range;
 pub use space::{Space, space};
 
 /// Announces a change of `path`; an error stands for the change having failed.

@@ -7,12 +7,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use super::error::OutputError;
-use super::files::regular;
 use super::format::layout::{OutputLayout, ShardLayout};
 use super::shards::create;
 use super::staging::Staging;
 use crate::build::{BuildError, FileSlice, OutputSink};
-use crate::disk;
 use crate::plan::{NodeId, Plan};
 
 /// The new versions of all output directories of a build.
@@ -93,10 +91,7 @@ impl OutputSink for DirectOutput<'_> {
         let Incoming { dir, shards, staging, files, .. } = &mut *incoming;
         let staging = match staging {
             Some(staging) => staging,
-            None => {
-                announce_old(dir, shards);
-                staging.insert(Staging::start(dir).map_err(flatten)?)
-            }
+            None => staging.insert(Staging::start(dir).map_err(flatten)?),
         };
         let path = staging.path(&shards[shard].file);
         let [file, direct] = match &files[shard] {
@@ -108,27 +103,6 @@ impl OutputSink for DirectOutput<'_> {
         };
         Ok(Some(FileSlice { path, file, direct, offset, n_bytes }))
     }
-}
-
-/// Of an old version, so many bytes are read ahead; more would drive other things out of memory.
-const AHEAD: u64 = 1 << 30;
-
-/// Has the disk begin to read the shards that will be replaced: what only they hold is kept.
-fn announce_old(dir: &Path, shards: &[ShardLayout]) {
-    let open = |shard: &ShardLayout| {
-        let path = dir.join(&shard.file);
-        regular(&path).and_then(|_| File::open(path).ok())
-    };
-    let files: Vec<File> = shards.iter().filter_map(open).collect();
-    // Even telling takes a while. Nobody needs to wait for it, nor to know how it went.
-    std::thread::spawn(move || {
-        let mut left = AHEAD;
-        for file in files {
-            let n_bytes = file.metadata().map_or(0, |metadata| metadata.len()).min(left);
-            disk::will_read(&file, 0, n_bytes);
-            left -= n_bytes;
-        }
-    });
 }
 
 fn open(shard: &ShardLayout, path: &Path) -> io::Result<[Arc<File>; 2]> {

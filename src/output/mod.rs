@@ -11,6 +11,7 @@ mod error;
 pub mod extras;
 mod files;
 pub mod format;
+mod leaving;
 pub mod lockfile;
 mod move_in;
 mod names;

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{inode, rename_if_free, rename_to_free, sync_folder};
 use super::format;
+use super::leaving::Take;
 use super::names::{CARD_FILE, CONFIG_FILE as CONFIG, LOCKFILE, RECIPE_FILE};
 use super::ownership::Owned;
 use crate::disk;
@@ -29,6 +30,8 @@ pub(super) struct MoveIn<'a> {
     pub kept: &'a [String],
     pub old: &'a Owned,
     pub new: &'a Owned,
+    /// What is lamarck's and goes is offered to this first.
+    pub take: Take<'a>,
     /// What was kept under another name.
     pub kept_aside: &'a mut Vec<PathBuf>,
 }
@@ -159,7 +162,9 @@ impl MoveIn<'_> {
                 is_link || self.old.holds(self.displaced, name) || self.new.holds(self.displaced, name)
             });
             if is_ours {
-                fs::remove_file(&path)?;
+                if !(self.take)(&path) {
+                    fs::remove_file(&path)?;
+                }
             } else {
                 self.kept_aside.push(rename_to_free(&path, &self.target.join(name))?);
             }

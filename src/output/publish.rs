@@ -26,6 +26,7 @@ use super::files::{
     entries, inode, is_mount_point, parent_of, regular, rename_if_free, rename_to_free, sync_folder,
 };
 use super::format;
+use super::leaving::{Take, take_nothing};
 use super::move_in::{MoveIn, Progress, in_order};
 use super::names::LOCKFILE;
 use super::ownership::Owned;
@@ -73,11 +74,12 @@ enum Found {
 }
 
 /// Puts the version on the bench in the target's place; gives what was kept of somebody else's under new names.
+/// Files of the old version are offered before they are removed.
 pub(super) fn publish(
     target: &Path,
     bench: Workbench,
     kept: &[String],
-    owned: &Owned,
+    (owned, take): (&Owned, Take<'_>),
     events: &dyn Events,
 ) -> io::Result<Vec<PathBuf>> {
     let model = bench.path().join(MODEL);
@@ -93,7 +95,7 @@ pub(super) fn publish(
     } else if !is_inside && may_trade(target, owned) && trade(&bench, &model, target, owned)? {
         sync_folder(parent_of(target))?;
         // The new version is in its place: what is left of the old one is for the next build, if need be.
-        if remove_old(&model, target, owned, &mut kept_aside).is_err() {
+        if remove_old(&model, target, (owned, take), &mut kept_aside).is_err() {
             events.event(Event::NotRemoved { path: bench.path() });
         }
     } else {
@@ -101,7 +103,7 @@ pub(super) fn publish(
         let new = Owned::assume(&model, files.iter().map(String::as_str));
         let journal = Journal { way: Way::MoveIn { files, kept: kept.to_vec() }, old: owned.clone(), new };
         write_journal(&bench, &journal)?;
-        move_in(&bench, target, &journal, &mut kept_aside)?;
+        move_in(&bench, target, (&journal, take), &mut kept_aside)?;
     }
     tell(events, &kept_aside);
     // As above.
@@ -173,11 +175,11 @@ fn resume(
             Ok(if is_new {
                 remove_files(&model)
             } else {
-                remove_old(&model, target, &journal.old, kept_aside)
+                remove_old(&model, target, (&journal.old, &take_nothing), kept_aside)
             })
         }
         Way::MoveIn { .. } if target.is_dir() => {
-            move_in(bench, target, journal, kept_aside)?;
+            move_in(bench, target, (journal, &take_nothing), kept_aside)?;
             Ok(Ok(()))
         }
         Way::MoveIn { .. } => Ok(remove_files(&model)),
@@ -229,14 +231,21 @@ fn trade(bench: &Workbench, model: &Path, target: &Path, owned: &Owned) -> io::R
 
 /// Removes an old version that has been replaced. What is not lamarck's, which came when it was too late to
 /// leave the folder where it is, moves to the new one, but never under a name that loaders read.
-fn remove_old(old: &Path, target: &Path, owned: &Owned, kept_aside: &mut Vec<PathBuf>) -> io::Result<()> {
+fn remove_old(
+    old: &Path,
+    target: &Path,
+    (owned, take): (&Owned, Take<'_>),
+    kept_aside: &mut Vec<PathBuf>,
+) -> io::Result<()> {
     disk::fail_point("remove", old)?;
     // Somebody may put things there until the folder is gone, but not for ever.
     for _ in 0..100 {
         for entry in entries(old)? {
             let name = entry.file_name().unwrap_or_default();
             if name.to_str().is_some_and(|name| owned.holds(old, name)) {
-                fs::remove_file(&entry)?;
+                if !take(&entry) {
+                    fs::remove_file(&entry)?;
+                }
                 continue;
             }
             let place = target.join(name);
@@ -265,7 +274,7 @@ fn is_read_by_loaders(name: &OsStr) -> bool {
 fn move_in(
     bench: &Workbench,
     target: &Path,
-    journal: &Journal,
+    (journal, take): (&Journal, Take<'_>),
     kept_aside: &mut Vec<PathBuf>,
 ) -> io::Result<()> {
     let Journal { way: Way::MoveIn { files, kept }, old, new } = journal else { return Ok(()) };
@@ -274,7 +283,7 @@ fn move_in(
         fs::create_dir(&displaced)?;
     }
     let mut change =
-        MoveIn { model: &model, displaced: &displaced, target, files, kept, old, new, kept_aside };
+        MoveIn { model: &model, displaced: &displaced, target, files, kept, old, new, take, kept_aside };
     match change.progress() {
         Progress::Under => change.finish()?,
         // Somebody has put another folder in its place.

@@ -4,13 +4,10 @@
 //! present state, that every range holds the wanted digest: the same memo that spares sources a second
 //! reading.
 
-use std::collections::HashSet;
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
@@ -18,16 +15,14 @@ use rayon::prelude::*;
 use super::content::Output;
 use super::error::OutputError;
 use super::files::regular;
-use super::format;
 use super::format::layout::{PlacedTensor, ShardLayout};
 use crate::build::{Build, Bytes};
 use crate::digest::Digest;
 use crate::disk::{self, DirectWriter};
 use crate::identity::Identity;
-use crate::model::safetensors;
 use crate::store::blob::Content;
 use crate::store::commit::NewOutput;
-use crate::store::range::{ExternalRange, FileRange, RangeContent};
+use crate::store::range::{ExternalRange, FileRange, PackedRow, RangeContent};
 use crate::store::snapshot::Snapshot;
 use crate::store::tier::{ActionRow, NewBlob};
 use crate::store::{Cas, Store};
@@ -45,7 +40,7 @@ pub(super) fn up_to_date(
     output.layout.shards.iter().map(|shard| identity_if_up_to_date(output, shard, build, &snapshot)).collect()
 }
 
-fn digest_of(output: &Output<'_>, build: &Build<'_>, tensor: &str) -> Digest {
+pub(super) fn digest_of(output: &Output<'_>, build: &Build<'_>, tensor: &str) -> Digest {
     build.resolved(output.stage.nodes[tensor]).digest
 }
 
@@ -164,16 +159,17 @@ pub(super) fn let_stamps_age(shards: &[Identity]) {
     std::thread::sleep(STAMP_STEP.saturating_sub(age));
 }
 
-/// Remembers what published shards hold, for those that are as they were before, and gives up the
-/// store's own copies of it.
+/// Remembers what published shards hold, for those that are as they were before, and gives up what the store has of
+/// it; and where results are now that only the old version held.
 pub(super) fn remember(
     output: &Output<'_>,
     before: &[Identity],
     build: &Build<'_>,
     store: &Store,
+    packed: Vec<PackedRow>,
 ) -> Result<(), OutputError> {
     let dir = fs::canonicalize(output.dir).map_err(OutputError::io("read", output.dir))?;
-    let mut new = NewOutput { rows: delivered(output, build), ..NewOutput::default() };
+    let mut new = NewOutput { rows: delivered(output, build), packed, ..NewOutput::default() };
     for (shard, before) in output.layout.shards.iter().zip(before) {
         let path = dir.join(&shard.file);
         let file = File::open(&path).map_err(OutputError::io("read", &path))?;
@@ -222,58 +218,4 @@ fn take_back(
         }
     }
     Ok(store.put(files)?)
-}
-
-/// Takes results into the store that only this directory holds, before the files that hold them go.
-pub(super) fn rescue(
-    output: &Output<'_>,
-    current: &[Option<Identity>],
-    build: &Build<'_>,
-    store: &Store,
-) -> Result<(), OutputError> {
-    if store.is_read_only() || !output.dir.is_dir() {
-        return Ok(());
-    }
-    let snapshot = store.index().snapshot()?;
-    let shards = &output.layout.shards;
-    let stays: HashSet<Digest> = shards
-        .iter()
-        .flat_map(|shard| &shard.tensors)
-        .map(|tensor| digest_of(output, build, &tensor.name))
-        .collect();
-    let mut lonely: Vec<(Digest, Bytes)> = Vec::new();
-    for entry in fs::read_dir(output.dir).map_err(OutputError::io("read", output.dir))? {
-        let path = entry.map_err(OutputError::io("read", output.dir))?.path();
-        let is_kept = |(shard, current): (&ShardLayout, &Option<Identity>)| {
-            current.is_some() && path.file_name().is_some_and(|name| name == shard.file.as_str())
-        };
-        let name = path.file_name().and_then(OsStr::to_str);
-        let is_shard = name.is_some_and(format::is_weights) && regular(&path).is_some();
-        if !is_shard || shards.iter().zip(current).any(is_kept) {
-            continue;
-        }
-        let Ok(shard) = safetensors::open(&path) else { continue };
-        for (tensor, entry) in shard.tensors() {
-            let (offset, n_bytes) = (entry.offset, entry.spec.n_bytes() as u64);
-            let range = FileRange { identity: shard.identity(), offset, n_bytes };
-            let Some(RangeContent { digest, .. }) = snapshot.remembered(&range)? else { continue };
-            let is_only_here = snapshot.external(&digest)?.is_some_and(|external| external.range == range);
-            if is_only_here && !stays.contains(&digest) && !store.holds(&digest, n_bytes) {
-                lonely.push((digest, Bytes::source(Arc::clone(&shard), tensor)));
-            }
-        }
-    }
-    let copies = lonely.par_iter().map_init(DirectWriter::default, |writer, (digest, bytes)| {
-        let blob = store.new_blob()?;
-        let write = |offset, block: &[u8]| Ok(blob.write_past_cache(offset, block, writer)?);
-        // What is damaged is not worth keeping; it is made again when it is wanted.
-        let is_sound = copy_checked(bytes, *digest, write)?;
-        if !is_sound {
-            return Ok::<_, OutputError>(None);
-        }
-        let (n_bytes, content) = (bytes.n_bytes() as u64, Content::File(blob.seal()?));
-        Ok(Some(NewBlob { digest: *digest, n_bytes, content }))
-    });
-    let copies: Vec<Option<NewBlob>> = copies.collect::<Result<_, _>>()?;
-    Ok(store.put(copies.into_iter().flatten().collect())?)
 }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::OutputError;
 use super::files::{is_mount_point, parent_of};
+use super::leaving::Take;
 use super::ownership::Owned;
 use super::publish::{self, MODEL};
 use super::workbench::Workbench;
@@ -75,10 +76,15 @@ impl Staging {
     }
 
     /// Puts the new version in the old one's place, of which `owned` may go; gives the files of somebody else's
-    /// that had to make room, as they are called now.
-    pub fn publish(mut self, owned: &Owned, events: &dyn Events) -> Result<Vec<PathBuf>, OutputError> {
+    /// that had to make room, as they are called now. What goes is offered to `take` first.
+    pub fn publish(
+        mut self,
+        owned: &Owned,
+        take: Take<'_>,
+        events: &dyn Events,
+    ) -> Result<Vec<PathBuf>, OutputError> {
         let bench = self.bench.take().expect("it is published once");
-        publish::publish(&self.target, bench, &self.kept, owned, events)
+        publish::publish(&self.target, bench, &self.kept, (owned, take), events)
             .map_err(OutputError::io("write", &self.target))
     }
 }
@@ -102,6 +108,7 @@ mod tests {
 
     use super::*;
     use crate::event::Event;
+    use crate::output::leaving::take_nothing;
     use crate::output::names::LOCKFILE;
     use crate::output::publish::recover;
 
@@ -127,7 +134,7 @@ mod tests {
     }
 
     fn put(staging: Staging, target: &Path, owned: &[&str]) -> Vec<PathBuf> {
-        staging.publish(&Owned::assume(target, owned.iter().copied()), &nobody).unwrap()
+        staging.publish(&Owned::assume(target, owned.iter().copied()), &take_nothing, &nobody).unwrap()
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::content::Output;
 use super::direct::DirectOutput;
 use super::error::OutputError;
 use super::files::parent_of;
+use super::leaving::Leaving;
 use super::ownership::Owned;
 use super::staging::Staging;
 use super::{destination, format, publish, shards, workbench};
@@ -91,7 +92,7 @@ impl Output<'_> {
         if self.rehash {
             current.fill(None);
         }
-        shards::rescue(&self, &current, build, store)?;
+        let leaving = Leaving::of(&self, &current, build, store)?;
         let mut staging = match staging {
             Some(staging) => staging,
             None => Staging::start(self.dir)?,
@@ -128,10 +129,10 @@ impl Output<'_> {
             staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)))?;
         }
         shards::let_stamps_age(&identities);
-        let publish = || staging.publish(&owned, build.events());
+        let publish = || staging.publish(&owned, &|file| leaving.take(file), build.events());
         written.kept_aside = spanned(build.events(), "put output in place", "", publish)?;
         spanned(build.events(), "remember output", "", || {
-            shards::remember(&self, &identities, build, store)
+            shards::remember(&self, &identities, build, store, leaving.into_packed())
         })?;
         Ok(written)
     }

@@ -179,15 +179,18 @@ impl Project {
             sides.iter().flat_map(|side| &side.planned.catalog.checkpoints).cloned().collect();
         let resolution =
             Resolution::new(&plan, Some(&tiers), |node| remembered(&plan, &checkpoints, &snapshot, node))?;
-        let is_kept = |difference: &NodeId| {
+        let mut wanted: Vec<&Pair> = Vec::new();
+        for (pair, difference) in pairs.iter().zip(&differences) {
+            let Some(difference) = difference else { continue };
             let n_bytes = plan[*difference].spec().n_bytes() as u64;
-            resolution.state(*difference).digest().is_some_and(|digest| store.holds(&digest, n_bytes))
-        };
-        let is_wanted = |(_, difference): &(&Pair, &Option<NodeId>)| {
-            difference.as_ref().is_some_and(|difference| !is_kept(difference))
-        };
-        let wanted: Vec<&Pair> =
-            pairs.iter().zip(&differences).filter(is_wanted).map(|(pair, _)| pair).collect();
+            let is_kept = match resolution.state(*difference).digest() {
+                Some(digest) => store.holds(&digest, n_bytes)?,
+                None => false,
+            };
+            if !is_kept {
+                wanted.push(pair);
+            }
+        }
         for (number, side) in sides.iter().enumerate() {
             let wanted: Vec<(&str, NodeId)> =
                 wanted.iter().map(|pair| (pair.tensor.as_str(), pair.nodes[number])).collect();

@@ -64,7 +64,7 @@ impl<'a> Kept<'a> {
     pub fn holds(&self, node: NodeId, digest: &Digest) -> Result<bool, StoreError> {
         let n_bytes = self.plan[node].spec().n_bytes() as u64;
         Ok(self.sources.contains(digest)
-            || self.store.holds(digest, n_bytes)
+            || self.store.holds(digest, n_bytes)?
             || self.is_outside(digest)?
             || self.is_in_output(node, digest)?)
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, File, Permissions};
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +28,14 @@ impl<T> Lookup<T> {
             Self::Damaged => Lookup::Damaged,
         }
     }
+}
+
+/// Bytes of the store in an open file, which may hold other things, too.
+#[derive(Debug)]
+pub struct InFile {
+    pub path: PathBuf,
+    pub file: File,
+    pub offset: u64,
 }
 
 /// A result on its way into the store.
@@ -114,7 +122,7 @@ impl BlobFile {
 }
 
 /// Opens the blob at `path`, which whoever reads it must check.
-pub(super) fn open(path: &Path, n_bytes: u64) -> Result<Lookup<File>, StoreError> {
+pub(super) fn open(path: &Path, n_bytes: u64) -> Result<Lookup<InFile>, StoreError> {
     // Opening something else than a regular file, such as a pipe, could wait forever.
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -122,7 +130,8 @@ pub(super) fn open(path: &Path, n_bytes: u64) -> Result<Lookup<File>, StoreError
         Err(error) => return Err(StoreError::io("read", path)(error)),
     };
     if metadata.is_file() && metadata.len() == n_bytes {
-        Ok(Lookup::Found(File::open(path).map_err(StoreError::io("read", path))?))
+        let file = File::open(path).map_err(StoreError::io("read", path))?;
+        Ok(Lookup::Found(InFile { path: path.to_owned(), file, offset: 0 }))
     } else {
         remove_damaged(path)
     }
@@ -130,18 +139,18 @@ pub(super) fn open(path: &Path, n_bytes: u64) -> Result<Lookup<File>, StoreError
 
 /// Reads and checks the blob at `path`.
 pub(super) fn read(path: &Path, digest: &Digest, n_bytes: u64) -> Result<Lookup<Vec<u8>>, StoreError> {
-    let mut file = match open(path, n_bytes)? {
-        Lookup::Found(file) => file,
+    let file = match open(path, n_bytes)? {
+        Lookup::Found(InFile { file, .. }) => file,
         Lookup::Missing => return Ok(Lookup::Missing),
         Lookup::Damaged => return Ok(Lookup::Damaged),
     };
     disk::will_read(&file, 0, n_bytes);
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map_err(StoreError::io("read", path))?;
-    if bytes.len() as u64 == n_bytes && Digest::of(&bytes) == *digest {
-        Ok(Lookup::Found(bytes))
-    } else {
-        remove_damaged(path)
+    match disk::read_range(&file, 0, n_bytes as usize) {
+        Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Lookup::Found(bytes)),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+            Err(StoreError::io("read", path)(error))
+        }
+        _ => remove_damaged(path),
     }
 }
 

@@ -1,17 +1,17 @@
 //! What is written to the index, each time in one transaction.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use redb::{ReadableTable, WriteTransaction};
 
 use super::error::StoreError;
 use super::index::Index;
-use super::range::{ChecksumsRow, ExternalRow, MemoRow};
+use super::range::{ChecksumsRow, ExternalRow, MemoRow, Pack, PackedRow};
 use super::rows;
 use super::tables::{
-    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table, USED,
-    build_key, build_number,
+    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, PACKED, TAGS, Table,
+    USED, build_key, build_number,
 };
 use super::tier::ActionRow;
 use crate::digest::Digest;
@@ -40,6 +40,8 @@ pub struct NewOutput {
     pub rows: Vec<ActionRow>,
     pub memo: Vec<MemoRow>,
     pub external: Vec<ExternalRow>,
+    /// Where results are now that its last version held alone.
+    pub packed: Vec<PackedRow>,
     /// Its files, by their absolute paths. What is remembered of files that were there before is forgotten.
     pub files: Vec<(PathBuf, Identity)>,
 }
@@ -63,14 +65,19 @@ impl Index {
         self.write(|transaction| put.write(transaction))
     }
 
-    /// Notes what an output holds, in place of what stood at its paths.
-    pub(super) fn commit_output(&self, output: &NewOutput) -> Result<(), StoreError> {
-        let NewOutput { rows: actions, memo, external, files } = output;
+    /// Notes what an output holds, in place of what stood at its paths. Gives the packs of which less is in use
+    /// than before.
+    pub(super) fn commit_output(&self, output: &NewOutput) -> Result<BTreeSet<Pack>, StoreError> {
+        let NewOutput { rows: actions, memo, external, packed, files } = output;
+        let mut left = BTreeSet::new();
         if actions.is_empty() && memo.is_empty() && external.is_empty() && files.is_empty() {
-            return Ok(());
+            return Ok(left);
         }
         let mut put = Rows::default();
         put.results(actions, memo, external);
+        for (digest, range) in packed {
+            put.row(PACKED, &digest.0, &rows::packed(range));
+        }
         self.write(|transaction| {
             for (path, identity) in files {
                 let (key, row) = (rows::path_key(path), rows::file(identity));
@@ -84,8 +91,23 @@ impl Index {
                 }
                 put.row(FILES, &key, &row);
             }
+            left = remove_packed(transaction, external.iter().map(|(digest, _)| *digest))?;
             put.write(transaction)
-        })
+        })?;
+        Ok(left)
+    }
+
+    /// Forgets that packs hold these digests' bytes. Gives the packs of which less is in use now.
+    pub(super) fn forget_packed(
+        &self,
+        digests: impl IntoIterator<Item = Digest>,
+    ) -> Result<BTreeSet<Pack>, StoreError> {
+        let mut left = BTreeSet::new();
+        self.write(|transaction| {
+            left = remove_packed(transaction, digests)?;
+            Ok(())
+        })?;
+        Ok(left)
     }
 
     /// Forgets what every range of a file held, whatever state it was in.
@@ -175,6 +197,20 @@ fn put_blocks(
         }
     }
     Ok(())
+}
+
+fn remove_packed(
+    transaction: &WriteTransaction,
+    digests: impl IntoIterator<Item = Digest>,
+) -> Result<BTreeSet<Pack>, redb::Error> {
+    let mut left = BTreeSet::new();
+    let mut packed = transaction.open_table(PACKED.definition())?;
+    for digest in digests {
+        let row = packed.remove(&digest.0[..])?;
+        let range = row.and_then(|row| rows::read_packed(rows::unseal(PACKED.0, &digest.0, row.value())?));
+        left.extend(range.map(|range| range.pack));
+    }
+    Ok(left)
 }
 
 /// Forgets what a file of an output held that has been replaced: its ranges, and that results are in them.
@@ -284,6 +320,7 @@ mod tests {
                 rows: Vec::new(),
                 memo: vec![(range, RangeContent { digest, mark: true })],
                 external: vec![(digest, external)],
+                packed: Vec::new(),
                 files: vec![(path.clone(), range.identity)],
             }
         };

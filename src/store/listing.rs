@@ -1,4 +1,4 @@
-//! Every blob that there is: listed, counted, checked, removed.
+//! Every blob that there is, in a file of its own or in a pack: listed, counted, checked, removed.
 
 use std::fs;
 use std::io;
@@ -8,16 +8,19 @@ use super::blob;
 use super::error::StoreError;
 use super::folder::read_dir;
 use super::local::Store;
+use super::range::PackRange;
 use super::tables::{self, ACTIONS, Table};
 use crate::digest::Digest;
 
-/// A blob's file, as found in its folder.
+/// Bytes of the store under their digest, as found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlobEntry {
     pub digest: Digest,
     pub n_bytes: u64,
     /// Seconds since the epoch.
     pub modified: u64,
+    /// Where they are, if they have no file to themselves.
+    pub packed: Option<PackRange>,
 }
 
 /// What checking every blob and row came to.
@@ -25,7 +28,7 @@ pub struct BlobEntry {
 pub struct Checked {
     pub blobs: usize,
     pub bytes: u64,
-    /// Names of blobs whose bytes are not what they are called after, or that are no regular files.
+    /// Names of blobs whose bytes are not what they are called after, or that are in no regular files.
     pub damaged: Vec<String>,
     pub damaged_rows: usize,
 }
@@ -35,6 +38,8 @@ pub struct Checked {
 pub struct Usage {
     pub blobs: u64,
     pub blob_bytes: u64,
+    /// Beside them in packs.
+    pub dead_bytes: u64,
     pub index_bytes: u64,
     pub actions: u64,
     pub builds: u64,
@@ -48,6 +53,7 @@ impl Store {
             index_bytes: fs::metadata(self.index().path()).map_or(0, |metadata| metadata.len()),
             actions: snapshot.n_rows(ACTIONS)?,
             builds: snapshot.n_builds()?,
+            dead_bytes: self.pack_sizes()?.dead(),
             ..Usage::default()
         };
         for blob in self.blobs()? {
@@ -65,18 +71,22 @@ impl Store {
                 continue;
             };
             match fs::symlink_metadata(&path) {
-                Ok(metadata) => {
-                    let modified = metadata.modified().ok();
-                    let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-                    let modified = since.map_or(0, |since| since.as_secs());
-                    blobs.push(BlobEntry { digest, n_bytes: metadata.len(), modified });
+                Ok(found) => {
+                    let (n_bytes, modified) = (found.len(), modified(&found));
+                    blobs.push(BlobEntry { digest, n_bytes, modified, packed: None });
                 }
                 // Another process has just removed it.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(StoreError::io("read", &path)(error)),
             }
         }
-        blobs.sort_by_key(|blob| blob.digest);
+        for ((digest, range), found) in self.packed()? {
+            let (n_bytes, modified) = (range.n_bytes, modified(&found));
+            blobs.push(BlobEntry { digest, n_bytes, modified, packed: Some(range) });
+        }
+        // What has both is found by its file, and what is in the pack is of no use.
+        blobs.sort_by_key(|blob| (blob.digest, blob.packed.is_some()));
+        blobs.dedup_by_key(|blob| blob.digest);
         Ok(blobs)
     }
 
@@ -97,6 +107,19 @@ impl Store {
                     blob::remove(&path)?;
                 }
                 checked.damaged.push(name);
+            }
+        }
+        for (row, _) in self.packed()? {
+            let (digest, range) = row;
+            progress(range.n_bytes);
+            let Some(is_sound) = self.is_packed_sound(&row)? else { continue };
+            checked.blobs += 1;
+            checked.bytes += range.n_bytes;
+            if !is_sound {
+                if repair {
+                    self.give_up_packed(&digest)?;
+                }
+                checked.damaged.push(digest.to_string());
             }
         }
         checked.damaged_rows = self.check_rows(repair)?;
@@ -127,9 +150,15 @@ impl Store {
         Ok(damaged.len())
     }
 
-    /// Removes a blob.
-    pub fn remove(&self, blob: &BlobEntry) -> Result<(), StoreError> {
-        blob::remove(&self.blob_path(&blob.digest))
+    /// Removes blobs, and packs that are not worth their room any more. Only for who has the store alone.
+    pub fn remove(&self, blobs: &[&BlobEntry]) -> Result<(), StoreError> {
+        let (packed, own): (Vec<&BlobEntry>, Vec<&BlobEntry>) =
+            blobs.iter().partition(|blob| blob.packed.is_some());
+        own.into_iter().try_for_each(|blob| blob::remove(&self.blob_path(&blob.digest)))?;
+        if !packed.is_empty() {
+            self.index().forget_packed(packed.into_iter().map(|blob| blob.digest))?;
+        }
+        self.sweep_packs()
     }
 
     fn blob_files(&self) -> Result<Vec<PathBuf>, StoreError> {
@@ -140,4 +169,11 @@ impl Store {
         files.sort();
         Ok(files)
     }
+}
+
+/// Seconds since the epoch.
+fn modified(metadata: &fs::Metadata) -> u64 {
+    let modified = metadata.modified().ok();
+    let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_secs())
 }

@@ -1,10 +1,10 @@
 //! The local store: the first tier, in the cache directory.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::blob::{self, BlobFile, Content, Lookup, SealedBlob};
+use super::blob::{self, BlobFile, Content, InFile, Lookup, SealedBlob};
 use super::catch_panic;
 use super::commit::NewOutput;
 use super::error::StoreError;
@@ -135,20 +135,42 @@ impl Store {
     }
 
     /// Where a digest's blob is or would be.
-    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+    pub(super) fn blob_path(&self, digest: &Digest) -> PathBuf {
         let name = digest.to_string();
         self.root.join("blobs").join(&name[..2]).join(name)
     }
 
-    /// Whether a blob of this size is there; its bytes are not looked at.
-    pub fn holds(&self, digest: &Digest, n_bytes: u64) -> bool {
+    /// Whether bytes of this digest and size are there; they are not looked at.
+    pub fn holds(&self, digest: &Digest, n_bytes: u64) -> Result<bool, StoreError> {
+        Ok(self.has_blob(digest, n_bytes) || matches!(self.open_packed(digest, n_bytes)?, Lookup::Found(_)))
+    }
+
+    fn has_blob(&self, digest: &Digest, n_bytes: u64) -> bool {
         fs::symlink_metadata(self.blob_path(digest))
             .is_ok_and(|metadata| metadata.is_file() && metadata.len() == n_bytes)
     }
 
-    /// Removes a blob that was found damaged.
+    /// Makes blobs that have no file yet durable, then names them: in that order.
+    pub(super) fn put_blobs(&self, blobs: Vec<NewBlob>) -> Result<(), StoreError> {
+        let mut staged = Vec::new();
+        let mut writer = DirectWriter::default();
+        for NewBlob { digest, n_bytes, content } in blobs {
+            let sealed = self.seal(content, &mut writer)?;
+            if !self.has_blob(&digest, n_bytes) {
+                staged.push((sealed, self.blob_path(&digest)));
+            }
+        }
+        blob::publish(&self.root, staged)
+    }
+
+    /// Removes bytes that were found damaged.
     pub fn remove_damaged<T>(&self, digest: &Digest) -> Result<Lookup<T>, StoreError> {
-        blob::remove_damaged(&self.blob_path(digest))
+        let path = self.blob_path(digest);
+        if fs::symlink_metadata(&path).is_ok() {
+            return blob::remove_damaged(&path);
+        }
+        self.give_up_packed(digest)?;
+        Ok(Lookup::Damaged)
     }
 
     /// Whether nothing can be kept here.
@@ -200,12 +222,13 @@ impl Store {
         if self.is_read_only() { Ok(()) } else { self.index.forget(file) }
     }
 
-    /// Notes what an output holds, and gives up blobs whose bytes are in it.
+    /// Notes what an output holds, and gives up what the store has of it.
     pub fn hand_over(&self, output: &NewOutput) -> Result<(), StoreError> {
         if self.is_read_only() {
             return Ok(());
         }
-        self.index.commit_output(output)?;
+        let left = self.index.commit_output(output)?;
+        self.remove_empty(&left)?;
         for (digest, _) in &output.external {
             blob::remove(&self.blob_path(digest))?;
         }
@@ -237,30 +260,36 @@ impl ActionCache for Store {
 
 impl Cas for Store {
     fn contains_many(&self, blobs: &[(Digest, u64)]) -> Result<Vec<bool>, StoreError> {
-        Ok(blobs.iter().map(|(digest, n_bytes)| self.holds(digest, *n_bytes)).collect())
+        blobs.iter().map(|(digest, n_bytes)| self.holds(digest, *n_bytes)).collect()
     }
 
-    /// A blob's bytes, after checking them against the digest. A blob that is damaged is removed, so that
+    /// A digest's bytes, after checking them. Those that are damaged are removed, so that
     /// whoever asked can make it again.
     fn get(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<Vec<u8>>, StoreError> {
-        blob::read(&self.blob_path(digest), digest, n_bytes)
+        match blob::read(&self.blob_path(digest), digest, n_bytes)? {
+            Lookup::Missing => self.read_packed(digest, n_bytes),
+            lookup => Ok(lookup),
+        }
     }
 
-    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<File>, StoreError> {
-        blob::open(&self.blob_path(digest), n_bytes)
+    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<InFile>, StoreError> {
+        match blob::open(&self.blob_path(digest), n_bytes)? {
+            Lookup::Missing => self.open_packed(digest, n_bytes),
+            lookup => Ok(lookup),
+        }
     }
 
-    /// Makes what is not here yet durable, then names it: in that order.
     fn put(&self, blobs: Vec<NewBlob>) -> Result<(), StoreError> {
-        let mut staged = Vec::new();
-        let mut writer = DirectWriter::default();
-        for NewBlob { digest, n_bytes, content } in blobs {
-            let sealed = self.seal(content, &mut writer)?;
-            if !self.holds(&digest, n_bytes) {
-                staged.push((sealed, self.blob_path(&digest)));
+        if !blobs.is_empty() {
+            self.session()?;
+        }
+        let mut new = Vec::new();
+        for blob in blobs {
+            if !self.holds(&blob.digest, blob.n_bytes)? {
+                new.push(blob);
             }
         }
-        blob::publish(&self.root, staged)
+        self.put_blobs(new)
     }
 }
 

@@ -1,12 +1,11 @@
 //! A tier in memory, for tests.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
-use super::blob::Lookup;
+use super::blob::{InFile, Lookup};
 use super::error::StoreError;
 use super::tier::{ActionCache, ActionRow, Cas, NewBlob};
 use crate::digest::{ActionKey, Digest};
@@ -51,11 +50,11 @@ impl Cas for Memory {
         Ok(bytes.map_or(Lookup::Missing, |bytes| Lookup::Found(bytes.clone())))
     }
 
-    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<File>, StoreError> {
+    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<InFile>, StoreError> {
         let open = |bytes: Vec<u8>| {
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
-            file
+            InFile { path: "a blob".into(), file, offset: 0 }
         };
         Ok(self.get(digest, n_bytes)?.map(open))
     }

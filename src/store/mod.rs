@@ -9,11 +9,13 @@
 //!   against its digest when it is read. Anything less is a miss.
 //! - No bytes are held twice: results that a source or a finished output holds have no blob, only a
 //!   note of where they are. Where that file is gone or changed, the result is made again.
+//! - What only an output held that is replaced comes into the store with the output's file, as a pack; see
+//!   [`packs`].
 //! - Results are asked for and handed over through [`ActionCache`] and [`Cas`], which tiers elsewhere can
 //!   offer as well as the local store; see [`tiered`].
 //!
 //! On disk, below the cache directory: `CACHEDIR.TAG`, `.gitignore`, and `v2/` with `index.redb`,
-//! `blobs/ab/abcd...` (raw bytes, read-only) and `tmp/` (one locked folder per process).
+//! `blobs/ab/abcd...` (raw bytes, read-only), `packs/` (files that were outputs', read-only) and `tmp/` (one locked folder per process).
 
 pub mod blob;
 pub mod catch_panic;
@@ -26,6 +28,7 @@ mod local;
 pub mod lock;
 #[cfg(test)]
 mod memory;
+pub mod packs;
 pub mod range;
 pub mod rewrite;
 mod rows;

@@ -12,8 +12,8 @@ use super::index::Index;
 use super::local::Store;
 use super::rows;
 use super::tables::{
-    self, ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, TAGS, Table,
-    USED, build_number,
+    self, ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, PACKED, TAGS,
+    Table, USED, build_number,
 };
 use crate::digest::{ActionKey, Digest};
 use crate::disk;
@@ -59,7 +59,8 @@ impl Needed {
             BLOCKS => rows::read_block_key(key).is_some_and(|digest| self.blocks.contains(&digest)),
             USED => self.used.contains(key),
             TAGS => rows::read_tag(payload).is_some_and(|(number, _)| self.builds.contains(&number)),
-            COSTS => true,
+            // What is not in use any more has been removed.
+            COSTS | PACKED => true,
             // Written anew.
             _ => false,
         }

@@ -8,6 +8,7 @@
 //! range   = size, modified, changed, born (8 each) probe (16) digest (32) mark (1)
 //! tag     = build number (8) whatever the caller noted
 //! sums    = checksum of a block (16), as often as there are blocks
+//! packed   = pack (16) offset, length (8 each)
 //! external =  device, inode, size, offset, length, modified, changed, born (8 each) probe (16) path
 //! ```
 //!
@@ -17,7 +18,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::range::{ExternalRange, FileRange, RangeContent};
+use super::range::{ExternalRange, FileRange, Pack, PackRange, RangeContent};
 use crate::digest::{Checksums, Digest};
 use crate::identity::Identity;
 
@@ -179,6 +180,21 @@ pub(super) fn read_external(payload: &[u8]) -> Option<ExternalRange> {
     path.is_absolute().then_some(ExternalRange { path, range: FileRange { identity, offset, n_bytes } })
 }
 
+pub(super) fn packed(PackRange { pack, offset, n_bytes }: &PackRange) -> Vec<u8> {
+    let place = [offset, n_bytes].map(|number| number.to_le_bytes());
+    [&pack.0.to_le_bytes()[..], place.as_flattened()].concat()
+}
+
+pub(super) fn read_packed(payload: &[u8]) -> Option<PackRange> {
+    let (pack, rest) = payload.split_first_chunk::<16>()?;
+    let (offset, n_bytes) = rest.split_first_chunk::<8>()?;
+    Some(PackRange {
+        pack: Pack(u128::from_le_bytes(*pack)),
+        offset: u64::from_le_bytes(*offset),
+        n_bytes: read_number(n_bytes)?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,6 +211,14 @@ mod tests {
         assert_eq!(unseal("t", b"kez", &row), None);
         assert_eq!(unseal("u", b"key", &row), None);
         assert_eq!(unseal("t", b"key", &row[..7]), None);
+    }
+
+    #[test]
+    fn packed_ranges_come_back() {
+        let range = PackRange { pack: Pack(u128::MAX - 1), offset: 2, n_bytes: 3 };
+        let row = packed(&range);
+        assert_eq!(read_packed(&row), Some(range));
+        assert_eq!(read_packed(&row[1..]), None);
     }
 
     #[test]

@@ -6,10 +6,10 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableError};
 
 use super::error::StoreError;
 use super::index::Index;
-use super::range::{ExternalRange, FileRange, RangeContent};
+use super::range::{ExternalRange, FileRange, PackRange, PackedRow, RangeContent};
 use super::rows;
 use super::tables::{
-    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, LATEST, MEMO, TAGS, Table, USED,
+    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, LATEST, MEMO, PACKED, TAGS, Table, USED,
     build_key, build_number,
 };
 use crate::digest::{ActionKey, Checksums, Digest};
@@ -47,6 +47,22 @@ impl Snapshot<'_> {
     /// A range outside the store that held a digest's bytes when it was last looked at.
     pub fn external(&self, digest: &Digest) -> Result<Option<ExternalRange>, StoreError> {
         self.get(EXTERNAL, &digest.0, rows::read_external)
+    }
+
+    /// The range of a pack that holds a digest's bytes.
+    pub(super) fn packed(&self, digest: &Digest) -> Result<Option<PackRange>, StoreError> {
+        self.get(PACKED, &digest.0, rows::read_packed)
+    }
+
+    /// Every range of every pack that is in use, in the order of their digests.
+    pub(super) fn all_packed(&self) -> Result<Vec<PackedRow>, StoreError> {
+        let mut packed = Vec::new();
+        self.rows(PACKED, &[], |key, payload| {
+            let digest = key.try_into().ok().map(Digest);
+            packed.extend(digest.zip(payload.and_then(rows::read_packed)));
+            true
+        })?;
+        Ok(packed)
     }
 
     /// The checksums of a digest's bytes, if they were ever taken.

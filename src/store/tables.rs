@@ -12,6 +12,8 @@ pub(super) const ACTIONS: Table = Table("actions");
 pub(super) const MEMO: Table = Table("memo");
 /// Digest -> a range outside the store that holds its bytes.
 pub(super) const EXTERNAL: Table = Table("external");
+/// Digest -> the range of a pack that holds its bytes.
+pub(super) const PACKED: Table = Table("packed");
 /// The path of an output's file -> the file whose ranges are remembered.
 pub(super) const FILES: Table = Table("files");
 /// Digest -> checksums of the blocks of the bytes that it names.
@@ -31,8 +33,8 @@ pub(super) const COSTS: Table = Table("costs");
 /// Build number -> the digest of a block that belongs to the build and is no part of its record.
 pub(super) const ATTACHED: Table = Table("attached");
 
-pub(super) const ALL: [Table; 12] =
-    [ACTIONS, MEMO, EXTERNAL, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED, TAGS, COSTS, ATTACHED];
+pub(super) const ALL: [Table; 13] =
+    [ACTIONS, MEMO, EXTERNAL, PACKED, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED, TAGS, COSTS, ATTACHED];
 
 impl Table {
     pub fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {

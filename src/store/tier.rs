@@ -2,11 +2,10 @@
 //!
 //! The local store is the first tier; others may lie behind it, and take no more than these two traits.
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::blob::{Content, Lookup};
+use super::blob::{Content, InFile, Lookup};
 use super::error::StoreError;
 use crate::digest::{ActionKey, Digest};
 
@@ -57,8 +56,8 @@ pub trait Cas: Send + Sync {
     /// A blob of `n_bytes` bytes, checked against its digest if the tier is the local one.
     fn get(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<Vec<u8>>, StoreError>;
 
-    /// A blob as a file, for what is too large for memory. Whoever reads it checks it.
-    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<File>, StoreError>;
+    /// A blob in a file, for what is too large for memory. Whoever reads it checks it.
+    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<InFile>, StoreError>;
 
     /// Keeps blobs; they are durable when this returns. Those that are there already are dropped.
     ///

@@ -3,11 +3,10 @@
 //! Nothing that comes from below is believed: bytes are held to their digest before they are handed on or
 //! kept, and bytes that fail count as damage and as missing.
 
-use std::fs::File;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::blob::{Content, Lookup};
+use super::blob::{Content, InFile, Lookup};
 use super::error::StoreError;
 use super::tier::{ActionCache, ActionRow, Cas, NewBlob};
 use crate::digest::{ActionKey, Digest};
@@ -146,7 +145,7 @@ impl Cas for Tiered<'_> {
         })
     }
 
-    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<File>, StoreError> {
+    fn open(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<InFile>, StoreError> {
         let lookup = self.top.cas.open(digest, n_bytes)?;
         if matches!(lookup, Lookup::Found(_)) || self.below.is_empty() {
             return Ok(lookup);

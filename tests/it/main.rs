@@ -37,6 +37,7 @@ mod mergekit;
 mod methods;
 mod naming;
 mod outputs;
+mod packs;
 mod pickled;
 mod pictures;
 mod proof;

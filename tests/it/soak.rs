@@ -47,7 +47,8 @@ fn recipe(random: &mut Random) -> String {
 /// Something that happens to caches and outputs.
 fn accident(space: &Space, random: &mut Random) {
     let blobs: Vec<_> = space.files("cache/v2/blobs").into_keys().collect();
-    match random.below(9) {
+    let packs: Vec<_> = space.files("cache/v2/packs").into_keys().collect();
+    match random.below(10) {
         0 if !blobs.is_empty() => {
             let path = space.path("cache/v2/blobs").join(&blobs[random.below(blobs.len())]);
             let mut bytes = fs::read(&path).unwrap();
@@ -80,6 +81,14 @@ fn accident(space: &Space, random: &mut Random) {
             std::thread::sleep(std::time::Duration::from_millis(random.below(40) as u64));
             let _ = build.kill();
             build.wait().unwrap();
+        }
+        8 if !packs.is_empty() => {
+            let path = space.path("cache/v2/packs").join(&packs[random.below(packs.len())]);
+            let mut bytes = fs::read(&path).unwrap();
+            let at = random.below(bytes.len());
+            bytes[at] ^= 1 << random.below(8);
+            fs::remove_file(&path).unwrap();
+            fs::write(&path, bytes).unwrap();
         }
         _ => {}
     }

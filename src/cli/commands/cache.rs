@@ -37,7 +37,7 @@ pub fn run(args: &CacheArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
     let older = project.older_stores()?;
     let (total, usage) = project.usage()?;
-    let Usage { blobs, blob_bytes, index_bytes, actions, builds } = total;
+    let Usage { blobs, blob_bytes, dead_bytes, index_bytes, actions, builds } = total;
     if ui.json {
         let stages: Vec<_> = usage
             .stages
@@ -50,6 +50,7 @@ fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
             "path": project.cache.to_string_lossy(),
             "blobs": blobs,
             "blob_bytes": blob_bytes,
+            "dead_bytes": dead_bytes,
             "index_bytes": index_bytes,
             "actions": actions,
             "builds": builds,
@@ -60,11 +61,17 @@ fn stat(project: &Project, ui: &Ui) -> Result<(), CliError> {
         }));
     }
     let mut text = format!(
-        "{}\nresults: {blobs} files, {}\nindex: {actions} actions, {builds} builds, {}\n",
+        "{}\nresults: {blobs}, {}\nindex: {actions} actions, {builds} builds, {}\n",
         project.cache.display(),
         bytes(blob_bytes),
         bytes(index_bytes)
     );
+    if dead_bytes > 0 {
+        text.push_str(&format!(
+            "in files kept for some of their results: {} that nothing needs\n",
+            bytes(dead_bytes)
+        ));
+    }
     for (stage, of) in &usage.stages {
         let shared = match of.shared_bytes {
             0 => String::new(),
