@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::bytes::{Bytes, FilePart, Window};
+use super::buffers::Buffers;
+use super::bytes::{Bytes, FilePart};
 use super::error::BuildError;
 use super::geometry::{Geometry, LeafSpan};
 use super::sink::FileSlice;
 use crate::kernels::convert;
-use crate::methods::{Kernel, Leaf, Operation, Pass, Scratch};
+use crate::methods::{Kernel, Leaf, Operation, Pass};
 use crate::model::ModelError;
-use crate::op::{Tensor, Whole};
+use crate::op::{Tensor, Whole, not_finite};
 use crate::store::Store;
 use crate::store::blob::Content;
 use crate::tensor::{Dtype, Shape, TensorSpec};
@@ -65,18 +66,12 @@ impl<E: Into<BuildError>> From<E> for Failure {
     }
 }
 
-/// Buffers that one thread uses again and again.
-pub(super) struct Buffers {
-    /// Of every input that is still in a file, a leaf as stored.
-    raw: Vec<Window>,
-    pub(super) inputs: Vec<Vec<f32>>,
-    out: Vec<f32>,
-    pub(super) scratch: Scratch,
-}
-
 /// Elements that a piece of a leaf has at least. So few that everything about it stays in a core's nearest
 /// cache, beside what is fetched ahead for the next ones.
 pub(super) const PIECE: usize = 1 << 8;
+
+/// The same where nothing is decoded first: what a piece costs to begin with is spread over more.
+const BF16_PIECE: usize = 1 << 12;
 
 impl Computation<'_> {
     /// Computes the whole result.
@@ -145,9 +140,14 @@ impl Computation<'_> {
     }
 
     pub(super) fn buffers(&self) -> Buffers {
-        let n = self.inputs.len();
-        let raw = (0..n).map(|_| Window::default()).collect();
-        Buffers { raw, inputs: vec![Vec::new(); n], out: Vec::new(), scratch: Scratch::default() }
+        Buffers::new(self.inputs.len())
+    }
+
+    /// Whether inputs are bf16 side by side, and used as they are.
+    fn reads_bf16(&self, geometry: &Geometry) -> bool {
+        geometry.is_contiguous()
+            && self.inputs.iter().all(|(_, dtype)| *dtype == Dtype::Bf16)
+            && self.compute.is_none_or(|compute| Dtype::Bf16.fits_in(compute))
     }
 
     /// One pass over all leaves: their sums in leaf order, and the counts of all.
@@ -159,6 +159,7 @@ impl Computation<'_> {
     ) -> Result<(Vec<f64>, Vec<u64>), Failure> {
         type Partial = (Vec<(usize, Vec<f64>)>, Vec<u64>);
         let blocks = geometry.blocks();
+        let in_bf16 = self.reads_bf16(geometry) && kernel.takes_bf16();
         let block = |buffers: &mut Buffers, partial: &mut Partial, number: usize| -> Result<(), Failure> {
             (self.proceed)()?;
             let leaves = blocks[number].clone();
@@ -166,11 +167,16 @@ impl Computation<'_> {
             for (nth, index) in leaves.enumerate() {
                 let span = geometry.leaf(index);
                 let own = &mut sums[nth * pass.sums..(nth + 1) * pass.sums];
-                self.fetch(span, buffers)?;
-                for piece in geometry.pieces(span, least_piece(kernel)) {
-                    self.load(piece, buffers)?;
-                    let Buffers { inputs, scratch, .. } = &mut *buffers;
-                    with_slices(inputs, |inputs| {
+                buffers.fetch(&self.inputs, span)?;
+                for piece in geometry.pieces(span, least_piece(kernel, in_bf16)) {
+                    if in_bf16 {
+                        buffers.with_bf16(&self.inputs, piece, |inputs, scratch| {
+                            kernel.gather_bf16(&leaf(index, piece, inputs), own, &mut partial.1, scratch);
+                        })?;
+                        continue;
+                    }
+                    buffers.load(&self.inputs, self.compute, piece)?;
+                    buffers.with_values(0, |inputs, _, scratch| {
                         kernel.gather(&leaf(index, piece, inputs), own, &mut partial.1, scratch);
                     });
                 }
@@ -307,60 +313,29 @@ impl Computation<'_> {
         encoded: &mut [u8],
     ) -> Result<(), Failure> {
         let span = geometry.leaf(index);
-        self.fetch(span, buffers)?;
-        let size = self.output.dtype.size();
-        let mut done = 0;
-        for piece in geometry.pieces(span, least_piece(kernel)) {
-            self.load(piece, buffers)?;
-            let Buffers { inputs, out, scratch, .. } = &mut *buffers;
-            out.resize(piece.len(), 0.0);
-            with_slices(inputs, |inputs| kernel.emit(&leaf(index, piece, inputs), out, scratch));
-            if piece.col_step != 1 {
-                *out = transposed(out, piece.rows, piece.row_len);
-            }
-            let end = done + piece.len() * size;
-            let encoded = &mut encoded[done..end];
-            convert::encode(self.output.dtype, out, encoded);
-            if !convert::is_finite(self.output.dtype, encoded) {
-                return Err(Failure::Undefined(not_finite(self.output.dtype)));
-            }
-            done = end;
-        }
-        Ok(())
-    }
-
-    /// Reads a leaf of those inputs that are still in files.
-    pub(super) fn fetch(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
-        for ((bytes, dtype), raw) in self.inputs.iter().zip(&mut buffers.raw) {
-            if span.col_step == 1 {
-                let size = dtype.size();
-                raw.range(bytes, span.start * size..(span.start + span.len()) * size)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Decodes a piece of a fetched leaf of every input, rounded to the type that the recipe computes in.
-    pub(super) fn load(&self, span: LeafSpan, buffers: &mut Buffers) -> Result<(), Failure> {
-        let Buffers { raw, inputs, .. } = buffers;
-        for (((bytes, dtype), raw), values) in self.inputs.iter().zip(raw).zip(inputs) {
-            let size = dtype.size();
-            values.resize(span.len(), 0.0);
-            if span.col_step == 1 {
-                let stored = raw.range(bytes, span.start * size..(span.start + span.len()) * size)?;
-                convert::decode(*dtype, stored, values);
+        buffers.fetch(&self.inputs, span)?;
+        let dtype = self.output.dtype;
+        let in_bf16 = self.reads_bf16(geometry) && dtype == Dtype::Bf16 && kernel.takes_bf16();
+        let mut rest = encoded;
+        for piece in geometry.pieces(span, least_piece(kernel, in_bf16)) {
+            let (encoded, more) = rest.split_at_mut(piece.len() * dtype.size());
+            rest = more;
+            let is_finite = if in_bf16 {
+                buffers.with_bf16(&self.inputs, piece, |inputs, scratch| {
+                    kernel.emit_bf16(&leaf(index, piece, inputs), encoded.as_chunks_mut().0, scratch)
+                })?
             } else {
-                let mut column_values = vec![0.0; span.rows];
-                for (column, run) in span.columns().enumerate() {
-                    let stored = raw.range(bytes, run.start * size..run.end * size)?;
-                    convert::decode(*dtype, stored, &mut column_values);
-                    for (row, value) in column_values.iter().enumerate() {
-                        values[row * span.row_len + column] = *value;
+                buffers.load(&self.inputs, self.compute, piece)?;
+                buffers.with_values(piece.len(), |inputs, out, scratch| {
+                    kernel.emit(&leaf(index, piece, inputs), out, scratch);
+                    if piece.col_step != 1 {
+                        *out = transposed(out, piece.rows, piece.row_len);
                     }
-                }
-            }
-            if let Some(compute) = self.compute.filter(|compute| !dtype.fits_in(*compute)) {
-                convert::round(compute, values);
+                    convert::encode(dtype, out, encoded)
+                })
+            };
+            if !is_finite {
+                return Err(Failure::Undefined(not_finite(dtype)));
             }
         }
         Ok(())
@@ -393,27 +368,15 @@ pub fn with_tensors<T>(
     Ok(work(&tensors))
 }
 
-fn not_finite(dtype: Dtype) -> String {
-    format!("the result is infinite or not a number as {dtype}")
-}
-
-/// Lends vectors as slices; a handful of them without allocating, since pieces are short.
-pub(super) fn with_slices(vectors: &[Vec<f32>], work: impl FnOnce(&[&[f32]])) {
-    const HANDFUL: usize = 8;
-    let mut few: [&[f32]; HANDFUL] = [&[]; HANDFUL];
-    if vectors.len() <= HANDFUL {
-        few.iter_mut().zip(vectors).for_each(|(slice, vector)| *slice = vector);
-        work(&few[..vectors.len()]);
-    } else {
-        work(&vectors.iter().map(Vec::as_slice).collect::<Vec<_>>());
+fn least_piece(kernel: &dyn Kernel, in_bf16: bool) -> usize {
+    match (kernel.takes_pieces(), in_bf16) {
+        (false, _) => usize::MAX,
+        (true, false) => PIECE,
+        (true, true) => BF16_PIECE,
     }
 }
 
-fn least_piece(kernel: &dyn Kernel) -> usize {
-    if kernel.takes_pieces() { PIECE } else { usize::MAX }
-}
-
-pub(super) fn leaf<'a>(index: usize, span: LeafSpan, inputs: &'a [&'a [f32]]) -> Leaf<'a> {
+pub(super) fn leaf<'a, T>(index: usize, span: LeafSpan, inputs: &'a [&'a [T]]) -> Leaf<'a, T> {
     Leaf {
         index,
         inputs,

@@ -143,6 +143,11 @@ impl LeafSpan {
         self.rows * self.row_len
     }
 
+    /// The bytes that hold the leaf, of elements of so many each. Not for strided leaves.
+    pub fn stored(&self, size: usize) -> Range<usize> {
+        self.start * size..(self.start + self.len()) * size
+    }
+
     /// The runs of neighbouring elements that the leaf covers, in the order of their columns, each
     /// holding one element of every row. Only for strided leaves.
     pub fn columns(&self) -> impl Iterator<Item = Range<usize>> + use<> {

@@ -14,6 +14,7 @@
 //! | `committer`, `sink` | keeping results, in the background, in the store or where the output has them |
 //! | `engine` | a build from the first look-up to the last commit |
 
+mod buffers;
 mod bytes;
 mod committer;
 pub mod compute;

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use super::buffers::{Buffers, with_vectors};
 use super::bytes::Bytes;
-use super::compute::{Buffers, Computation, Failure, PIECE, leaf, with_slices};
+use super::compute::{Computation, Failure, PIECE, leaf};
 use super::geometry::Geometry;
 use crate::kernels::bracket::{LONGEST, Listed, places, sample_size};
 use crate::kernels::convert;
@@ -23,7 +24,7 @@ impl Computation<'_> {
             return Ok(());
         };
         let mut n_lists = 0;
-        with_slices(&inputs, |inputs| n_lists = ranking.see(&Sample { places: &places, inputs }));
+        with_vectors(&inputs, |inputs| n_lists = ranking.see(&Sample { places: &places, inputs }));
         drop(inputs);
         let runs = self.list(geometry, &*ranking, n_lists)?;
         ranking.absorb(runs.as_deref());
@@ -77,11 +78,10 @@ impl Computation<'_> {
             }
             for index in leaves {
                 let span = geometry.leaf(index);
-                self.fetch(span, buffers)?;
+                buffers.fetch(&self.inputs, span)?;
                 for piece in geometry.pieces(span, PIECE) {
-                    self.load(piece, buffers)?;
-                    let Buffers { inputs, scratch, .. } = &mut *buffers;
-                    with_slices(inputs, |inputs| {
+                    buffers.load(&self.inputs, self.compute, piece)?;
+                    buffers.with_values(0, |inputs, _, scratch| {
                         ranking.list(&leaf(index, piece, inputs), &mut lists, scratch);
                     });
                 }

@@ -26,12 +26,13 @@ pub fn decode(dtype: Dtype, bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Encodes f32 values as little-endian elements of a float type. Values beyond the type's range become
-/// infinite.
+/// Encodes f32 values as little-endian elements of a float type, and tells whether all are finite there.
+/// If not, what is written means nothing.
 ///
 /// # Panics
 /// If the type is not a float type, or the lengths do not agree.
-pub fn encode(dtype: Dtype, values: &[f32], out: &mut [u8]) {
+#[must_use]
+pub fn encode(dtype: Dtype, values: &[f32], out: &mut [u8]) -> bool {
     assert_eq!(out.len(), values.len() * dtype.size());
     match dtype {
         Dtype::Bf16 => encode_bf16(values, out.as_chunks_mut().0),
@@ -93,13 +94,18 @@ fn decode_e5m2(bytes: &[u8], out: &mut [f32]) {
     }
 }
 
-fn encode_f16(values: &[f32], out: &mut [[u8; 2]]) {
+fn encode_f16(values: &[f32], out: &mut [[u8; 2]]) -> bool {
     let mut halves = [f16::ZERO; HALVES];
+    let mut largest = 0;
     for (values, out) in values.chunks(HALVES).zip(out.chunks_mut(HALVES)) {
         let halves = &mut halves[..values.len()];
         halves.convert_from_f32_slice(values);
-        halves.iter().zip(out).for_each(|(half, bytes)| *bytes = half.to_le_bytes());
+        for (half, bytes) in halves.iter().zip(out) {
+            *bytes = half.to_le_bytes();
+            largest = largest.max(half.to_bits() & 0x7fff);
+        }
     }
+    largest < 0x7c00
 }
 
 vectorized! {
@@ -133,22 +139,31 @@ vectorized! {
         }
     }
 
-    fn encode_bf16(values: &[f32], out: &mut [[u8; 2]]) {
+    fn encode_bf16(values: &[f32], out: &mut [[u8; 2]]) -> bool {
+        let mut unfit = 0;
         for (bytes, value) in out.iter_mut().zip(values) {
-            *bytes = bf16_bits(*value).to_le_bytes();
+            *bytes = finite_bf16_bits(*value).to_le_bytes();
+            unfit |= unfit_for_bf16(*value);
         }
+        unfit >> 31 == 0
     }
 
-    fn encode_f32(values: &[f32], out: &mut [[u8; 4]]) {
+    fn encode_f32(values: &[f32], out: &mut [[u8; 4]]) -> bool {
+        let mut largest = 0;
         for (bytes, value) in out.iter_mut().zip(values) {
             *bytes = value.to_le_bytes();
+            largest = largest.max(value.to_bits() & 0x7fff_ffff);
         }
+        largest < 0x7f80_0000
     }
 
-    fn encode_f64(values: &[f32], out: &mut [[u8; 8]]) {
+    fn encode_f64(values: &[f32], out: &mut [[u8; 8]]) -> bool {
+        let mut largest = 0;
         for (bytes, value) in out.iter_mut().zip(values) {
             *bytes = f64::from(*value).to_le_bytes();
+            largest = largest.max(value.to_bits() & 0x7fff_ffff);
         }
+        largest < 0x7f80_0000
     }
 
     fn round_bf16(values: &mut [f32]) {
@@ -187,12 +202,29 @@ vectorized! {
     }
 }
 
+/// A value's bits with those of its bf16 on top, if that is finite.
+#[inline(always)]
+pub(super) fn rounded_to_bf16(value: f32) -> u32 {
+    let bits = value.to_bits();
+    bits.wrapping_add(0x7fff + (bits >> 16 & 1))
+}
+
+#[inline(always)]
+fn finite_bf16_bits(value: f32) -> u16 {
+    (rounded_to_bf16(value) >> 16) as u16
+}
+
+/// Has its uppermost bit set if a value is no finite bf16: not from 0x7f7f_8000 on, which is half way between the
+/// largest bf16 and the next power of two. So those of many values need only be joined.
+#[inline(always)]
+pub(super) fn unfit_for_bf16(value: f32) -> u32 {
+    (value.to_bits() & 0x7fff_ffff) + (0x8000_0000 - 0x7f7f_8000)
+}
+
 #[inline(always)]
 fn bf16_bits(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
     // Rounding could carry a NaN's bits into infinity; it stays a quiet NaN instead.
-    (if value.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
+    if value.is_nan() { (value.to_bits() >> 16) as u16 | 0x40 } else { finite_bf16_bits(value) }
 }
 
 #[cfg(test)]
@@ -212,8 +244,8 @@ mod tests {
             {
                 decode(dtype, &bits.to_le_bytes(), &mut value);
                 assert!(value[0].to_bits() == expected.to_bits() || expected.is_nan() && value[0].is_nan());
-                encode(dtype, &value, &mut bytes);
-                assert!(u16::from_le_bytes(bytes) == bits || expected.is_nan());
+                assert_eq!(encode(dtype, &value, &mut bytes), expected.is_finite());
+                assert!(u16::from_le_bytes(bytes) == bits || !expected.is_finite());
                 assert_eq!(is_finite(dtype, &bits.to_le_bytes()), expected.is_finite());
             }
         }
@@ -271,19 +303,48 @@ mod tests {
             let mut seen = Vec::new();
             at_every_level(|_| {
                 let mut bytes = vec![0; finite.len() * dtype.size()];
-                encode(dtype, &finite, &mut bytes);
+                let fits = encode(dtype, &finite, &mut bytes);
+                assert_eq!(fits, is_finite(dtype, &bytes), "{dtype}");
                 let mut back = vec![0.0; finite.len()];
                 decode(dtype, &bytes, &mut back);
                 let mut rounded = finite.clone();
                 round(dtype, &mut rounded);
                 assert_eq!(back, rounded);
-                seen.push((bytes.clone(), is_finite(dtype, &bytes)));
+                seen.push((bytes, fits));
             });
             assert!(seen.iter().all(|one| *one == seen[0]), "{dtype}");
         }
         assert!(!is_finite(Dtype::F64, &1e300f64.to_le_bytes()));
         assert!(!is_finite(Dtype::F32, &f32::NAN.to_le_bytes()));
         assert!(is_finite(Dtype::F32, &f32::MAX.to_le_bytes()));
+    }
+
+    #[test]
+    fn one_value_that_is_not_finite_where_it_is_stored_is_noticed() {
+        let largest = [(Dtype::Bf16, 0x7f7f_7fff), (Dtype::F16, 0x477f_efff), (Dtype::F32, 0x7f7f_ffff)];
+        for (dtype, largest) in largest.into_iter().chain([(Dtype::F64, 0x7f7f_ffff)]) {
+            for (bits, is_sound) in [
+                (largest, true),
+                (largest + 1, false),
+                (0x7f80_0000, false),
+                (0x7f80_0001, false),
+                (0x7fff_ffff, false),
+            ] {
+                for (at, sign) in [(0, 0), (17, 1 << 31), (66, 1 << 31), (70, 0)] {
+                    let mut values = [-0.0; 71];
+                    values[at] = f32::from_bits(bits | sign);
+                    let mut bytes = vec![0; values.len() * dtype.size()];
+                    at_every_level(|level| {
+                        assert_eq!(
+                            encode(dtype, &values, &mut bytes),
+                            is_sound,
+                            "{dtype} {bits:#x} {at} {level:?}"
+                        );
+                        assert!(!is_sound || is_finite(dtype, &bytes));
+                    });
+                }
+            }
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 pub mod bracket;
 pub mod convert;
+pub mod pairs;
 pub mod philox;
 pub mod quantile;
 pub mod reduce;

@@ -1,6 +1,7 @@
 //! Sums in f64 over a fixed tree, so that they are the same on every machine.
 
-use super::simd::vectorized;
+use super::pairs::{Bf16, halves};
+use super::simd::{Level, level, vectorized};
 
 /// Partial sums that every sum of a leaf is kept in, side by side. They go on from piece to piece of a
 /// leaf, as long as all but the last have a multiple of so many elements.
@@ -24,34 +25,78 @@ vectorized! {
 
     /// Adds to the lanes of the inner products of all pairs of vectors, each with itself too: the upper
     /// triangle, row by row.
-    pub fn products(vectors: &[&[f32]], lanes: &mut [f64]) {
-        every_pair::<false>(&[], vectors, lanes.as_chunks_mut().0);
+    pub fn products<T: Element>(vectors: &[&[T]], lanes: &mut [f64]) {
+        every_pair::<false, T>(&[], vectors, lanes.as_chunks_mut().0);
     }
 
     /// The same for the differences of the vectors from a base, which are taken in f32.
-    pub fn products_from(base: &[f32], vectors: &[&[f32]], lanes: &mut [f64]) {
-        every_pair::<true>(base, vectors, lanes.as_chunks_mut().0);
+    pub fn products_from<T: Element>(base: &[T], vectors: &[&[T]], lanes: &mut [f64]) {
+        every_pair::<true, T>(base, vectors, lanes.as_chunks_mut().0);
     }
+}
+
+/// Elements that products are taken of: f32, or bf16 as it is stored.
+pub trait Element: Copy {
+    const ZERO: Self;
+    /// The lane that each of `decoded` belongs to.
+    const LANES_OF: [usize; LANES];
+    /// One element for each lane, in whatever order costs least.
+    fn decoded(elements: &[Self; LANES]) -> [f32; LANES];
+}
+
+impl Element for f32 {
+    const ZERO: Self = 0.0;
+    const LANES_OF: [usize; LANES] = [0, 1, 2, 3, 4, 5, 6, 7];
+
+    #[inline(always)]
+    fn decoded(elements: &[Self; LANES]) -> [f32; LANES] {
+        *elements
+    }
+}
+
+impl Element for Bf16 {
+    const ZERO: Self = [0; 2];
+    /// The lower halves of all words, then the upper ones.
+    const LANES_OF: [usize; LANES] = [0, 2, 4, 6, 1, 3, 5, 7];
+
+    #[inline(always)]
+    fn decoded(elements: &[Self; LANES]) -> [f32; LANES] {
+        let words = elements.as_flattened().as_chunks().0;
+        let mut values = [0.0; LANES];
+        for i in 0..LANES / 2 {
+            values[i] = halves(words[i])[0];
+        }
+        for i in 0..LANES / 2 {
+            values[i + LANES / 2] = halves(words[i])[1];
+        }
+        values
+    }
+}
+
+/// Whether products of bf16 as it is stored take less time than decoding it first. Vectors of two f64 are too short
+/// to fill with halves of words.
+pub fn prefers_bf16() -> bool {
+    level() > Level::Baseline
 }
 
 /// The lanes of one sum.
 type Lanes = [f64; LANES];
 
 #[inline(always)]
-fn every_pair<const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [Lanes]) {
+fn every_pair<const BASED: bool, T: Element>(base: &[T], vectors: &[&[T]], sums: &mut [Lanes]) {
     // All lanes of a handful of vectors fit into registers, so that every element is read once.
     match vectors.len() {
-        1 => triangle::<1, BASED>(base, vectors, sums),
-        2 => triangle::<2, BASED>(base, vectors, sums),
-        3 => triangle::<3, BASED>(base, vectors, sums),
-        4 => triangle::<4, BASED>(base, vectors, sums),
+        1 => triangle::<1, BASED, T>(base, vectors, sums),
+        2 => triangle::<2, BASED, T>(base, vectors, sums),
+        3 => triangle::<3, BASED, T>(base, vectors, sums),
+        4 => triangle::<4, BASED, T>(base, vectors, sums),
         n => {
             let mut at = 0;
             for i in 0..n {
                 for j in i..n {
                     let mut three = [[0.0; LANES]; 3];
                     three[1] = sums[at];
-                    triangle::<2, BASED>(base, &[vectors[i], vectors[j]], &mut three);
+                    triangle::<2, BASED, T>(base, &[vectors[i], vectors[j]], &mut three);
                     sums[at] = three[1];
                     at += 1;
                 }
@@ -61,32 +106,34 @@ fn every_pair<const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [L
 }
 
 #[inline(always)]
-fn triangle<const N: usize, const BASED: bool>(base: &[f32], vectors: &[&[f32]], sums: &mut [Lanes]) {
+fn triangle<const N: usize, const BASED: bool, T: Element>(base: &[T], vectors: &[&[T]], sums: &mut [Lanes]) {
     let n = vectors[0].len();
     let n_chunks = n / LANES;
-    let chunks: [&[[f32; LANES]]; N] = std::array::from_fn(|i| &vectors[i][..n].as_chunks().0[..n_chunks]);
+    let chunks: [&[[T; LANES]]; N] = std::array::from_fn(|i| &vectors[i][..n].as_chunks().0[..n_chunks]);
     let base_chunks = if BASED { &base[..n].as_chunks().0[..n_chunks] } else { &[][..] };
     let mut lanes = [[[0.0; LANES]; N]; N];
     let mut at = 0;
     for i in 0..N {
         for j in i..N {
-            lanes[i][j] = sums[at];
+            for place in 0..LANES {
+                lanes[i][j][place] = sums[at][T::LANES_OF[place]];
+            }
             at += 1;
         }
     }
     for chunk in 0..n_chunks {
-        let of_base: [f32; LANES] = if BASED { base_chunks[chunk] } else { [0.0; LANES] };
+        let of_base = if BASED { T::decoded(&base_chunks[chunk]) } else { [0.0; LANES] };
         let mut values = [[0.0; LANES]; N];
         for i in 0..N {
-            values[i] = widened::<BASED>(&chunks[i][chunk], &of_base);
+            values[i] = widened::<BASED>(&T::decoded(&chunks[i][chunk]), &of_base);
         }
         add_products(&values, &mut lanes);
     }
     // What is missing of the last lanes counts as zero.
-    let rest = |vector: &[f32]| {
-        let mut lanes = [0.0; LANES];
+    let rest = |vector: &[T]| {
+        let mut lanes = [T::ZERO; LANES];
         lanes[..n % LANES].copy_from_slice(&vector[n_chunks * LANES..n]);
-        lanes
+        T::decoded(&lanes)
     };
     let of_base = if BASED { rest(base) } else { [0.0; LANES] };
     let mut values = [[0.0; LANES]; N];
@@ -97,7 +144,9 @@ fn triangle<const N: usize, const BASED: bool>(base: &[f32], vectors: &[&[f32]],
     let mut at = 0;
     for i in 0..N {
         for j in i..N {
-            sums[at] = lanes[i][j];
+            for place in 0..LANES {
+                sums[at][T::LANES_OF[place]] = lanes[i][j][place];
+            }
             at += 1;
         }
     }
@@ -189,6 +238,31 @@ mod tests {
                             at += 1;
                         }
                     }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn products_of_bf16_are_those_of_the_same_numbers_in_f32() {
+        let stored = |i: usize, j: usize| {
+            ((0x3c00 + (i * 31 + j * 17) % 2001) as u16 ^ (j as u16) << 15).to_le_bytes()
+        };
+        let vectors: Vec<Vec<Bf16>> = (0..6).map(|i| (0..1003).map(|j| stored(i, j)).collect()).collect();
+        let value = |bytes: &Bf16| halves([bytes[0], bytes[1], 0, 0])[0];
+        let decoded: Vec<Vec<f32>> =
+            vectors.iter().map(|vector| vector.iter().map(value).collect()).collect();
+        at_every_level(|level| {
+            for n in 1..=5 {
+                for len in [0, 1, 7, 8, 9, 1003] {
+                    let vectors: Vec<&[Bf16]> = vectors.iter().map(|vector| &vector[..len]).collect();
+                    let decoded: Vec<&[f32]> = decoded.iter().map(|vector| &vector[..len]).collect();
+                    let mut sums = vec![vec![0.125; n * (n + 1) / 2 * LANES]; 4];
+                    products(&vectors[..n], &mut sums[0]);
+                    products(&decoded[..n], &mut sums[1]);
+                    products_from(vectors[5], &vectors[..n], &mut sums[2]);
+                    products_from(decoded[5], &decoded[..n], &mut sums[3]);
+                    assert!(sums[0] == sums[1] && sums[2] == sums[3], "{n} {len} {level:?}");
                 }
             }
         });

@@ -61,16 +61,20 @@ fn detected() -> Level {
 }
 
 /// Defines functions that are compiled for every level. Their loops must be written out in the body or
-/// in functions that are always inlined.
+/// in functions that are always inlined. They may be generic over one type, and one number behind it.
 macro_rules! vectorized {
     ($(
         $(#[$attribute:meta])*
-        $visibility:vis fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
+        $visibility:vis fn $name:ident
+            $(<$generic:ident: $bound:path $(, const $count:ident: usize)?>)?
+            ($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
     )*) => {$(
         $(#[$attribute])*
-        $visibility fn $name($($argument: $type),*) $(-> $result)? {
+        $visibility fn $name $(<$generic: $bound $(, const $count: usize)?>)? (
+            $($argument: $type),*
+        ) $(-> $result)? {
             #[inline(always)]
-            fn body($($argument: $type),*) $(-> $result)? $body
+            fn body $(<$generic: $bound $(, const $count: usize)?>)? ($($argument: $type),*) $(-> $result)? $body
 
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
@@ -78,11 +82,11 @@ macro_rules! vectorized {
                 use $crate::kernels::simd::{Level, level};
                 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl")]
                 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-                fn avx512($($argument: $type),*) $(-> $result)? {
+                fn avx512 $(<$generic: $bound $(, const $count: usize)?>)? ($($argument: $type),*) $(-> $result)? {
                     body($($argument),*)
                 }
                 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-                fn avx2($($argument: $type),*) $(-> $result)? {
+                fn avx2 $(<$generic: $bound $(, const $count: usize)?>)? ($($argument: $type),*) $(-> $result)? {
                     body($($argument),*)
                 }
                 match level() {

@@ -6,6 +6,7 @@ use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
+use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
 
@@ -109,6 +110,45 @@ impl Kernel for Sum {
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         weighted_sum(&self.weights, self.divisor, leaf.inputs, out);
+    }
+
+    fn takes_bf16(&self) -> bool {
+        self.weights.len() <= pairs::MOST_INPUTS
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        counted!(leaf.inputs, inputs: N => {
+            let weights = std::array::from_fn(|k| self.weights[k] as f32);
+            match self.divisor {
+                None => pairs::emit(&WeightedSum(weights), inputs, out),
+                Some(divisor) => pairs::emit(&WeightedMean(WeightedSum(weights), divisor as f32), inputs, out),
+            }
+        })
+    }
+}
+
+struct WeightedSum<const N: usize>([f32; N]);
+
+impl<const N: usize> Elementwise<N> for WeightedSum<N> {
+    #[inline(always)]
+    fn of(&self, x: [f32; N]) -> f32 {
+        let Self(weights) = self;
+        let mut sum = 0.0;
+        for k in 0..N {
+            sum += weights[k] * x[k];
+        }
+        sum
+    }
+}
+
+/// A sum, and what it is divided by.
+struct WeightedMean<const N: usize>(WeightedSum<N>, f32);
+
+impl<const N: usize> Elementwise<N> for WeightedMean<N> {
+    #[inline(always)]
+    fn of(&self, x: [f32; N]) -> f32 {
+        let Self(sum, divisor) = self;
+        sum.of(x) / divisor
     }
 }
 

@@ -6,7 +6,8 @@ use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
-use crate::kernels::reduce::{LANES, products_from};
+use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
+use crate::kernels::reduce::{LANES, prefers_bf16, products_from};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
 
@@ -141,6 +142,49 @@ impl Kernel for Whole {
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let ratio = self.ratio.expect("the pass came first");
         blend(leaf.inputs[0], &leaf.inputs[1..], ratio, out);
+    }
+
+    fn takes_bf16(&self) -> bool {
+        self.n < pairs::MOST_INPUTS && (self.ratio.is_some() || prefers_bf16())
+    }
+
+    fn gather_bf16(
+        &self,
+        leaf: &Leaf<'_, Bf16>,
+        sums: &mut [f64],
+        _counts: &mut [u64],
+        _scratch: &mut Scratch,
+    ) {
+        products_from(leaf.inputs[0], &leaf.inputs[1..], sums);
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        let blended = Blended::new(self.ratio.expect("the pass came first"), self.n);
+        counted!(leaf.inputs, inputs: N => pairs::emit(&blended, inputs, out))
+    }
+}
+
+/// What becomes of the elements of the base and of all models.
+struct Blended {
+    n: f32,
+    of_mean: f32,
+    of_base: f32,
+}
+
+impl Blended {
+    fn new(ratio: f64, n: usize) -> Self {
+        Self { n: n as f32, of_mean: ratio as f32, of_base: (1.0 - ratio) as f32 }
+    }
+}
+
+impl<const N: usize> Elementwise<N> for Blended {
+    #[inline(always)]
+    fn of(&self, x: [f32; N]) -> f32 {
+        let mut sum = 0.0;
+        for k in 1..N {
+            sum += x[k];
+        }
+        self.of_mean * (sum / self.n) + self.of_base * x[0]
     }
 }
 

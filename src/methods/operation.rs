@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use super::scratch::Scratch;
 use crate::kernels::bracket::Listed;
+use crate::kernels::pairs::Bf16;
 use crate::manifest::Sink;
 
 /// Resolved arithmetic of one action.
@@ -51,13 +52,13 @@ pub struct Pass {
     pub counts: usize,
 }
 
-/// A run of whole vectors (or elements) of all inputs, as f32.
+/// A run of whole vectors (or elements) of all inputs, as f32 or as stored.
 #[derive(Clone, Copy, Debug)]
-pub struct Leaf<'a> {
+pub struct Leaf<'a, T = f32> {
     /// The number of this leaf in its tensor.
     pub index: usize,
     /// One slice per operation input, each of `rows * row_len` values, row by row.
-    pub inputs: &'a [&'a [f32]],
+    pub inputs: &'a [&'a [T]],
     /// Under [`Cut::Elements`] 1; otherwise the number of whole vectors.
     pub rows: usize,
     /// Under [`Cut::Elements`] the number of elements; otherwise the length of a vector.
@@ -70,7 +71,7 @@ pub struct Leaf<'a> {
     pub col_step: u64,
 }
 
-impl Leaf<'_> {
+impl<T> Leaf<'_, T> {
     /// Number of elements in the leaf.
     pub fn n_elements(&self) -> usize {
         self.rows * self.row_len
@@ -118,6 +119,29 @@ pub trait Kernel: Sync {
 
     /// Computes the leaf's result, before rounding to the output dtype.
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch);
+
+    /// Whether the next pass, or `emit` if none is left, has a faster loop for inputs that are all bf16. It gives
+    /// the same bits. Leaves come in pieces only to kernels that take them.
+    fn takes_bf16(&self) -> bool {
+        false
+    }
+
+    /// As `gather`, from bf16 as it is stored. Only for kernels that take it.
+    fn gather_bf16(
+        &self,
+        _leaf: &Leaf<'_, Bf16>,
+        _sums: &mut [f64],
+        _counts: &mut [u64],
+        _scratch: &mut Scratch,
+    ) {
+        unreachable!("the kernel takes no bf16")
+    }
+
+    /// As `emit`, from bf16 to bf16. Tells whether all of the result is finite; if not, what is written means
+    /// nothing. Only for kernels that take it.
+    fn emit_bf16(&self, _leaf: &Leaf<'_, Bf16>, _out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        unreachable!("the kernel takes no bf16")
+    }
 }
 
 /// A search for ranks in a whole tensor by a sample and one pass, which lists what the sample has left open.

@@ -6,7 +6,8 @@ use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
-use crate::kernels::reduce::{LANES, over_lanes, products};
+use crate::kernels::pairs::{self, Bf16, Elementwise};
+use crate::kernels::reduce::{LANES, over_lanes, prefers_bf16, products};
 use crate::kernels::simd::vectorized;
 use crate::manifest::{Sink, SinkExt};
 
@@ -121,6 +122,37 @@ impl Kernel for Blend {
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let [of_base, of_other] = self.factors.expect("the pass came first");
         blend(leaf.inputs[0], leaf.inputs[1], of_base, of_other, out);
+    }
+
+    fn takes_bf16(&self) -> bool {
+        self.factors.is_some() || prefers_bf16()
+    }
+
+    fn gather_bf16(
+        &self,
+        leaf: &Leaf<'_, Bf16>,
+        sums: &mut [f64],
+        _counts: &mut [u64],
+        _scratch: &mut Scratch,
+    ) {
+        products(leaf.inputs, sums);
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        let [of_base, of_other] = self.factors.expect("the pass came first");
+        pairs::emit(&Blended { of_base, of_other }, &[leaf.inputs[0], leaf.inputs[1]], out)
+    }
+}
+
+struct Blended {
+    of_base: f32,
+    of_other: f32,
+}
+
+impl Elementwise<2> for Blended {
+    #[inline(always)]
+    fn of(&self, [b, x]: [f32; 2]) -> f32 {
+        self.of_base * b + self.of_other * x
     }
 }
 

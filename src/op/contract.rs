@@ -30,6 +30,11 @@ pub trait Op: Send + Sync + Debug {
     fn access(&self) -> Access<'_>;
 }
 
+/// What is said of a result that is not finite where it is stored.
+pub fn not_finite(dtype: Dtype) -> String {
+    format!("the result is infinite or not a number as {dtype}")
+}
+
 /// How an operation reaches its inputs, which decides how it is carried out in bounded memory.
 #[derive(Debug)]
 pub enum Access<'a> {

@@ -24,7 +24,7 @@ mod zeros;
 
 pub use concat::Concat;
 pub use conflicts::Conflicts;
-pub use contract::{Access, Beside, Op, Role, RowRun, Streaming, Tensor, Whole};
+pub use contract::{Access, Beside, Op, Role, RowRun, Streaming, Tensor, Whole, not_finite};
 pub use convert::Convert;
 pub use dequantise::{Blocks, Dequantise};
 pub use difference::Difference;

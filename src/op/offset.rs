@@ -2,7 +2,7 @@
 //!
 //! `r = x + c`, in f32, in the dtype of the input.
 
-use super::contract::{Access, Op, Tensor, Whole};
+use super::contract::{Access, Op, Tensor, Whole, not_finite};
 use crate::kernels::convert;
 use crate::manifest::{Sink, SinkExt};
 use crate::tensor::TensorSpec;
@@ -49,8 +49,7 @@ impl Whole for Offset {
         for value in &mut values {
             *value += self.by;
         }
-        convert::encode(spec.dtype, &values, out);
-        Ok(())
+        if convert::encode(spec.dtype, &values, out) { Ok(()) } else { Err(not_finite(spec.dtype)) }
     }
 }
 
@@ -67,6 +66,8 @@ mod tests {
         let mut out = vec![0; op.output(&[&spec(Dtype::F32)]).unwrap().n_bytes()];
         op.run(&[Tensor { spec: &spec(Dtype::F32), bytes: &bytes }], &mut out).unwrap();
         assert_eq!(out, [0.5f32, -0.25].iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+        let huge = [f32::MAX, f32::NAN].iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>();
+        assert!(op.run(&[Tensor { spec: &spec(Dtype::F32), bytes: &huge }], &mut out).is_err());
         assert!(op.output(&[&spec(Dtype::I32)]).is_err() && op.output(&[]).is_err());
     }
 }

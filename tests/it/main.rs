@@ -2,6 +2,7 @@
 
 mod architectures;
 mod bad_input;
+mod bf16;
 mod browser;
 mod cards;
 mod checkpoints;

@@ -2,9 +2,11 @@
 
 use super::arithmetic::{add, add_difference, add_to_base, divide, elected, scale, subtract};
 use super::brackets::{Bracketed, guess, list, settle};
+use super::plain::Plain;
 use super::sparsify::{Sparsifier, keep_random, keep_ranked};
 use super::vectors::{Divisor, TaskVectors, Vector};
 use crate::kernels::bracket::Listed;
+use crate::kernels::pairs::{self, Bf16, counted};
 use crate::kernels::reduce::{l1, over_leaves};
 use crate::kernels::sample::Sampler;
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
@@ -274,6 +276,14 @@ impl Kernel for TaskKernel<'_> {
             self.add_up(leaf, out, scratch);
         }
         add_to_base(leaf.inputs[0], self.operation.lambda as f32, out);
+    }
+
+    fn takes_bf16(&self) -> bool {
+        self.operation.is_plain() && self.operation.vectors.len() < pairs::MOST_INPUTS
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        counted!(leaf.inputs, inputs: N => pairs::emit(&Plain::<N>::new(self.operation), inputs, out))
     }
 }
 

@@ -16,6 +16,7 @@ mod family;
 mod kernel;
 pub mod members;
 mod params;
+mod plain;
 mod sparsify;
 mod vectors;
 

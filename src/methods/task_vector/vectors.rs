@@ -28,3 +28,10 @@ pub(super) struct TaskVectors {
     pub rescale: bool,
     pub lambda: f64,
 }
+
+impl TaskVectors {
+    /// Whether nothing is thinned and no signs are elected.
+    pub fn is_plain(&self) -> bool {
+        !self.election && self.vectors.iter().all(|vector| vector.sparsifier == Sparsifier::Everything)
+    }
+}
