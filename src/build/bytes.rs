@@ -11,6 +11,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::digest::{Checksums, Digest};
+use crate::disk;
 use crate::model::ModelError;
 use crate::model::source_file::SourceFile;
 
@@ -69,10 +70,18 @@ pub struct FilePart {
 impl FilePart {
     fn read_at(&self, start: usize, into: &mut [u8]) -> Result<(), ModelError> {
         let offset = self.offset + start as u64;
-        self.file.read_exact_at(into, offset).map_err(|error| match error.kind() {
+        self.file.read_exact_at(into, offset).map_err(|error| self.unreadable(error))
+    }
+
+    fn read(&self) -> Result<Vec<u8>, ModelError> {
+        disk::read_range(&self.file, self.offset, self.n_bytes).map_err(|error| self.unreadable(error))
+    }
+
+    fn unreadable(&self, error: io::Error) -> ModelError {
+        match error.kind() {
             io::ErrorKind::UnexpectedEof => self.changed(),
             _ => ModelError::io(&self.path)(error),
-        })
+        }
     }
 
     fn changed(&self) -> ModelError {
@@ -117,12 +126,32 @@ impl Bytes {
 
     /// All of them, read unless they are at hand.
     pub fn in_full(&self) -> Result<Cow<'_, [u8]>, ModelError> {
-        if let Some(all) = self.at_hand() {
-            return Ok(Cow::Borrowed(all));
+        match self.at_hand() {
+            Some(all) => Ok(Cow::Borrowed(all)),
+            None => Ok(Cow::Owned(self.read()?)),
         }
-        let mut bytes = vec![0; self.n_bytes()];
-        self.fill(0, &mut bytes)?;
-        Ok(Cow::Owned(bytes))
+    }
+
+    /// All of them in a vector of their own: read at one go, and checked when they are there.
+    fn read(&self) -> Result<Vec<u8>, ModelError> {
+        match self {
+            Self::Memory(all) => Ok(all.to_vec()),
+            Self::File(part) => part.read(),
+            Self::Source { shard, offset, n_bytes } => shard.read(*offset, *n_bytes),
+            Self::Joined(_) => {
+                let mut bytes = vec![0; self.n_bytes()];
+                self.fill(0, &mut bytes)?;
+                Ok(bytes)
+            }
+            Self::Checked(bytes, checksums) => {
+                let read = bytes.read()?;
+                let differs = |(i, block): (usize, &[u8])| !checksums.agree(i, block);
+                match read.chunks(Checksums::BLOCK).enumerate().position(differs) {
+                    Some(i) => Err(bytes.differs(i * Checksums::BLOCK)),
+                    None => Ok(read),
+                }
+            }
+        }
     }
 
     /// Some neighbouring ones, if they can be looked at without reading or joining.
@@ -154,17 +183,7 @@ impl Bytes {
     /// The same bytes, in memory unless they are joined.
     pub fn into_memory(self) -> Result<Self, ModelError> {
         match self {
-            Self::Source { .. } | Self::Checked(..) => {
-                let n_bytes = self.n_bytes();
-                let mut bytes = Vec::with_capacity(n_bytes);
-                while bytes.len() < n_bytes {
-                    let at = bytes.len();
-                    // Zeroed and checked a step at a time, so that the cache has it when it is read into.
-                    bytes.resize(n_bytes.min(at + Checksums::BLOCK), 0);
-                    self.fill(at, &mut bytes[at..])?;
-                }
-                Ok(Self::Memory(Arc::new(bytes)))
-            }
+            Self::Source { .. } | Self::Checked(..) => Ok(Self::Memory(Arc::new(self.read()?))),
             other => Ok(other),
         }
     }
@@ -186,16 +205,6 @@ impl Bytes {
                 Self::Checked(Arc::new(bare), checksums)
             }
             Self::Checked(bytes, _) => Self::Checked(bytes, checksums),
-        }
-    }
-
-    /// A checkpoint's shard that the bytes are still in, if they are.
-    pub fn shard(&self) -> Option<&Arc<dyn SourceFile>> {
-        match self {
-            Self::Memory(_) | Self::File(_) => None,
-            Self::Source { shard, .. } => Some(shard),
-            Self::Joined(joined) => joined.runs.iter().find_map(|(run, _)| run.bytes.shard()),
-            Self::Checked(bytes, _) => bytes.shard(),
         }
     }
 
@@ -307,7 +316,9 @@ impl Bytes {
 #[derive(Default)]
 pub struct Window {
     start: usize,
-    bytes: Vec<u8>,
+    n_bytes: usize,
+    /// At least as many; it does not shrink, so that it is cleared once and not for each range.
+    buffer: Vec<u8>,
 }
 
 impl Window {
@@ -316,7 +327,7 @@ impl Window {
         if let Some(wanted) = bytes.at_hand_in(range.clone()) {
             return Ok(wanted);
         }
-        let end = self.start + self.bytes.len();
+        let end = self.start + self.n_bytes;
         if range.start < self.start || range.end > end {
             let wanted = match bytes {
                 Bytes::Checked(..) => {
@@ -330,16 +341,16 @@ impl Window {
             } else {
                 end - self.start
             };
-            self.bytes.drain(..known);
-            self.start = wanted.start;
-            let kept = self.bytes.len();
-            self.bytes.resize(wanted.len(), 0);
-            if let Err(error) = bytes.fill(wanted.start + kept, &mut self.bytes[kept..]) {
-                self.bytes.clear();
-                return Err(error);
+            self.buffer.copy_within(known..self.n_bytes, 0);
+            let kept = self.n_bytes - known;
+            if self.buffer.len() < wanted.len() {
+                self.buffer.resize(wanted.len(), 0);
             }
+            (self.start, self.n_bytes) = (wanted.start, 0);
+            bytes.fill(wanted.start + kept, &mut self.buffer[kept..wanted.len()])?;
+            self.n_bytes = wanted.len();
         }
-        Ok(&self.bytes[range.start - self.start..][..range.len()])
+        Ok(&self.buffer[range.start - self.start..][..range.len()])
     }
 }
 

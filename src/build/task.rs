@@ -1,9 +1,12 @@
 //! Works on one node: finds a source's digest, or runs an action, with whatever bytes that takes.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use rayon::prelude::*;
 
 use super::bytes::{Bytes, FilePart, Run};
 use super::committer::Delivered;
@@ -14,7 +17,8 @@ use super::examine::{Examination, Examined};
 use super::outside::source_range;
 use super::shared::Shared;
 use super::sink::FileSlice;
-use crate::digest::{ActionKey, Digest};
+use crate::digest::{ActionKey, Checksums, Digest};
+use crate::disk;
 use crate::event::{Event, Span, spanned};
 use crate::methods::Operation;
 use crate::model::ModelError;
@@ -146,10 +150,15 @@ impl<'t, 'a> Task<'t, 'a> {
         Ok(bytes.checked(examined.checksums))
     }
 
-    /// A digest's blob: in memory, unless the node is too large for that.
+    /// A digest's blob, to be computed with: in memory, and held to its checksums, unless the node is too large for
+    /// that or there are none.
     fn read_blob(&self, digest: &Digest, n_bytes: usize) -> Result<Lookup<Bytes>, BuildError> {
         let Context { store, tiers, .. } = self.shared.context;
         if !self.wide {
+            let checksums = self.shared.snapshot.checksums(digest)?;
+            if let Some(checksums) = checksums.filter(|checksums| checksums.cover(n_bytes)) {
+                return self.read_by_checksums(digest, n_bytes, &checksums);
+            }
             return Ok(tiers.get(digest, n_bytes as u64)?.map(|bytes| Bytes::Memory(Arc::new(bytes))));
         }
         let InFile { path, file, offset } = match tiers.open(digest, n_bytes as u64)? {
@@ -163,6 +172,27 @@ impl<'t, 'a> Task<'t, 'a> {
             Ok(found) if found.digest == *digest => Ok(Lookup::Found(bytes.checked(found.checksums))),
             Ok(_) | Err(BuildError::Model(ModelError::Changed { .. })) => Ok(store.remove_damaged(digest)?),
             Err(error) => Err(error),
+        }
+    }
+
+    fn read_by_checksums(
+        &self,
+        digest: &Digest,
+        n_bytes: usize,
+        checksums: &Checksums,
+    ) -> Result<Lookup<Bytes>, BuildError> {
+        let Context { store, tiers, .. } = self.shared.context;
+        let InFile { path, file, offset } = match tiers.open(digest, n_bytes as u64)? {
+            Lookup::Found(found) => found,
+            Lookup::Missing => return Ok(Lookup::Missing),
+            Lookup::Damaged => return Ok(Lookup::Damaged),
+        };
+        match disk::read_range(&file, offset, n_bytes) {
+            Ok(bytes) if checksums.agree(0, &bytes) => Ok(Lookup::Found(Bytes::Memory(Arc::new(bytes)))),
+            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                Err(BuildError::io("read", &path)(error))
+            }
+            _ => Ok(store.remove_damaged(digest)?),
         }
     }
 
@@ -304,6 +334,10 @@ impl<'t, 'a> Task<'t, 'a> {
         if held {
             self.shared.held.lock().expect("no thread panics with it").insert(node, bytes.clone());
         }
+        let is_stored = cached && content.is_some() && slice.is_none();
+        if is_stored && let Some(checksums) = self.checksums(&bytes) {
+            committer.note_checksums((digest, checksums))?;
+        }
         let row = ActionRow { key, digest, n_bytes };
         let external = if cached { outside.source(&digest) } else { None };
         match slice {
@@ -377,6 +411,20 @@ impl<'t, 'a> Task<'t, 'a> {
             None => bytes,
         };
         Ok((digest, bytes, content))
+    }
+
+    /// The checksums to which a stored result is held when it is computed with. Small ones are hashed as fast.
+    fn checksums(&self, bytes: &Bytes) -> Option<Arc<Checksums>> {
+        match bytes {
+            Bytes::Checked(_, checksums) => Some(Arc::clone(checksums)),
+            Bytes::Memory(all) if all.len() >= Checksums::BLOCK && self.wide => {
+                Some(Arc::new(Checksums(all.par_chunks(Checksums::BLOCK).map(Checksums::of).collect())))
+            }
+            Bytes::Memory(all) if all.len() >= Checksums::BLOCK => {
+                Some(Arc::new(Checksums(all.chunks(Checksums::BLOCK).map(Checksums::of).collect())))
+            }
+            _ => None,
+        }
     }
 
     /// Whether all that an action reads was computed.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -103,6 +103,14 @@ impl LocalFile {
         }
         Ok(file)
     }
+
+    fn unreadable(&self, source: io::Error) -> ModelError {
+        let path = self.path.clone();
+        match source.kind() {
+            ErrorKind::UnexpectedEof => ModelError::Changed { path },
+            _ => ModelError::Io { path, source },
+        }
+    }
 }
 
 impl SourceFile for LocalFile {
@@ -127,10 +135,11 @@ impl SourceFile for LocalFile {
     }
 
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError> {
-        self.file()?.read_exact_at(into, offset).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => ModelError::Changed { path: self.path.clone() },
-            _ => ModelError::Io { path: self.path.clone(), source: error },
-        })
+        self.file()?.read_exact_at(into, offset).map_err(|error| self.unreadable(error))
+    }
+
+    fn read(&self, offset: u64, n_bytes: usize) -> Result<Vec<u8>, ModelError> {
+        disk::read_range(&*self.file()?, offset, n_bytes).map_err(|error| self.unreadable(error))
     }
 
     fn differs(&self, offset: u64) -> ModelError {

@@ -55,6 +55,16 @@ pub trait SourceFile: Send + Sync + Debug {
     /// Also if the file is no longer in the state in which it was opened.
     fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), ModelError>;
 
+    /// A range of the file, in a vector of its own.
+    ///
+    /// # Errors
+    /// As [`Self::read_at`].
+    fn read(&self, offset: u64, n_bytes: usize) -> Result<Vec<u8>, ModelError> {
+        let mut bytes = vec![0; n_bytes];
+        self.read_at(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
     /// Whether the file is on a disk of this machine, where it can be opened by its path.
     fn is_local(&self) -> bool {
         true

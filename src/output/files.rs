@@ -10,6 +10,15 @@ use rustix::io::Errno;
 
 use crate::disk;
 
+/// Takes a file of an old version, at whatever path it is now, before it is removed; says whether it has been moved
+/// away.
+pub(super) type Take<'a> = &'a dyn Fn(&Path) -> bool;
+
+/// Takes nothing.
+pub(super) fn take_nothing(_: &Path) -> bool {
+    false
+}
+
 /// A file's metadata, if it is a regular one: nothing else is opened, since that could take for ever.
 pub(super) fn regular(path: &Path) -> Option<Metadata> {
     fs::symlink_metadata(path).ok().filter(Metadata::is_file)

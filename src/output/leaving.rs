@@ -27,15 +27,6 @@ use crate::store::range::{FileRange, PackRange, PackedRow, RangeContent};
 use crate::store::tier::NewBlob;
 use crate::store::{Cas, Store, StoreError};
 
-/// Takes a file of an old version, at whatever path it is now, before it is removed; says whether it has been moved
-/// away.
-pub(super) type Take<'a> = &'a dyn Fn(&Path) -> bool;
-
-/// Takes nothing.
-pub(super) fn take_nothing(_: &Path) -> bool {
-    false
-}
-
 /// Of every file of the old version, by its name, what it alone holds.
 pub(super) struct Leaving<'a> {
     store: &'a Store,

@@ -10,9 +10,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::files::{inode, rename_if_free, rename_to_free, sync_folder};
+use super::files::{Take, inode, rename_if_free, rename_to_free, sync_folder};
 use super::format;
-use super::leaving::Take;
 use super::names::{CARD_FILE, CONFIG_FILE as CONFIG, LOCKFILE, RECIPE_FILE};
 use super::ownership::Owned;
 use crate::disk;

@@ -23,10 +23,10 @@ use serde::{Deserialize, Serialize};
 
 use super::error::OutputError;
 use super::files::{
-    entries, inode, is_mount_point, parent_of, regular, rename_if_free, rename_to_free, sync_folder,
+    Take, entries, inode, is_mount_point, parent_of, regular, rename_if_free, rename_to_free, sync_folder,
+    take_nothing,
 };
 use super::format;
-use super::leaving::{Take, take_nothing};
 use super::move_in::{MoveIn, Progress, in_order};
 use super::names::LOCKFILE;
 use super::ownership::Owned;

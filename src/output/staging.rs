@@ -6,8 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::error::OutputError;
-use super::files::{is_mount_point, parent_of};
-use super::leaving::Take;
+use super::files::{Take, is_mount_point, parent_of};
 use super::ownership::Owned;
 use super::publish::{self, MODEL};
 use super::workbench::Workbench;
@@ -108,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::event::Event;
-    use crate::output::leaving::take_nothing;
+    use crate::output::files::take_nothing;
     use crate::output::names::LOCKFILE;
     use crate::output::publish::recover;
 

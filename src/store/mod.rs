@@ -5,8 +5,8 @@
 //! - A blob appears under its name complete and durable, and never changes afterwards.
 //! - A key is committed only after the blob it names is durable. A crash at any instant leaves the
 //!   old state or the new one, plus temporary files that the next opening removes.
-//! - The index is never the truth about bytes: a hit is a key and a blob of the right size, checked
-//!   against its digest when it is read. Anything less is a miss.
+//! - The index is never the truth about bytes: a hit is a key and a blob of the right size, checked when it is
+//!   read, against its digest or against checksums taken with it. Anything less is a miss.
 //! - No bytes are held twice: results that a source or a finished output holds have no blob, only a
 //!   note of where they are. Where that file is gone or changed, the result is made again.
 //! - What only an output held that is replaced comes into the store with the output's file, as a pack; see
