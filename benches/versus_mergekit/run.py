@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds the seven-stage recipe with mergekit-multi 0.1.5 and with lamarck, in turn, and prints what each took.
 
-    python3 benches/versus_mergekit/run.py [--rounds 3] [--work DIR] [--mergekit ENV] [-- --hidden 1024 ...]
+    python3 benches/versus_mergekit/run.py [--rounds 3] [--only cold] [--work DIR] [--mergekit ENV] [-- --hidden 1024 ...]
 
 What follows `--` is the shape of the ancestors that are generated (see `cargo bench --bench generate -- --help`);
 by default they have 178 million parameters each. mergekit is installed into a scratch environment, unless `--mergekit`
@@ -27,6 +27,7 @@ VERSION = "0.1.5"
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["cold"], help="leave out what comes after a build from nothing")
     parser.add_argument("--work", type=Path, default=PROJECT / "target" / "versus_mergekit")
     parser.add_argument("--mergekit", type=Path, help="a virtual environment with mergekit " + VERSION)
     parser.add_argument("shape", nargs="*", help="options of the generator")
@@ -35,14 +36,15 @@ def main():
     env = args.mergekit or install_mergekit(args.work / "mergekit")
     if Path(sys.prefix).resolve() != env.resolve():
         # The environment has the YAML reader that the recipe is converted with.
-        rest = ["--rounds", str(args.rounds), "--work", args.work, "--mergekit", env, "--", *args.shape]
+        only = ["--only", args.only] if args.only else []
+        rest = ["--rounds", str(args.rounds), *only, "--work", args.work, "--mergekit", env, "--", *args.shape]
         python = env / "bin" / "python"
         os.execv(python, [str(part) for part in [python, __file__, *rest]])
     os.chdir(PROJECT)
     ancestors = args.work.resolve() / "ancestors"
     subprocess.run(["cargo", "build", "--release", "--locked"], check=True)
     subprocess.run(["cargo", "bench", "--bench", "generate", "--", ancestors, *args.shape], check=True)
-    rows = race(args.work.resolve(), ancestors, env, args.rounds)
+    rows = race(args.work.resolve(), ancestors, env, args.rounds, args.only)
     report(rows, args.rounds)
 
 
@@ -57,7 +59,7 @@ def install_mergekit(env):
     return env
 
 
-def race(work, ancestors, env, rounds):
+def race(work, ancestors, env, rounds, only):
     """For every scenario the measurements of both programs, taken in turn."""
     lamarck = PROJECT / "target" / "release" / "lamarck"
     theirs, ours = work / "mergekit-out", work / "lamarck-out"
@@ -76,7 +78,8 @@ def race(work, ancestors, env, rounds):
         command = [lamarck, "build", "-q", recipe, "--models", ancestors, "--cache", ours / "cache", "--out", ours / "out"]
         return measure(command, {}, work)
 
-    rows = {"cold": [], "one weight changed": [], "nothing changed": []}
+    scenarios = ["cold", "one weight changed", "nothing changed"]
+    rows = {scenario: [] for scenario in scenarios if only in (None, scenario)}
     for number in range(rounds):
         edited = f"0.8{9 - number}"
         for folder in (theirs, ours):
@@ -87,6 +90,8 @@ def race(work, ancestors, env, rounds):
             ("nothing changed", lambda: mergekit("0.9"), lambda: build("0.90")),
             ("one weight changed", lambda: mergekit(edited, "--no-lazy"), lambda: build(edited)),
         ]:
+            if scenario not in rows:
+                continue
             pair = []
             for run in (run_theirs, run_ours):
                 settle(ancestors)
@@ -184,15 +189,17 @@ def report(rows, rounds):
         return f"{value:.0f} s" if value >= 20 else f"{value:.1f} s" if value >= 1 else f"{value * 1000:.0f} ms"
 
     print(f"\n{os.cpu_count()} cores, medians of {rounds} runs in turn\n")
-    print("| | mergekit-multi " + VERSION + " | lamarck | ratio |")
-    print("| --- | --- | --- | --- |")
+    print("| | mergekit-multi " + VERSION + " | CPU | lamarck | CPU | ratio |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for scenario, pairs in rows.items():
         walls = [median(pairs, which, "wall") for which in (0, 1)]
+        cpus = [seconds(median(pairs, which, "cpu")) for which in (0, 1)]
         ratios = sorted(pair[0]["wall"] / pair[1]["wall"] for pair in pairs)
         spread = f"{walls[0] / walls[1]:.0f}x ({ratios[0]:.0f}-{ratios[-1]:.0f})"
-        print(f"| {scenario} | {seconds(walls[0])} | {seconds(walls[1])} | {spread} |")
+        print(f"| {scenario} | {seconds(walls[0])} | {cpus[0]} | {seconds(walls[1])} | {cpus[1]} | {spread} |")
+    print("\n| | mergekit-multi " + VERSION + " | lamarck | ratio |")
+    print("| --- | --- | --- | --- |")
     for what, title, unit, digits in [
-        ("cpu", "CPU time, cold", "s", 0),
         ("resident", "peak resident memory, cold", "MB", 0),
         ("anonymous", "of it anonymous", "MB", 0),
     ]:
