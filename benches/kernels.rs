@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use lamarck::build::Bytes;
 use lamarck::build::compute::{Computation, Failure};
-use lamarck::kernels::philox::Stream;
 use lamarck::kernels::simd::{self, Level};
+use lamarck::kernels::stream::Stream;
 use lamarck::methods::{self, Arguments, InputArguments, Method, Scope, Simplified, Value, Values};
 use lamarck::tensor::{Dtype, Shape, TensorSpec};
 use rayon::prelude::*;
@@ -57,12 +57,10 @@ fn main() {
 
 /// A checkpoint's tensor: a common part and a smaller one of its own.
 fn tensor(n: usize, number: usize) -> Bytes {
-    let mut draws = [vec![0; n], vec![0; n]];
-    for (position, draws) in [0, number + 1].into_iter().zip(&mut draws) {
-        Stream::derive(0, "kernels", position, "tensor").fill(0, draws);
-    }
-    let centered = |draw: u32| draw as f32 / u32::MAX as f32 - 0.5;
-    let value = |i: usize| 0.05 * centered(draws[0][i]) + 0.01 * centered(draws[1][i]);
+    let streams = [0, number + 1].map(|position| Stream::derive(0, "kernels", position, "tensor"));
+    let centered =
+        |which: usize, i: usize| (streams[which].bits(i as u64) >> 32) as f32 / u32::MAX as f32 - 0.5;
+    let value = |i: usize| 0.05 * centered(0, i) + 0.01 * centered(1, i);
     let bytes: Vec<u8> = (0..n).flat_map(|i| half::bf16::from_f32(value(i)).to_le_bytes()).collect();
     Bytes::Memory(bytes.into())
 }

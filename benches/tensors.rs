@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use lamarck::build::compute::{Computation, Failure};
 use lamarck::build::{Bytes, Run};
-use lamarck::kernels::philox::Stream;
 use lamarck::kernels::simd::{self, Level};
+use lamarck::kernels::stream::Stream;
 use lamarck::methods::{self, Arguments, InputArguments, Operation, Scope, Simplified, Value, Values};
 use lamarck::op::{Access, Block, Factor, LowRank, Op, Tensor, Update, Vectors};
 use lamarck::tensor::{Dtype, Shape, TensorSpec};
@@ -217,10 +217,10 @@ fn sparse(name: &str, n_inputs: usize) -> Box<dyn Operation> {
 
 /// Normal-like values: those of a tensor, or of one that has come to differ from it a little.
 fn weights(n: usize, number: usize, base: Option<(&[f32], f32)>) -> Vec<f32> {
-    let mut draws = vec![0; 4 * n];
-    Stream::derive(0, "tensors", number, "tensor").fill(0, &mut draws);
+    let stream = Stream::derive(0, "tensors", number, "tensor");
+    let uniform = |place: usize| (stream.bits(place as u64) >> 32) as f32 / u32::MAX as f32;
     let value = |i: usize| {
-        let sum: f32 = draws[4 * i..4 * i + 4].iter().map(|draw| *draw as f32 / u32::MAX as f32).sum();
+        let sum: f32 = (4 * i..4 * i + 4).map(uniform).sum();
         base.map_or(0.03 * (sum - 2.0), |(base, spread)| base[i] + spread * (sum - 2.0))
     };
     (0..n).map(|i| half::bf16::from_f32(value(i)).to_f32()).collect()

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use lamarck::kernels::philox::Stream;
+use lamarck::kernels::stream::Stream;
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
@@ -212,12 +212,10 @@ fn shard(path: &Path, number: usize, tensors: &[(String, Vec<usize>)], sparse: b
 
 /// Elements of a tensor in bf16, from `start` on.
 fn values(tensor: &str, number: usize, start: usize, n: usize) -> Vec<u8> {
-    let mut draws = [vec![0; n], vec![0; n]];
     // The common part first, then the checkpoint's own.
-    for (position, draws) in [0, number + 1].into_iter().zip(&mut draws) {
-        Stream::derive(0, "ancestors", position, tensor).fill(start as u64, draws);
-    }
-    let bells = |i: usize| SPREAD[0] * bell(draws[0][i]) + SPREAD[1] * bell(draws[1][i]);
+    let streams = [0, number + 1].map(|position| Stream::derive(0, "ancestors", position, tensor));
+    let draw = |which: usize, i: usize| bell((streams[which].bits((start + i) as u64) >> 32) as u32);
+    let bells = |i: usize| SPREAD[0] * draw(0, i) + SPREAD[1] * draw(1, i);
     (0..n).flat_map(|i| half::bf16::from_f32(bells(i)).to_le_bytes()).collect()
 }
 

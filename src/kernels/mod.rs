@@ -6,11 +6,12 @@
 pub mod bracket;
 pub mod convert;
 pub mod pairs;
+pub mod partner;
 pub mod philox;
 pub mod quantile;
 pub mod reduce;
-pub mod sample;
-pub mod schedule;
 pub mod select;
 pub mod simd;
+pub mod splitmix;
+pub mod stream;
 pub mod thin;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::spec::Value;
-use crate::kernels::philox::Stream;
+use crate::kernels::stream::Stream;
 
 /// The values of declared parameters, by name. Absent optional parameters have none.
 #[derive(Clone, Debug, Default)]

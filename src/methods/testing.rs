@@ -8,7 +8,7 @@ use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Sample};
 use super::scratch::Scratch;
 use super::spec::{self, Scope, Value};
 use crate::kernels::bracket::{Listed, places};
-use crate::kernels::philox::Stream;
+use crate::kernels::stream::Stream;
 
 pub const B: [f32; 8] = [1.0, -2.0, 3.0, -4.0, 0.5, 0.25, -0.5, 2.0];
 pub const X: [f32; 8] = [1.5, -2.25, 2.6, -3.95, 0.6, 0.85, -1.5, 2.45];

@@ -3,7 +3,7 @@
 use super::params::evaluate;
 use super::segments::Segment;
 use super::stage_shape::{OutputTensor, Part};
-use crate::kernels::philox::Stream;
+use crate::kernels::stream::Stream;
 use crate::methods::{ArgumentError, Arguments, Default, InputArguments, ParamSpec, Scope, Values};
 use crate::recipe::{Finding, Parameters, Recipe, Span, Stage, StageId};
 

@@ -3,8 +3,8 @@
 use lamarck::build::Bytes;
 use lamarck::build::compute::{Computation, Failure};
 use lamarck::kernels::pairs::Bf16;
-use lamarck::kernels::philox::Stream;
 use lamarck::kernels::simd::{Level, limit};
+use lamarck::kernels::stream::Stream;
 use lamarck::methods::{
     self, Arguments, InputArguments, Method, Operation, Scope, Simplified, Value, Values,
 };
@@ -92,10 +92,9 @@ fn arguments(method: &'static dyn Method, n_inputs: usize, set: &[(&'static str,
 
 /// Elements that inputs partly have in common; here and there zeros of either sign and subnormal numbers.
 fn inputs(n_inputs: usize, n: usize) -> Vec<Vec<Bf16>> {
-    let draws = |position: usize| {
-        let mut draws = vec![0u32; n];
-        Stream::derive(0, "bf16 inputs", position, "tensor").fill(0, &mut draws);
-        draws
+    let draws = |position: usize| -> Vec<u32> {
+        let stream = Stream::derive(0, "bf16 inputs", position, "tensor");
+        (0..n as u64).map(|i| (stream.bits(i) >> 32) as u32).collect()
     };
     let common = draws(0);
     let input = |number: usize| -> Vec<Bf16> {

@@ -13,6 +13,7 @@ mod damage;
 mod determinism;
 mod diff;
 mod downloads;
+mod draws;
 mod eviction;
 mod examples;
 mod experts;

@@ -2,7 +2,7 @@
 
 use super::sparsify::Sparsifier;
 use super::vectors::{Divisor, TaskVectors, Vector};
-use crate::kernels::philox::Stream;
+use crate::kernels::stream::Stream;
 use crate::methods::arguments::{ArgumentError, Arguments, Values};
 use crate::methods::method::Simplified;
 

@@ -1,18 +1,20 @@
 //! The family's operation: its part of the action key, and its arithmetic leaf by leaf.
 
-use super::arithmetic::{add, add_difference, add_to_base, divide, elected, scale, subtract};
+use super::arithmetic::{
+    add, add_difference, add_masked_difference, add_to_base, divide, mask_out, scale, subtract,
+};
 use super::brackets::{Bracketed, guess, list, settle};
+use super::election::{Candidate, FEW, Form, Tally, elect, elect_many};
 use super::plain::Plain;
-use super::sparsify::{Sparsifier, keep_random, keep_ranked};
+use super::sparsify::Sparsifier;
 use super::vectors::{Divisor, TaskVectors, Vector};
 use crate::kernels::bracket::Listed;
 use crate::kernels::pairs::{self, Bf16, counted};
 use crate::kernels::reduce::{l1, over_leaves};
-use crate::kernels::sample::Sampler;
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
 use crate::manifest::{Sink, SinkExt};
 use crate::methods::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass, Ranking, Sample};
-use crate::methods::scratch::Scratch;
+use crate::methods::scratch::{Drawing, Scratch};
 
 /// Sums below this leave a difference as it is instead of scaling it back.
 const LEAST_L1: f64 = 1e-7;
@@ -100,22 +102,20 @@ impl<'a> TaskKernel<'a> {
     }
 
     /// Zeroes what the rule does not keep.
-    fn sparsify(&self, vector: usize, leaf: &Leaf<'_>, sampler: &mut Sampler, values: &mut [f32]) {
-        match &self.operation.vectors[vector].sparsifier {
-            Sparsifier::Everything | Sparsifier::Nothing => {}
-            Sparsifier::Random { density, stream } => keep_random(stream, *density, leaf, sampler, values),
-            Sparsifier::Ranked { density, epsilon, stream } => {
-                keep_ranked(stream, *density, *epsilon, leaf, sampler, values);
-            }
-            Sparsifier::Largest { .. } | Sparsifier::LargestButOutliers { .. } => {
-                let selection = self.selections[vector].as_ref().expect("rules by rank have a selection");
-                selection.apply(leaf.index, values);
-            }
+    fn sparsify(&self, vector: usize, leaf: &Leaf<'_>, drawing: &mut Drawing, values: &mut [f32]) {
+        if let Some(selection) = &self.selections[vector] {
+            return selection.apply(leaf.index, values);
+        }
+        let sparsifier = &self.operation.vectors[vector].sparsifier;
+        if sparsifier.draws() {
+            let (drawer, masks) = drawing.take(1);
+            sparsifier.draw(leaf, values, drawer, &mut masks[0]);
+            mask_out(&masks[0], values);
         }
     }
 
     fn gather_totals(&self, leaf: &Leaf<'_>, sums: &mut [f64], scratch: &mut Scratch) {
-        let (vectors, sampler) = scratch.take(1);
+        let (vectors, drawing) = scratch.take(1);
         let delta = &mut vectors[0];
         for (i, vector) in self.operation.vectors.iter().enumerate() {
             if vector.sparsifier == Sparsifier::Everything {
@@ -135,7 +135,7 @@ impl<'a> TaskKernel<'a> {
             match &self.selections[i] {
                 Some(selection) => *kept = selection.add_between(delta),
                 None => {
-                    self.sparsify(i, leaf, sampler, delta);
+                    self.sparsify(i, leaf, drawing, delta);
                     *kept = l1(delta);
                 }
             }
@@ -162,38 +162,88 @@ impl<'a> TaskKernel<'a> {
     }
 
     /// The weighted sparse difference of one vector.
-    fn weighted(&self, vector: usize, leaf: &Leaf<'_>, sampler: &mut Sampler, values: &mut Vec<f32>) {
+    fn weighted(&self, vector: usize, leaf: &Leaf<'_>, drawing: &mut Drawing, values: &mut Vec<f32>) {
         difference(leaf, vector, values);
-        self.sparsify(vector, leaf, sampler, values);
+        self.sparsify(vector, leaf, drawing, values);
         let (factor, weight) = (self.factors[vector], self.operation.vectors[vector].weight as f32);
         // Multiplying by 1 changes nothing, and there is one rounding each.
         scale(values, factor, weight);
     }
 
+    /// What the election looks at.
+    fn form(&self) -> Form {
+        if self.selections.iter().any(Option::is_some) {
+            Form::Differences
+        } else if self.operation.vectors.iter().any(|vector| vector.sparsifier.draws()) {
+            Form::MaskedModels
+        } else {
+            Form::Models
+        }
+    }
+
     fn elect(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
         let vectors = &self.operation.vectors;
-        let (weighted, sampler) = scratch.take(vectors.len());
-        for (i, values) in weighted.iter_mut().enumerate() {
-            self.weighted(i, leaf, sampler, values);
+        let is_mean = self.operation.divisor == Divisor::Elected;
+        let tally = Tally { is_mean, lambda: self.operation.lambda as f32 };
+        let (deltas, drawing) = scratch.take(vectors.len());
+        if vectors.len() > FEW {
+            for (i, values) in deltas.iter_mut().enumerate() {
+                self.weighted(i, leaf, drawing, values);
+            }
+            let weights: Vec<f32> = vectors.iter().map(|vector| vector.weight as f32).collect();
+            return elect_many(deltas, &weights, leaf.inputs[0], tally, out);
         }
-        let weights: Vec<f32> = vectors.iter().map(|vector| vector.weight as f32).collect();
-        elected(weighted, &weights, self.operation.divisor == Divisor::Elected, out);
+        let form = self.form();
+        let (drawer, masks) = drawing.take(vectors.len());
+        for (i, (vector, mask)) in vectors.iter().zip(&mut *masks).enumerate() {
+            let delta = &mut deltas[if form == Form::Differences { i } else { 0 }];
+            if form == Form::Differences || vector.sparsifier.compares() {
+                difference(leaf, i, delta);
+            }
+            if let Some(selection) = &self.selections[i] {
+                selection.apply(leaf.index, delta);
+            }
+            if form == Form::MaskedModels {
+                vector.sparsifier.draw(leaf, delta, drawer, mask);
+            }
+        }
+        let candidates: [Candidate<'_>; FEW] = std::array::from_fn(|place| {
+            // Places beyond the last vector are not looked at.
+            let i = place.min(vectors.len() - 1);
+            Candidate {
+                values: if form == Form::Differences { &deltas[i] } else { leaf.inputs[i + 1] },
+                mask: &masks[i],
+                factor: self.factors[i],
+                weight: vectors[i].weight as f32,
+            }
+        });
+        elect(&candidates[..vectors.len()], form, leaf.inputs[0], tally, out);
     }
 
     fn add_up(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        let (vectors, sampler) = scratch.take(1);
+        let (deltas, drawing) = scratch.take(1);
+        let delta = &mut deltas[0];
         out.fill(0.0);
-        for (i, vector) in self.operation.vectors.iter().enumerate() {
-            if vector.sparsifier == Sparsifier::Everything {
-                add_difference(leaf.inputs[i + 1], leaf.inputs[0], vector.weight as f32, out);
+        for (i, Vector { weight, sparsifier }) in self.operation.vectors.iter().enumerate() {
+            let (x, base, weight) = (leaf.inputs[i + 1], leaf.inputs[0], *weight as f32);
+            if *sparsifier == Sparsifier::Everything {
+                add_difference(x, base, weight, out);
+            } else if sparsifier.draws() {
+                let (drawer, masks) = drawing.take(1);
+                if sparsifier.compares() {
+                    difference(leaf, i, delta);
+                }
+                sparsifier.draw(leaf, delta, drawer, &mut masks[0]);
+                add_masked_difference(x, base, &masks[0], self.factors[i], weight, out);
             } else {
-                self.weighted(i, leaf, sampler, &mut vectors[0]);
-                add(out, &vectors[0]);
+                self.weighted(i, leaf, drawing, delta);
+                add(out, delta);
             }
         }
         if let Divisor::Fixed(total) = self.operation.divisor {
             divide(out, total as f32);
         }
+        add_to_base(leaf.inputs[0], self.operation.lambda as f32, out);
     }
 }
 
@@ -275,7 +325,6 @@ impl Kernel for TaskKernel<'_> {
         } else {
             self.add_up(leaf, out, scratch);
         }
-        add_to_base(leaf.inputs[0], self.operation.lambda as f32, out);
     }
 
     fn takes_bf16(&self) -> bool {

@@ -83,7 +83,7 @@ r = b + lambda * delta",
 pub static DARE_LINEAR: Member = member(
     About {
         name: "dare_linear",
-        version: 1,
+        version: 2,
         summary: "Keeps differences at random, rescales them, and adds them.",
         formula: "\
 d_i = w_i * (x_i - b, each element kept with probability density, rescaled to its original L1 norm if rescale)\n\
@@ -97,7 +97,7 @@ r = b + lambda * sum(d_i), the sum divided by sum(w_i) if normalize",
 pub static DARE_TIES: Member = member(
     About {
         name: "dare_ties",
-        version: 1,
+        version: 2,
         summary: "Keeps differences at random, rescales them, elects signs, and adds those that agree.",
         formula: "\
 d_i = w_i * (x_i - b, each element kept with probability density, rescaled to its original L1 norm if rescale)\n\
@@ -112,7 +112,7 @@ r = b + lambda * delta",
 pub static DELLA: Member = member(
     About {
         name: "della",
-        version: 1,
+        version: 2,
         summary: "Keeps differences at random, larger ones in a row more often, elects signs, and averages those that agree.",
         formula: "\
 d_i = w_i * (x_i - b, each element kept with probability p)\n\
@@ -128,7 +128,7 @@ r = b + lambda * delta",
 pub static DELLA_LINEAR: Member = member(
     About {
         name: "della_linear",
-        version: 1,
+        version: 2,
         summary: "Keeps differences at random, larger ones in a row more often, and adds them.",
         formula: "\
 d_i = w_i * (x_i - b, each element kept with probability p)\n\

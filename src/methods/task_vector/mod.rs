@@ -12,6 +12,7 @@
 
 mod arithmetic;
 mod brackets;
+mod election;
 mod family;
 mod kernel;
 pub mod members;

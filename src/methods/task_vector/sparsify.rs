@@ -1,8 +1,7 @@
 //! Which elements of a difference are kept.
 
-use crate::kernels::philox::Stream;
-use crate::kernels::sample::Sampler;
-use crate::kernels::schedule::KeepSchedule;
+use crate::kernels::partner::{Drawer, KEPT, Rows};
+use crate::kernels::stream::Stream;
 use crate::manifest::{Sink, SinkExt};
 use crate::methods::operation::Leaf;
 
@@ -27,8 +26,9 @@ pub(super) enum Sparsifier {
         density: f64,
         stream: Stream,
     },
-    /// Each element with a probability that grows with its rank in its row. DELLA: Deep et al. 2024,
-    /// <https://arxiv.org/abs/2406.11617>.
+    /// Each element with a probability from density - epsilon for the smallest magnitude of its row to
+    /// density + epsilon for the largest; of equal magnitudes the lower index counts as larger. A row of one
+    /// element is kept with probability density. DELLA: Deep et al. 2024, <https://arxiv.org/abs/2406.11617>.
     Ranked {
         density: f64,
         epsilon: f64,
@@ -40,8 +40,8 @@ impl Sparsifier {
     /// Writes only what can matter: nothing for a difference that is kept whole.
     pub(super) fn write_manifest(&self, input: &str, sink: &mut dyn Sink) {
         let stream_of = |stream: &Stream, sink: &mut dyn Sink| {
-            let Stream { key, high } = stream;
-            let text = format!("{:08x}{:08x}{:08x}{:08x}", key[0], key[1], high[0], high[1]);
+            let Stream { key, high, seed } = stream;
+            let text = format!("{:08x}{:08x}{:08x}{:08x}{seed:016x}", key[0], key[1], high[0], high[1]);
             sink.text(&format!("{input}.stream"), &text);
         };
         let name = |field: &str| format!("{input}.{field}");
@@ -64,6 +64,31 @@ impl Sparsifier {
         }
     }
 
+    /// Whether chance decides what is kept.
+    pub(super) fn draws(&self) -> bool {
+        matches!(self, Self::Random { .. } | Self::Ranked { .. })
+    }
+
+    /// Whether the draws look at the difference.
+    pub(super) fn compares(&self) -> bool {
+        matches!(self, Self::Ranked { .. })
+    }
+
+    /// Draws which elements of a leaf are kept; all of them where chance does not decide. `delta` is the
+    /// leaf's difference, if the draws look at it.
+    pub(super) fn draw(&self, leaf: &Leaf<'_>, delta: &[f32], drawer: &mut Drawer, mask: &mut Vec<u8>) {
+        match self {
+            Self::Random { density, stream } => drawer.evenly(stream, *density, rows_of(leaf), mask),
+            Self::Ranked { density, epsilon, stream } => {
+                drawer.by_rank(stream, *density, *epsilon, rows_of(leaf), delta, mask);
+            }
+            _ => {
+                mask.clear();
+                mask.resize(leaf.n_elements(), KEPT);
+            }
+        }
+    }
+
     /// The ranks that are kept among `n` elements, for rules that go by rank in the tensor.
     pub(super) fn ranks(&self, n: u64) -> Option<std::ops::Range<u64>> {
         // The product is taken in f64 as mergekit does: 0.29 of 100 are 28.
@@ -82,47 +107,8 @@ impl Sparsifier {
     }
 }
 
-/// Keeps each element with probability `density`, which is above 0.
-pub(super) fn keep_random(
-    stream: &Stream,
-    density: f64,
-    leaf: &Leaf<'_>,
-    sampler: &mut Sampler,
-    values: &mut [f32],
-) {
-    for (row, values) in values.chunks_exact_mut(leaf.row_len).enumerate() {
-        sampler.sample_evenly(density, values, |draws| draw(stream, leaf, row, draws));
-    }
-}
-
-/// Keeps each element with a probability from density - epsilon for the smallest magnitude of its row to
-/// density + epsilon for the largest; of equal magnitudes the lower index counts as larger. A row of one
-/// element is kept with probability density.
-pub(super) fn keep_ranked(
-    stream: &Stream,
-    density: f64,
-    epsilon: f64,
-    leaf: &Leaf<'_>,
-    sampler: &mut Sampler,
-    values: &mut [f32],
-) {
-    if leaf.row_len == 1 {
-        return keep_random(stream, density, leaf, sampler, values);
-    }
-    let schedule = KeepSchedule::new(density, epsilon, leaf.row_len);
-    for (row, values) in values.chunks_exact_mut(leaf.row_len).enumerate() {
-        sampler.sample(&schedule, values, |draws| draw(stream, leaf, row, draws));
-    }
-}
-
-/// Fills `draws` with those of a row.
-fn draw(stream: &Stream, leaf: &Leaf<'_>, row: usize, draws: &mut [u32]) {
-    let start = leaf.start + row as u64 * leaf.row_step;
-    if leaf.col_step == 1 {
-        stream.fill(start, draws);
-    } else {
-        for (column, draw) in draws.iter_mut().enumerate() {
-            *draw = stream.draw(start + column as u64 * leaf.col_step);
-        }
-    }
+/// Where a leaf's elements are.
+fn rows_of(leaf: &Leaf<'_>) -> Rows {
+    let Leaf { rows: count, row_len: len, start, row_step, col_step, .. } = *leaf;
+    Rows { count, len, start, row_step, col_step }
 }

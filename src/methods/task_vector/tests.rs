@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::sparsify::Sparsifier;
-use crate::kernels::philox::Stream;
+use crate::kernels::stream::Stream;
 use crate::manifest::ManifestText;
 use crate::methods::find;
 use crate::methods::method::{Method, Simplified};
@@ -104,16 +104,19 @@ fn keep_probabilities_outside_the_unit_interval_are_refused() {
     assert_eq!(refused(1.0, 0.5), None);
 }
 
-/// The definition of a draw rule by f64 and sorting, for one row.
+/// What DELLA keeps of one row, by its definition.
 fn keep_by_definition(deltas: &[f32], density: f64, epsilon: f64, stream: &Stream, start: u64) -> Vec<bool> {
-    let mut order: Vec<usize> = (0..deltas.len()).collect();
-    order.sort_by(|a, b| deltas[*a].abs().total_cmp(&deltas[*b].abs()).then(b.cmp(a)));
-    let mut keep = vec![false; deltas.len()];
-    for (rank, i) in order.into_iter().enumerate() {
-        let p = density - epsilon + 2.0 * epsilon * rank as f64 / (deltas.len() - 1) as f64;
-        keep[i] = f64::from(stream.draw(start + i as u64)) < p * 4_294_967_296.0;
-    }
-    keep
+    let others = deltas.len() as u128 - 1;
+    let is_kept = |i: usize| {
+        let index = start + i as u64;
+        let (byte, bits) = (stream.bytes(index, 1, &mut Vec::new())[0], stream.bits(index));
+        let u = (f64::from(byte) + (bits % (1 << 24)) as f64 / f64::from(1 << 24)) / 256.0;
+        let drawn = ((u128::from(bits) * others) >> 64) as usize;
+        let partner = if drawn >= i { drawn + 1 } else { drawn };
+        let wins = (deltas[i].abs(), partner) > (deltas[partner].abs(), i);
+        u < if wins { density + epsilon } else { density - epsilon }
+    };
+    (0..deltas.len()).map(is_kept).collect()
 }
 
 proptest! {
