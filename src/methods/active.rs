@@ -3,6 +3,7 @@
 //!
 //! Yuan et al. 2026, Behavior Knowledge Merge in Reinforced Agentic Models, <https://arxiv.org/abs/2601.13572>.
 
+use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
 use crate::kernels::simd::vectorized;
 
 /// Elements that are looked at together.
@@ -47,6 +48,44 @@ vectorized! {
             shared += u32::from(is_active & (*n > 1));
         }
         [unique, shared]
+    }
+}
+
+/// Whether `merge_bf16` takes so many models.
+pub(super) fn suits_pairs(n_models: usize) -> bool {
+    n_models < pairs::MOST_INPUTS
+}
+
+/// As `merge` of a base and models, from bf16 to bf16. Tells whether all of the result is finite.
+pub(super) fn merge_bf16(inputs: &[&[Bf16]], threshold: f32, factors: &[f64], out: &mut [Bf16]) -> bool {
+    counted!(inputs, inputs: N => {
+        let mut own = [0.0; N];
+        own[1..].copy_from_slice(factors);
+        pairs::emit(&Merged { threshold, factors: own }, inputs, out)
+    })
+}
+
+struct Merged<const N: usize> {
+    threshold: f32,
+    /// Of all inputs; that of the base is not used.
+    factors: [f64; N],
+}
+
+impl<const N: usize> Elementwise<N> for Merged<N> {
+    #[inline(always)]
+    fn of(&self, x: [f32; N]) -> f32 {
+        let base = f64::from(x[0]);
+        let (mut sum, mut factor_sum, mut count) = (0.0, 0.0, 0.0);
+        for k in 1..N {
+            let is_active = (x[k] - x[0]).abs() > self.threshold;
+            sum += if is_active { f64::from(x[k]) - base } else { 0.0 };
+            count += if is_active { 1.0 } else { 0.0 };
+            factor_sum += if is_active { self.factors[k] } else { 0.0 };
+        }
+        // Where one alone is active, its change is not divided, and that of none is zero.
+        let factor = if count > 1.0 { 1.0 } else { factor_sum };
+        let divisor = if count > 1.0 { count } else { 1.0 };
+        (base + sum * factor / divisor) as f32
     }
 }
 

@@ -6,6 +6,7 @@ use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
+use crate::kernels::pairs::{self, Bf16, Elementwise};
 use crate::kernels::simd::vectorized;
 use crate::manifest::{Sink, SinkExt};
 
@@ -79,16 +80,31 @@ impl Kernel for Near {
     }
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
-        swap(leaf.inputs[0], leaf.inputs[1], self.t, out);
+        swap(leaf.inputs[0], leaf.inputs[1], self, out);
+    }
+
+    fn takes_bf16(&self) -> bool {
+        true
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        pairs::emit(self, &[leaf.inputs[0], leaf.inputs[1]], out)
+    }
+}
+
+impl Elementwise<2> for Near {
+    #[inline(always)]
+    fn of(&self, inputs: [f32; 2]) -> f32 {
+        let [b, x] = inputs.map(f64::from);
+        let q = (self.t / (x - b).abs().max(LEAST_DISTANCE)).min(1.0);
+        (q * x + (1.0 - q) * b) as f32
     }
 }
 
 vectorized! {
-    fn swap(base: &[f32], other: &[f32], t: f64, out: &mut [f32]) {
+    fn swap(base: &[f32], other: &[f32], near: &Near, out: &mut [f32]) {
         for (r, (b, x)) in out.iter_mut().zip(base.iter().zip(other)) {
-            let (b, x) = (f64::from(*b), f64::from(*x));
-            let q = (t / (x - b).abs().max(LEAST_DISTANCE)).min(1.0);
-            *r = (q * x + (1.0 - q) * b) as f32;
+            *r = near.of([*b, *x]);
         }
     }
 }

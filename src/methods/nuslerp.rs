@@ -6,9 +6,10 @@ use super::interval::Interval;
 use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
 use super::scratch::Scratch;
-use super::span::{Combination, Combined, add_products, combine};
+use super::span::{Combination, Combined, add_products, combine, combine_bf16};
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
-use crate::kernels::reduce::LANES;
+use crate::kernels::pairs::Bf16;
+use crate::kernels::reduce::{Element, LANES, prefers_bf16};
 use crate::manifest::{Sink, SinkExt};
 
 #[derive(Debug)]
@@ -165,17 +166,39 @@ impl Kernel for EachVector<'_> {
     }
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
-        let has_base = self.0.has_base;
         for (row, out) in out.chunks_mut(leaf.row_len).enumerate() {
-            let range = row * leaf.row_len..(row + 1) * leaf.row_len;
-            // A base and two vectors at most.
-            let mut rows: [&[f32]; 3] = [&[]; 3];
-            rows.iter_mut().zip(leaf.inputs).for_each(|(row, input)| *row = &input[range.clone()]);
-            let rows = &rows[..leaf.inputs.len()];
-            let mut lanes = [0.0; 3 * LANES];
-            add_products(has_base, rows, &mut lanes);
-            combine(has_base, rows, &self.0.on_arc(&Gram::new(2, &lanes)), out);
+            self.on_arc(leaf, row, |rows, factors| combine(self.0.has_base, rows, factors, out));
         }
+    }
+
+    fn takes_bf16(&self) -> bool {
+        prefers_bf16()
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        let mut rows = out.chunks_mut(leaf.row_len).enumerate();
+        rows.all(|(row, out)| {
+            self.on_arc(leaf, row, |rows, factors| combine_bf16(self.0.has_base, rows, factors, out))
+        })
+    }
+}
+
+impl EachVector<'_> {
+    /// Hands over a row of all inputs, and what its vectors are multiplied by.
+    fn on_arc<T: Element, R>(
+        &self,
+        leaf: &Leaf<'_, T>,
+        row: usize,
+        work: impl FnOnce(&[&[T]], &[f64]) -> R,
+    ) -> R {
+        let range = row * leaf.row_len..(row + 1) * leaf.row_len;
+        // A base and two vectors at most.
+        let mut rows: [&[T]; 3] = [&[]; 3];
+        rows.iter_mut().zip(leaf.inputs).for_each(|(row, input)| *row = &input[range.clone()]);
+        let rows = &rows[..leaf.inputs.len()];
+        let mut lanes = [0.0; 3 * LANES];
+        add_products(self.0.has_base, rows, &mut lanes);
+        work(rows, &self.0.on_arc(&Gram::new(2, &lanes)))
     }
 }
 

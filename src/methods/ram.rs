@@ -2,13 +2,14 @@
 
 use std::ops::Bound;
 
-use super::active::merge;
+use super::active::{merge, merge_bf16, suits_pairs};
 use super::arguments::{ArgumentError, Arguments};
 use super::interval::Interval;
 use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
+use crate::kernels::pairs::Bf16;
 use crate::manifest::{Sink, SinkExt};
 
 #[derive(Debug)]
@@ -90,6 +91,14 @@ impl Kernel for Active {
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         merge(leaf.inputs[0], &leaf.inputs[1..], self.threshold, &self.factors, out);
+    }
+
+    fn takes_bf16(&self) -> bool {
+        suits_pairs(self.factors.len())
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        merge_bf16(leaf.inputs, self.threshold, &self.factors, out)
     }
 }
 

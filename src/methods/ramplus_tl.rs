@@ -2,7 +2,7 @@
 
 use std::ops::Bound;
 
-use super::active::{COUNTS, count, merge};
+use super::active::{COUNTS, count, merge, merge_bf16, suits_pairs};
 use super::arguments::{ArgumentError, Arguments};
 use super::interval::Interval;
 use super::method::{Method, Simplified};
@@ -10,6 +10,7 @@ use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 use super::ram::EPSILON;
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
+use crate::kernels::pairs::Bf16;
 use crate::manifest::{Sink, SinkExt};
 
 #[derive(Debug)]
@@ -134,6 +135,15 @@ impl Kernel for Active<'_> {
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let factors = self.factors.as_ref().expect("the pass came first");
         merge(leaf.inputs[0], &leaf.inputs[1..], self.operation.epsilon as f32, factors, out);
+    }
+
+    fn takes_bf16(&self) -> bool {
+        self.factors.is_some() && suits_pairs(self.operation.n)
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        let factors = self.factors.as_ref().expect("the pass came first");
+        merge_bf16(leaf.inputs, self.operation.epsilon as f32, factors, out)
     }
 }
 

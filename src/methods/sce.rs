@@ -7,7 +7,8 @@ use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass, Ranking, Samp
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 use crate::kernels::bracket::{Bracket, Listed, above};
-use crate::kernels::reduce::{LANES, over_lanes};
+use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
+use crate::kernels::reduce::{LANES, over_lanes, prefers_bf16, products_from};
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection, magnitude};
 use crate::kernels::simd::vectorized;
 use crate::manifest::{Sink, SinkExt};
@@ -240,7 +241,11 @@ impl Kernel for Electing<'_> {
             Step::Squares => {
                 let mask = self.mask(leaf, scratch);
                 for (model, lanes) in leaf.inputs[1..].iter().zip(sums.as_chunks_mut().0) {
-                    add_squares(leaf.inputs[0], model, mask, lanes);
+                    if self.kept.is_none() {
+                        products_from(leaf.inputs[0], &[model], lanes);
+                    } else {
+                        add_squares(leaf.inputs[0], model, mask, lanes);
+                    }
                 }
             }
             Step::Ranking | Step::Emit => unreachable!("nothing is left to gather"),
@@ -282,6 +287,61 @@ impl Kernel for Electing<'_> {
         let mask = self.mask(leaf, scratch);
         elect(leaf.inputs[0], &leaf.inputs[1..], &self.weights, mask, out);
     }
+
+    fn takes_bf16(&self) -> bool {
+        self.operation.topk.is_none()
+            && self.operation.n < pairs::MOST_INPUTS
+            && (self.step == Step::Emit || prefers_bf16())
+    }
+
+    fn gather_bf16(
+        &self,
+        leaf: &Leaf<'_, Bf16>,
+        sums: &mut [f64],
+        _counts: &mut [u64],
+        _scratch: &mut Scratch,
+    ) {
+        for (model, lanes) in leaf.inputs[1..].iter().zip(sums.as_chunks_mut::<LANES>().0) {
+            products_from(leaf.inputs[0], &[model], lanes);
+        }
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        counted!(leaf.inputs, inputs: N => {
+            let mut weights = [0.0; N];
+            weights[1..].copy_from_slice(&self.weights);
+            pairs::emit(&Elected(weights), inputs, out)
+        })
+    }
+}
+
+/// The weights of all inputs; that of the base is not used.
+struct Elected<const N: usize>([f64; N]);
+
+impl<const N: usize> Elementwise<N> for Elected<N> {
+    #[inline(always)]
+    fn of(&self, x: [f32; N]) -> f32 {
+        let mut differences = [0.0; N];
+        let mut sum = 0.0;
+        for k in 1..N {
+            differences[k] = f64::from(x[k] - x[0]);
+            sum += differences[k];
+        }
+        let (mut mean, mut total) = (0.0, 0.0);
+        for k in 1..N {
+            let agrees = has_sign(sum, differences[k]);
+            mean += if agrees { self.0[k] * differences[k] } else { 0.0 };
+            total += if agrees { self.0[k] } else { 0.0 };
+        }
+        (f64::from(x[0]) + mean / total.max(LEAST_WEIGHT)) as f32
+    }
+}
+
+/// Whether a difference has the sign that is elected by a sum: + for zero.
+#[inline(always)]
+fn has_sign(sum: f64, difference: f64) -> bool {
+    let is_plus = sum >= 0.0;
+    is_plus & (difference > 0.0) | !is_plus & (difference < 0.0)
 }
 
 /// Every element, for the first pass, which does not depend on how many are wanted.
@@ -321,17 +381,20 @@ vectorized! {
         }
     }
 
-    /// Adds the squares of a model's differences to lanes, where the mask is not zero; everywhere, if it is
-    /// empty.
+    /// Adds the squares of a model's differences to lanes, where the mask is not zero.
     fn add_squares(base: &[f32], model: &[f32], mask: &[f32], lanes: &mut [f64; LANES]) {
+        let square = |i: usize| {
+            let difference = f64::from(model[i] - base[i]);
+            if mask[i] != 0.0 { difference * difference } else { 0.0 }
+        };
         let n = base.len();
-        for at in (0..n).step_by(LANES) {
-            for lane in 0..LANES.min(n - at) {
-                let i = at + lane;
-                let difference = f64::from(model[i] - base[i]);
-                let is_kept = mask.is_empty() || mask[i] != 0.0;
-                lanes[lane] += if is_kept { difference * difference } else { 0.0 };
+        for at in (0..n - n % LANES).step_by(LANES) {
+            for lane in 0..LANES {
+                lanes[lane] += square(at + lane);
             }
+        }
+        for i in n - n % LANES..n {
+            lanes[i % LANES] += square(i);
         }
     }
 
@@ -350,7 +413,7 @@ vectorized! {
                 let values = &model[start..][..out.len()];
                 for i in 0..out.len() {
                     let difference = f64::from(values[i] - base[i]);
-                    let agrees = if sums[i] >= 0.0 { difference > 0.0 } else { difference < 0.0 };
+                    let agrees = has_sign(sums[i], difference);
                     means[i] += if agrees { weight * difference } else { 0.0 };
                     totals[i] += if agrees { *weight } else { 0.0 };
                 }

@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use super::gram::Gram;
 use super::operation::{Kernel, Leaf, Pass};
 use super::scratch::Scratch;
-use crate::kernels::reduce::{LANES, products, products_from};
+use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
+use crate::kernels::reduce::{Element, LANES, prefers_bf16, products, products_from};
 use crate::kernels::simd::vectorized;
 
 /// From inner products to the numbers that vectors are multiplied by.
@@ -55,10 +56,28 @@ impl Kernel for Combined<'_> {
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         combine(self.has_base, leaf.inputs, self.factors.as_ref().expect("the pass came first"), out);
     }
+
+    fn takes_bf16(&self) -> bool {
+        suits_pairs(self.has_base, self.n_vectors) && (self.factors.is_some() || prefers_bf16())
+    }
+
+    fn gather_bf16(
+        &self,
+        leaf: &Leaf<'_, Bf16>,
+        sums: &mut [f64],
+        _counts: &mut [u64],
+        _scratch: &mut Scratch,
+    ) {
+        add_products(self.has_base, leaf.inputs, sums);
+    }
+
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+        combine_bf16(self.has_base, leaf.inputs, self.factors.as_ref().expect("the pass came first"), out)
+    }
 }
 
 /// Adds to the lanes of all inner products of inputs, or of their differences from the first.
-pub(super) fn add_products(has_base: bool, inputs: &[&[f32]], lanes: &mut [f64]) {
+pub(super) fn add_products<T: Element>(has_base: bool, inputs: &[&[T]], lanes: &mut [f64]) {
     match inputs {
         [base, vectors @ ..] if has_base => products_from(base, vectors, lanes),
         vectors => products(vectors, lanes),
@@ -71,6 +90,53 @@ pub(super) fn combine(has_base: bool, inputs: &[&[f32]], factors: &[f64], out: &
     match inputs {
         [base, vectors @ ..] if has_base => sum_from(base, vectors, factors, out),
         vectors => sum(vectors, factors, out),
+    }
+}
+
+/// Whether `combine_bf16` takes so many vectors.
+pub(super) fn suits_pairs(has_base: bool, n_vectors: usize) -> bool {
+    usize::from(has_base) + n_vectors <= pairs::MOST_INPUTS
+}
+
+/// As `combine`, from bf16 to bf16. Tells whether all of the result is finite.
+pub(super) fn combine_bf16(has_base: bool, inputs: &[&[Bf16]], factors: &[f64], out: &mut [Bf16]) -> bool {
+    counted!(inputs, inputs: N => {
+        let mut own = [0.0; N];
+        own[usize::from(has_base)..].copy_from_slice(factors);
+        if has_base {
+            pairs::emit(&SumFrom(own), inputs, out)
+        } else {
+            pairs::emit(&Sum(own), inputs, out)
+        }
+    })
+}
+
+/// The factors of all inputs.
+struct Sum<const N: usize>([f64; N]);
+
+impl<const N: usize> Elementwise<N> for Sum<N> {
+    #[inline(always)]
+    fn of(&self, x: [f32; N]) -> f32 {
+        let mut sum = 0.0;
+        for k in 0..N {
+            sum += self.0[k] * f64::from(x[k]);
+        }
+        sum as f32
+    }
+}
+
+/// The factors of all inputs; that of the base is not used.
+struct SumFrom<const N: usize>([f64; N]);
+
+impl<const N: usize> Elementwise<N> for SumFrom<N> {
+    #[inline(always)]
+    fn of(&self, x: [f32; N]) -> f32 {
+        let base = f64::from(x[0]);
+        let mut sum = 0.0;
+        for k in 1..N {
+            sum += self.0[k] * (f64::from(x[k]) - base);
+        }
+        (base + sum) as f32
     }
 }
 
