@@ -6,12 +6,16 @@
 //! quarter of a million rows.
 
 use super::contract::{Access, Op, Streaming};
+use crate::kernels::simd::vectorized;
 use crate::manifest::Sink;
 use crate::methods::{Cut, Extent, Kernel, Leaf, Operation, Pass, Scratch};
 use crate::tensor::{Dtype, Shape, TensorSpec};
 
 /// Bits of a sum.
 const BITS: i32 = 63;
+
+/// The exponent of the smallest f32, of which every other is a multiple.
+const SMALLEST: i32 = -149;
 
 #[derive(Debug)]
 pub struct MeanRow {
@@ -60,7 +64,7 @@ impl Operation for MeanRow {
     }
 
     fn kernel(&self, _extent: Extent) -> Box<dyn Kernel + '_> {
-        Box::new(Adding { rows: self.rows, columns: self.columns, unit: None, means: None })
+        Box::new(Adding { rows: self.rows, columns: self.columns, exponent: None, means: None })
     }
 }
 
@@ -68,14 +72,14 @@ impl Operation for MeanRow {
 struct Adding {
     rows: usize,
     columns: usize,
-    /// How many units make 1, once the largest magnitude is known.
-    unit: Option<f64>,
+    /// Two to this power units make 1, once the largest magnitude is known.
+    exponent: Option<i32>,
     means: Option<Vec<f64>>,
 }
 
 impl Kernel for Adding {
     fn next_pass(&self) -> Option<Pass> {
-        match (self.unit, &self.means) {
+        match (self.exponent, &self.means) {
             (None, _) => Some(Pass { sums: 1, counts: 0 }),
             // What is above and what is below zero apart, since counts have no sign.
             (Some(_), None) => Some(Pass { sums: 0, counts: 2 * self.columns }),
@@ -89,31 +93,33 @@ impl Kernel for Adding {
 
     fn gather(&self, leaf: &Leaf<'_>, sums: &mut [f64], counts: &mut [u64], _scratch: &mut Scratch) {
         let [values] = leaf.inputs else { unreachable!("inputs were counted") };
-        let Some(unit) = self.unit else {
+        let Some(exponent) = self.exponent else {
             let largest = values.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
             sums[0] = sums[0].max(f64::from(largest));
             return;
         };
         let (above, below) = counts.split_at_mut(self.columns);
         let mut column = (leaf.start % self.columns as u64) as usize;
-        for value in *values {
-            let units = (f64::from(value.abs()) * unit).round() as u64;
-            let side = if *value < 0.0 { &mut *below } else { &mut *above };
-            side[column] += units;
-            column = if column + 1 == self.columns { 0 } else { column + 1 };
+        let mut rest = *values;
+        while !rest.is_empty() {
+            let (row, more) = rest.split_at(rest.len().min(self.columns - column));
+            let own = column..column + row.len();
+            add_units(row, exponent, &mut above[own.clone()], &mut below[own]);
+            (rest, column) = (more, 0);
         }
     }
 
     fn absorb(&mut self, sums: &[f64], counts: &[u64]) -> Result<(), String> {
-        match self.unit {
+        match self.exponent {
             None => {
                 let largest = sums.iter().copied().fold(0.0, f64::max);
                 // The power of two above the largest magnitude, by its exponent.
                 let (_, exponent) = libm::frexp(largest);
                 let rows = usize::BITS - self.rows.leading_zeros();
-                self.unit = Some(libm::ldexp(1.0, BITS - exponent - rows as i32));
+                self.exponent = Some(BITS - exponent - rows as i32);
             }
-            Some(unit) => {
+            Some(exponent) => {
+                let unit = libm::ldexp(1.0, exponent);
                 let (above, below) = counts.split_at(self.columns);
                 let mean = |(above, below): (&u64, &u64)| {
                     let units = i128::from(*above) - i128::from(*below);
@@ -134,9 +140,31 @@ impl Kernel for Adding {
     }
 }
 
+vectorized! {
+    /// Adds magnitudes in units, of which 2^`exponent` make 1, each rounded to the nearest, away from zero where two are
+    /// as near.
+    fn add_units(values: &[f32], exponent: i32, above: &mut [u64], below: &mut [u64]) {
+        let n = values.len();
+        let (above, below) = (&mut above[..n], &mut below[..n]);
+        for i in 0..n {
+            let bits = values[i].to_bits();
+            let stored = (bits >> 23) & 0xff;
+            // A value is so many times the smallest one, shifted. Subnormals have no leading one, and are not shifted.
+            let multiple = u64::from((bits & 0x007f_ffff) | (u32::from(stored > 0) << 23));
+            let shift = stored.max(1) as i32 - 1 + SMALLEST + exponent;
+            let (up, down) = (shift.clamp(0, 63), (-shift).clamp(0, 63));
+            let units = ((multiple << up) + ((1 << down) >> 1)) >> down;
+            let is_below = values[i] < 0.0;
+            above[i] += if is_below { 0 } else { units };
+            below[i] += if is_below { units } else { 0 };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::simd::at_every_level;
 
     fn mean_row(rows: usize, columns: usize, values: &[f32], leaf: usize) -> Vec<f64> {
         let op = MeanRow { rows, columns };
@@ -176,6 +204,33 @@ mod tests {
                 let tolerance = 1e-12 * f64::from(scale);
                 assert!((mean - sum / 700.0).abs() <= tolerance, "{mean} {}", sum / 700.0);
             }
+        }
+    }
+
+    #[test]
+    fn units_are_rounded_as_f64_rounds() {
+        let bits =
+            [0, 1, 0x1234, 0x007f_ffff, 0x0080_0000, 0x3f00_0000, 0x3f80_0001, 0x3fc0_0000, 0x42f7_0001];
+        let values: Vec<f32> =
+            bits.iter().flat_map(|bits| [1, -1].map(|sign| sign as f32 * f32::from_bits(*bits))).collect();
+        let many = (0..1000).map(|i: u32| f32::from_bits(i.wrapping_mul(0x9E37_79B9) >> (i % 8)));
+        let values: Vec<f32> = values.into_iter().chain(many).collect();
+        for exponent in [-20, -1, 0, 1, 24, 150] {
+            let unit = libm::ldexp(1.0, exponent);
+            // More than the largest exponents that are ever taken for such values would overflow.
+            let values: Vec<f32> =
+                values.iter().copied().filter(|value| f64::from(value.abs()) * unit < 9e18).collect();
+            let units = |value: f32| (f64::from(value.abs()) * unit).round() as u64;
+            let side = |is_below| {
+                values.iter().map(move |value| if (*value < 0.0) == is_below { units(*value) } else { 0 })
+            };
+            let expected: [Vec<u64>; 2] = [side(false).collect(), side(true).collect()];
+            at_every_level(|_| {
+                let mut found = [vec![0; values.len()], vec![0; values.len()]];
+                let [above, below] = &mut found;
+                add_units(&values, exponent, above, below);
+                assert_eq!(found, expected, "{exponent}");
+            });
         }
     }
 }
