@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout)]
 
 use std::fs;
+use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -61,12 +62,14 @@ fn selections() {
                 || drop(finish(computation.prepare())),
                 || inputs.iter().zip(&mut copies).for_each(|(from, to)| copy_all(from, to)),
             );
-            let each = |times: &Times| times.wall * 1e9 / (3 * n) as f64;
+            let each = |seconds: f64| seconds * 1e9 / (3 * n) as f64;
             println!(
-                "  {:40} {:5.2} ns an element and input, a copy {:5.2}  {search}",
+                "  {:32} {:5.2} ns an element and input, CPU {:5.2}; a copy {:5.2}, {:5.2}  {search}",
                 format!("{name}, {what}"),
-                each(&search),
-                each(&copy)
+                each(search.wall),
+                each(search.cpu),
+                each(copy.wall),
+                each(copy.cpu)
             );
         }
     }
@@ -125,42 +128,28 @@ fn adapters() {
     }
 }
 
-/// Rows of an embedding in another order, read as whoever hashes or writes it does.
+/// Rows of an embedding in another order, made into a tensor of their own, on one core.
 fn remaps() {
     const ROWS: usize = 131_072;
     const ROW_BYTES: usize = 2 * 2048;
-    println!("\nrows of {ROW_BYTES} bytes in a new order, {ROWS} of them");
+    println!("\nrows of {ROW_BYTES} bytes in a new order, {ROWS} of them; a copy of all");
     let from = Bytes::Memory(Arc::new((0..ROWS * ROW_BYTES).map(|i| i as u8).collect()));
     for length in [1, 4, 1000] {
         let n_runs = ROWS / length;
         let run = |i: usize| {
-            // An odd factor visits every run of a power of two once.
-            let first = i * 40_503 % n_runs * length;
+            // A prime that does not divide the number of runs visits each of them once.
+            let first = i * 40_507 % n_runs * length;
             Run { bytes: from.clone(), range: first * ROW_BYTES..(first + length) * ROW_BYTES }
         };
         let remapped = Bytes::joined((0..n_runs).map(run).collect());
-        let n_bytes = remapped.n_bytes();
-        let mut copy = vec![1_u8; ROWS * ROW_BYTES];
-        let mut first = 0_u64;
         let [read, copied] = in_turn(
-            || {
-                let visit = |_, block: &[u8]| {
-                    first += u64::from(block[0]);
-                    Ok::<_, lamarck::build::BuildError>(())
-                };
-                remapped.blocks(visit).expect("memory can be read");
-            },
-            || {
-                let Bytes::Memory(from) = &from else { unreachable!("it is in memory") };
-                copy.chunks_mut(1 << 20)
-                    .zip(from.chunks(1 << 20))
-                    .for_each(|(to, from)| to.copy_from_slice(from));
-            },
+            || drop(black_box(remapped.in_full().expect("memory can be read"))),
+            || drop(black_box(from.at_hand().expect("it is in memory").to_vec())),
         );
-        let rate = |n_bytes: usize, times: &Times| n_bytes as f64 / times.wall * 1e-9;
+        let rate = |n_bytes: usize, times: &Times| n_bytes as f64 / times.cpu * 1e-9;
         println!(
-            "  runs of {length:4} {:6.1} GB/s, a copy on one core {:6.1}  {read}",
-            rate(n_bytes, &read),
+            "  runs of {length:4} {:6.1} GB/s of CPU time, a copy {:6.1}  {read}",
+            rate(remapped.n_bytes(), &read),
             rate(ROWS * ROW_BYTES, &copied)
         );
     }

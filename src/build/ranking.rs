@@ -26,7 +26,7 @@ impl Computation<'_> {
         let mut n_lists = 0;
         with_vectors(&inputs, |inputs| n_lists = ranking.see(&Sample { places: &places, inputs }));
         drop(inputs);
-        let runs = self.list(geometry, &*ranking, n_lists)?;
+        let runs = self.list(geometry, &*ranking, n_lists, n_lists * LONGEST)?;
         ranking.absorb(runs.as_deref());
         Ok(())
     }
@@ -61,14 +61,14 @@ impl Computation<'_> {
         }
     }
 
-    /// The pass over all leaves. Nothing if the lists grow too long.
+    /// The pass over all leaves. Nothing if the lists grow longer than there is room.
     fn list(
         &self,
         geometry: &Geometry,
         ranking: &dyn Ranking,
         n_lists: usize,
+        room: usize,
     ) -> Result<Option<Vec<Vec<Listed>>>, Failure> {
-        let room = n_lists * LONGEST;
         let n_listed = AtomicUsize::new(0);
         let block = |buffers: &mut Buffers, leaves: Range<usize>| -> Result<Vec<Listed>, Failure> {
             (self.proceed)()?;
@@ -98,5 +98,128 @@ impl Computation<'_> {
             blocks.into_iter().map(|leaves| block(&mut buffers, leaves)).collect::<Result<_, _>>()?
         };
         Ok((n_listed.into_inner() <= room).then_some(runs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::build::bytes::FilePart;
+    use crate::build::compute::Target;
+    use crate::kernels::philox::Stream;
+    use crate::kernels::select::magnitude;
+    use crate::methods::{self, Arguments, InputArguments, Operation, Simplified, Value};
+    use crate::tensor::{Shape, TensorSpec};
+
+    const N: usize = 300_000;
+
+    /// A method with a base of zeros and one model.
+    fn operation(name: &str, values: &[(&'static str, f64)]) -> Box<dyn Operation> {
+        let input = |is_base| InputArguments {
+            is_base,
+            stream: Stream::derive(0, "stage", 0, "tensor"),
+            values: if is_base { methods::Values::default() } else { numbers(values) },
+        };
+        let flags = [("normalize", false), ("rescale", name == "ties")];
+        let shared = flags.map(|(name, is_set)| (name, Value::Flag(is_set))).into_iter();
+        let arguments = Arguments {
+            shared: shared.chain([("lambda", Value::Number(1.0))]).collect(),
+            inputs: vec![input(true), input(false)],
+        };
+        let method = methods::find(name).unwrap();
+        match method.simplify(&arguments).unwrap() {
+            Simplified::Operation { operation, .. } => operation,
+            Simplified::Input(_) => panic!("there is something to compute"),
+        }
+    }
+
+    fn numbers(values: &[(&'static str, f64)]) -> methods::Values {
+        values.iter().map(|(name, value)| (*name, Value::Number(*value))).collect()
+    }
+
+    fn computation<'a>(
+        operation: &'a dyn Operation,
+        inputs: [&Bytes; 2],
+        spec: &'a TensorSpec,
+        parallel: bool,
+    ) -> Computation<'a> {
+        Computation {
+            operation,
+            inputs: inputs.map(|bytes| (bytes.clone(), Dtype::F32)).into(),
+            compute: None,
+            shape: &spec.shape,
+            output: spec,
+            parallel,
+            proceed: &|| Ok(()),
+        }
+    }
+
+    fn bytes(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn the_same_is_kept_whatever_the_sample_says() {
+        let spec = TensorSpec { dtype: Dtype::F32, shape: Shape(vec![N]) };
+        let hash = |i: usize| (i as u32).wrapping_mul(0x9E37_79B9).rotate_left(9).wrapping_mul(0x85EB_CA6B);
+        let smooth: Vec<f32> = (0..N).map(|i| hash(i) as f32 / 2e9 - 1.0).collect();
+        let steps: Vec<f32> = smooth.iter().map(|value| (value * 5.0).round()).collect();
+        let mut misleading = smooth.clone();
+        for place in places(N as u64, sample_size(N as u64)) {
+            misleading[place as usize] = 100.0;
+        }
+        let (zeros, equal) = (vec![0.0; N], vec![-3.5; N]);
+        let base = Bytes::Memory(Arc::new(bytes(&zeros)));
+        let space = tempfile::tempdir().unwrap();
+        let path = space.path().join("values");
+        for values in [&smooth, &steps, &misleading, &zeros, &equal] {
+            let in_memory = Bytes::Memory(Arc::new(bytes(values)));
+            // Nothing is sampled from files.
+            std::fs::write(&path, bytes(values)).unwrap();
+            let file = Arc::new(std::fs::File::open(&path).unwrap());
+            let part = FilePart { path: path.clone(), file, offset: 0, n_bytes: 4 * N, is_own: true };
+            let in_file = Bytes::File(Arc::new(part));
+            for (name, density, gamma) in
+                [("ties", 0.3, 0.0), ("breadcrumbs", 0.5, 0.01), ("ties", 1e-6, 0.0)]
+            {
+                let operation = operation(name, &[("weight", 1.0), ("density", density), ("gamma", gamma)]);
+                let made = |input: &Bytes, parallel| {
+                    let made = computation(&*operation, [&base, input], &spec, parallel).run(Target::Memory);
+                    let Ok((made, _)) = made else { panic!("it is computed") };
+                    made.in_full().unwrap().into_owned()
+                };
+                let expected = made(&in_file, false);
+                assert!(made(&in_memory, false) == expected, "{name} {density}");
+                assert!(made(&in_memory, true) == expected && made(&in_file, true) == expected);
+                let kept = expected.as_chunks::<4>().0.iter();
+                let kept = kept.filter(|value| magnitude(f32::from_le_bytes(**value)) != 0).count();
+                let wanted = ((density * N as f64) as usize).max(1);
+                let some = values.iter().filter(|value| **value != 0.0).count();
+                assert!(
+                    kept == wanted.min(some) || gamma > 0.0 && kept <= wanted,
+                    "{name} {kept} of {wanted}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn lists_that_grow_too_long_are_given_up() {
+        let spec = TensorSpec { dtype: Dtype::F32, shape: Shape(vec![1000]) };
+        let operation = operation("ties", &[("weight", 1.0), ("density", 0.5)]);
+        let zeros = Bytes::Memory(Arc::new(bytes(&[0.0; 1000])));
+        let ones = Bytes::Memory(Arc::new(bytes(&[1.0; 1000])));
+        let computation = computation(&*operation, [&zeros, &ones], &spec, false);
+        let geometry = Geometry::new(&spec.shape, operation.cut());
+        let mut kernel = operation.kernel(geometry.extent());
+        let ranking = kernel.ranking().unwrap();
+        let n_lists = ranking.see(&Sample { places: &[], inputs: &[&[], &[]] });
+        let listed = |room| match computation.list(&geometry, &*ranking, n_lists, room) {
+            Ok(runs) => runs.is_some(),
+            Err(_) => panic!("memory can be read"),
+        };
+        assert_eq!((n_lists, listed(1000), listed(999)), (1, true, false));
     }
 }
