@@ -108,8 +108,8 @@ mod tests {
     use super::*;
     use crate::build::bytes::FilePart;
     use crate::build::compute::Target;
-    use crate::kernels::philox::Stream;
     use crate::kernels::select::magnitude;
+    use crate::kernels::stream::Stream;
     use crate::methods::{self, Arguments, InputArguments, Operation, Simplified, Value};
     use crate::tensor::{Shape, TensorSpec};
 
