@@ -15,7 +15,7 @@ pub trait Sink {
 
     /// Takes the digest of an input. Inputs come in their order.
     fn digest(&mut self, name: &str, digest: &Digest) {
-        self.field(name, &digest.to_string());
+        self.field(name, &blake3::Hash::from_bytes(digest.0).to_hex());
     }
 }
 

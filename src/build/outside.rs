@@ -18,6 +18,8 @@ use crate::store::snapshot::Snapshot;
 pub struct Outside {
     /// Source tensors by digest: a result that equals one is not kept a second time.
     sources: Mutex<HashMap<Digest, ExternalRange>>,
+    /// Their files' absolute paths, by the paths that they were opened by.
+    paths: Mutex<HashMap<PathBuf, PathBuf>>,
     /// Checkpoints that results are read from, by path.
     opened: Mutex<HashMap<PathBuf, Arc<dyn SourceFile>>>,
 }
@@ -25,10 +27,13 @@ pub struct Outside {
 impl Outside {
     /// Notes that a range of a source holds a digest's bytes.
     pub fn note_source(&self, digest: Digest, shard: &dyn SourceFile, range: FileRange) {
-        if let Ok(path) = std::path::absolute(shard.path()) {
-            let mut sources = self.sources.lock().expect("no thread panics with it");
-            sources.entry(digest).or_insert(ExternalRange { path, range });
+        let mut paths = self.paths.lock().expect("no thread panics with it");
+        if !paths.contains_key(shard.path()) {
+            let Ok(path) = std::path::absolute(shard.path()) else { return };
+            paths.insert(shard.path().to_owned(), path);
         }
+        let mut sources = self.sources.lock().expect("no thread panics with it");
+        sources.entry(digest).or_insert_with(|| ExternalRange { path: paths[shard.path()].clone(), range });
     }
 
     /// The source that holds a digest's bytes, if there is one whose stamps can be trusted.

@@ -1,6 +1,9 @@
 //! `lamarck --version`, and with `--verbose` what the binary is and what it uses.
 
+use std::env;
 use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use crate::kernels::simd::{self, Level};
 
@@ -8,6 +11,13 @@ use crate::kernels::simd::{self, Level};
 pub fn line() -> String {
     let commit = option_env!("LAMARCK_COMMIT").map_or_else(String::new, |commit| format!(" ({commit})"));
     format!("lamarck {}{commit}\n", env!("CARGO_PKG_VERSION"))
+}
+
+/// What tells this program from every other, also from one of the same version; `None` where the system does not say.
+pub fn identity() -> Option<String> {
+    let file = env::current_exe().and_then(fs::metadata).ok()?;
+    let (seconds, nanoseconds) = (file.mtime(), file.mtime_nsec());
+    Some(format!("{}{} {} {} {seconds} {nanoseconds}", line(), file.dev(), file.ino(), file.size()))
 }
 
 /// With what the binary was made for, and what it uses of this machine.

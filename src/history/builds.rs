@@ -20,7 +20,8 @@ fn name(kind: u8, of: &[u8]) -> Vec<u8> {
     [&[kind], of].concat()
 }
 
-fn variant_name(variant: &Variant) -> Vec<u8> {
+/// The name under which it is noted when a variant was last used.
+pub fn name_of_variant(variant: &Variant) -> Vec<u8> {
     name(VARIANT, &variant.id().0)
 }
 
@@ -28,12 +29,12 @@ fn variant_name(variant: &Variant) -> Vec<u8> {
 pub fn names(record: &Record) -> Vec<Vec<u8>> {
     let stages = record.stages.iter().map(|stage| name(STAGE, stage.name.as_bytes()));
     let recipe = name(RECIPE, record.variant.recipe.as_bytes());
-    [variant_name(&record.variant), recipe].into_iter().chain(stages).collect()
+    [name_of_variant(&record.variant), recipe].into_iter().chain(stages).collect()
 }
 
-/// The name under which it is noted when a record's variant was last used.
+/// The same of a record's variant.
 pub fn used_name(record: &Record) -> Vec<u8> {
-    variant_name(&record.variant)
+    name_of_variant(&record.variant)
 }
 
 /// A build's record, unless it cannot be read.
@@ -66,7 +67,7 @@ pub fn last_of<'a>(
     variant: &Variant,
     stages: &[&str],
 ) -> Result<Option<Past<'a>>, StoreError> {
-    for name in [variant_name(variant), name(RECIPE, variant.recipe.as_bytes())] {
+    for name in [name_of_variant(variant), name(RECIPE, variant.recipe.as_bytes())] {
         if let Some(number) = snapshot.latest(&name)?
             && let Some(record) = find(snapshot, number)?
         {
@@ -98,10 +99,15 @@ const USE_STEP: u64 = 3600;
 
 /// Notes that a variant's last build was used again, as by a build that found nothing to do.
 pub fn note_use(index: &Index, variant: &Variant, now: u64) -> Result<(), StoreError> {
-    let name = variant_name(variant);
-    let last = index.snapshot()?.used(&name)?;
-    if last.is_some_and(|last| last <= now && now - last < USE_STEP) {
+    let name = name_of_variant(variant);
+    if is_noted(&index.snapshot()?, &name, now)? {
         return Ok(());
     }
     index.set_used(&name, now)
+}
+
+/// Whether a use of what has the name is noted that is young enough to stand for one now.
+pub fn is_noted(snapshot: &Snapshot<'_>, name: &[u8], now: u64) -> Result<bool, StoreError> {
+    let last = snapshot.used(name)?;
+    Ok(last.is_some_and(|last| last <= now && now - last < USE_STEP))
 }

@@ -2,8 +2,9 @@
 
 use crate::digest::Digest;
 
-#[derive(Default)]
-pub(super) struct Encoder(Vec<u8>);
+/// Bytes in the making.
+#[derive(Clone, Default)]
+pub struct Encoder(Vec<u8>);
 
 impl Encoder {
     /// Seven bits a byte, the lowest first; the highest bit says that more follow.
@@ -54,7 +55,7 @@ impl Encoder {
 }
 
 /// Reads what an [`Encoder`] wrote; `None` stands for bytes that none has written.
-pub(super) struct Decoder<'b>(pub &'b [u8]);
+pub struct Decoder<'b>(pub &'b [u8]);
 
 impl<'b> Decoder<'b> {
     pub fn number(&mut self) -> Option<u64> {

@@ -7,7 +7,7 @@
 mod account;
 mod attached;
 mod builds;
-mod codec;
+pub mod codec;
 mod costs;
 mod past;
 mod record;
@@ -17,7 +17,9 @@ mod tags;
 
 pub use account::{Account, Effort, Piece, StageAccount};
 pub use attached::attach;
-pub use builds::{add, find, last_of, names, newest, newest_of_recipe, note_use, used_name};
+pub use builds::{
+    add, find, is_noted, last_of, name_of_variant, names, newest, newest_of_recipe, note_use, used_name,
+};
 pub use costs::Costs;
 pub use past::{Past, read_keys};
 pub use record::{Draft, OutputRecord, Record, Variant};

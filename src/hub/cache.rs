@@ -62,8 +62,13 @@ impl ModelFolder {
         if is_commit(revision) {
             return Some(revision.to_owned());
         }
-        let commit = fs::read_to_string(self.path().join("refs").join(revision)).ok()?;
+        let commit = fs::read_to_string(self.reference(revision)).ok()?;
         Some(commit.trim().to_owned())
+    }
+
+    /// The file that says which commit a revision means.
+    pub fn reference(&self, revision: &str) -> PathBuf {
+        self.path().join("refs").join(revision)
     }
 
     /// The folder of a commit's files.
@@ -109,7 +114,7 @@ impl ModelFolder {
         let tree = Tree { format_version: TREE_FORMAT, files: files.iter().map(file).collect() };
         write(&self.tree_path(commit), &serde_json::to_vec(&tree).expect("lists serialise"))?;
         if revision != commit {
-            write(&self.path().join("refs").join(revision), commit.as_bytes())?;
+            write(&self.reference(revision), commit.as_bytes())?;
         }
         Ok(())
     }

@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 /// How programs that download call a file that is not whole, behind its own name.
 const PARTS: [&str; 5] = [".incomplete", ".part", ".partial", ".aria2", ".crdownload"];
 
+/// Where the tools of the Hugging Face hub keep parts, below a model's folder.
+pub const PARTS_FOLDER: &str = ".cache/huggingface/download";
+
 /// What every file starts with that Git LFS puts in the place of another.
 const LFS: &[u8] = b"version https://git-lfs.github.com/spec/v1";
 
@@ -40,9 +43,9 @@ pub fn absent(path: &Path) -> String {
 pub fn unfinished(path: &Path) -> Option<PathBuf> {
     let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
     let beside = |part: &&str| folder.join(format!("{name}{part}"));
-    // The tools of the Hugging Face hub keep parts in a folder of their own, with a hash in their names.
+    // Those of the hub have a hash in their names.
     PARTS.iter().map(beside).find(|part| part.exists()).or_else(|| {
-        let parts = fs::read_dir(folder.join(".cache/huggingface/download")).ok()?;
+        let parts = fs::read_dir(folder.join(PARTS_FOLDER)).ok()?;
         let is_part = |part: &PathBuf| {
             let part = part.file_name().and_then(OsStr::to_str).unwrap_or_default();
             part.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') && rest.ends_with(PARTS[0]))
@@ -61,7 +64,7 @@ pub fn unfinished_in(folder: &Path) -> Option<PathBuf> {
         let files = fs::read_dir(folder).ok()?;
         files.filter_map(|file| Some(file.ok()?.path())).filter(is_part).min()
     };
-    in_folder(folder).or_else(|| in_folder(&folder.join(".cache/huggingface/download")))
+    in_folder(folder).or_else(|| in_folder(&folder.join(PARTS_FOLDER)))
 }
 
 /// Whether something has the name, be it a link that leads nowhere.

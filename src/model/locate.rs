@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::adapter::is_adapter;
 use super::checkpoint::is_checkpoint;
+use super::download::PARTS_FOLDER;
 use crate::hub::ModelFolder;
 use crate::reference::ModelRef;
 
@@ -34,7 +35,8 @@ impl Places {
     /// # Errors
     /// Lists every place that was tried.
     pub fn find(&self, model: &ModelRef) -> Result<PathBuf, NotFound> {
-        self.find_such(model, &is_checkpoint)
+        let (found, tried) = self.find_such(model, &is_checkpoint);
+        found.ok_or(NotFound { tried })
     }
 
     /// Finds an adapter's directory.
@@ -42,10 +44,37 @@ impl Places {
     /// # Errors
     /// Lists every place that was tried.
     pub fn find_adapter(&self, adapter: &ModelRef) -> Result<PathBuf, NotFound> {
-        self.find_such(adapter, &is_adapter)
+        let (found, tried) = self.find_such(adapter, &is_adapter);
+        found.ok_or(NotFound { tried })
     }
 
-    fn find_such(&self, model: &ModelRef, is_such: &dyn Fn(&Path) -> bool) -> Result<PathBuf, NotFound> {
+    /// All that says where a model or an adapter is, and what it is: every place that is tried until it is found, which
+    /// may be a folder or a file, and the notes of the Hugging Face cache that lead there. Nothing of a model lies
+    /// outside of its folder, or of the folder that its file is in.
+    pub fn looked_at(&self, model: &ModelRef, is_an_adapter: bool) -> Vec<PathBuf> {
+        let is_such: &dyn Fn(&Path) -> bool = if is_an_adapter { &is_adapter } else { &is_checkpoint };
+        let (found, mut paths) = self.find_such(model, is_such);
+        let in_hub = |place: &PathBuf| self.hub.as_ref().filter(|hub| place.starts_with(hub));
+        let note = paths
+            .last()
+            .and_then(in_hub)
+            .map(|hub| ModelFolder::new(hub, &model.path).reference(self.revision(model)));
+        if let Some(found) = found {
+            let folder = if found.is_file() { found.parent().unwrap_or(Path::new("")) } else { &found };
+            // The working directory has no name in a relative path.
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            paths.extend([folder.to_owned(), folder.join(PARTS_FOLDER)]);
+        }
+        paths.extend(note);
+        paths
+    }
+
+    /// The first place that holds such a thing, and every place that was tried, that one the last.
+    fn find_such(
+        &self,
+        model: &ModelRef,
+        is_such: &dyn Fn(&Path) -> bool,
+    ) -> (Option<PathBuf>, Vec<PathBuf>) {
         let mut tried = Vec::new();
         let mut try_dir = |dir: PathBuf| {
             let found = is_such(&dir);
@@ -64,7 +93,7 @@ impl Places {
                         .or_else(|| self.hub.as_ref().and_then(|hub| try_dir(self.snapshot(hub, model))))
                 })?
             });
-        found.ok_or(NotFound { tried })
+        (found, tried)
     }
 
     /// The revision of a model that counts: the one that is pinned, or the recipe's, or the newest.

@@ -89,15 +89,17 @@ pub fn check_not_read<'a>(
     dir: &Path,
     mut sources: impl Iterator<Item = &'a Checkpoint>,
 ) -> Result<(), OutputError> {
+    // The files may be links that lead here from elsewhere; what is none is in the folder that it is named in.
+    let leads_here = |file: &Path| {
+        let is_link = fs::symlink_metadata(file).is_ok_and(|metadata| metadata.is_symlink());
+        let real = if is_link { fs::canonicalize(file).ok() } else { None };
+        real.is_some_and(|real| real.parent().is_some_and(|parent| is_same(parent, dir)))
+    };
     let is_read = |source: &Checkpoint| {
-        // The files may be links that lead here from elsewhere.
-        let named = companions::copied();
-        let named = named.chain(format::entry_names()).chain([CONFIG_FILE]);
-        let mut files = (source.shards.iter().map(|shard| shard.path().to_owned()))
-            .chain(named.map(|name| source.dir.join(name)))
-            .filter_map(|file| fs::canonicalize(file).ok());
+        let named = companions::copied().chain(format::entry_names()).chain([CONFIG_FILE]);
         is_same(&source.dir, dir)
-            || files.any(|file| file.parent().is_some_and(|parent| is_same(parent, dir)))
+            || source.shards.iter().any(|shard| leads_here(shard.path()))
+            || named.map(|name| source.dir.join(name)).any(|file| leads_here(&file))
     };
     match sources.find(|source| is_read(source)) {
         Some(source) => Err(OutputError::IsSource { path: dir.to_owned(), model: source.dir.clone() }),

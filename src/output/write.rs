@@ -45,10 +45,26 @@ pub fn recover(
     publish::recover(dir, events)
 }
 
+/// Whether there is anything that `recover` would look at.
+pub fn is_anything_left(dir: &Path) -> bool {
+    publish::is_anything_left(dir)
+}
+
 impl Output<'_> {
+    /// Whether the directory is up to date with a resolved build.
+    ///
+    /// # Errors
+    /// If the index or the directory cannot be read.
+    pub fn is_current(&self, build: &Build<'_>, store: &Store) -> Result<bool, OutputError> {
+        Ok(self.compare(build, store)?.is_current())
+    }
+
     /// Brings the directory up to date with a resolved build; `number` is the output's among the build's.
+    ///
+    /// # Errors
+    /// If it cannot be read or written, or something in it is in the way.
     pub fn write(
-        self,
+        &self,
         number: usize,
         direct: &DirectOutput,
         build: &Build<'_>,
@@ -76,7 +92,7 @@ impl Output<'_> {
 
     /// Writes a new version and puts it in the old one's place, unless that is as it should be.
     fn replace(
-        self,
+        &self,
         staging: Option<Staging>,
         build: &Build<'_>,
         store: &Store,
@@ -92,7 +108,7 @@ impl Output<'_> {
         if self.rehash {
             current.fill(None);
         }
-        let leaving = Leaving::of(&self, &current, build, store)?;
+        let leaving = Leaving::of(self, &current, build, store)?;
         let mut staging = match staging {
             Some(staging) => staging,
             None => Staging::start(self.dir)?,
@@ -119,7 +135,7 @@ impl Output<'_> {
                     written.bytes_written += shard.n_bytes;
                     let path = staging.path(&shard.file);
                     spanned(build.events(), "fill and sync shard", &shard.file, || {
-                        shards::write(&self, shard, &path, build)
+                        shards::write(self, shard, &path, build)
                     })?
                 }
             });
@@ -132,7 +148,7 @@ impl Output<'_> {
         let publish = || staging.publish(&owned, &|file| leaving.take(file), build.events());
         written.kept_aside = spanned(build.events(), "put output in place", "", publish)?;
         spanned(build.events(), "remember output", "", || {
-            shards::remember(&self, &identities, build, store, leaving.into_packed())
+            shards::remember(self, &identities, build, store, leaving.into_packed())
         })?;
         Ok(written)
     }

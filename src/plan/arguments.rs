@@ -1,11 +1,16 @@
 //! A method's arguments for one output tensor: every parameter's value, and where in the recipe it came from.
 
+use std::sync::LazyLock;
+
 use super::params::evaluate;
 use super::segments::Segment;
 use super::stage_shape::{OutputTensor, Part};
 use crate::kernels::stream::Stream;
 use crate::methods::{ArgumentError, Arguments, Default, InputArguments, ParamSpec, Scope, Values};
 use crate::recipe::{Finding, Parameters, Recipe, Span, Stage, StageId};
+
+/// What methods have that do not draw.
+static UNDRAWN: LazyLock<Stream> = LazyLock::new(|| Stream::derive(0, "", 0, ""));
 
 /// One output tensor with everything that bears on it.
 #[derive(Clone, Copy)]
@@ -68,7 +73,10 @@ impl<'a> Site<'a> {
                     origins.extend(span.map(|span| (param.name, Some(number), span)));
                 }
             }
-            let stream = Stream::derive(stage.seed, stage.stream_name(), part.source, self.name);
+            let stream = match spec.draws {
+                true => Stream::derive(stage.seed, stage.stream_name(), part.source, self.name),
+                false => *UNDRAWN,
+            };
             inputs.push(InputArguments { is_base, stream, values });
         }
         Ok(Resolved { arguments: Arguments { shared, inputs }, origins })

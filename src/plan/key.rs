@@ -8,12 +8,32 @@
 //! | the dtypes of arithmetic and of the result, the result's shape | threads, memory, host, CPU features |
 //! | the random stream, for inputs that draw | stage and tensor names otherwise |
 
+use std::sync::LazyLock;
+
 use super::graph::{Action, NodeId, Plan};
 use crate::digest::{ActionKey, Digest};
 use crate::manifest::{KeyHasher, ManifestText, Sink, SinkExt};
 
 /// Raised whenever the same fields come to mean other bytes.
 const ACTION_FORMAT: u64 = 1;
+
+/// The names of an input's fields.
+struct InputFields {
+    role: String,
+    dtype: String,
+    shape: String,
+    digest: String,
+}
+
+impl InputFields {
+    fn of(number: usize) -> Self {
+        let name = |field: &str| format!("inputs[{number}].{field}");
+        Self { role: name("role"), dtype: name("dtype"), shape: name("shape"), digest: name("digest") }
+    }
+}
+
+/// Those of the first inputs, since every key has some.
+static FIRST_INPUTS: LazyLock<[InputFields; 16]> = LazyLock::new(|| std::array::from_fn(InputFields::of));
 
 /// The key of an action whose inputs have these digests.
 pub fn action_key(plan: &Plan, node: NodeId, inputs: &[Digest]) -> ActionKey {
@@ -39,10 +59,18 @@ pub fn write(plan: &Plan, node: NodeId, digests: &[Digest], sink: &mut dyn Sink)
     op.write_fields(sink);
     for (i, (input, digest)) in inputs.iter().zip(digests).enumerate() {
         let spec = plan[input.node].spec();
-        sink.text(&format!("inputs[{i}].role"), input.role.0);
-        sink.text(&format!("inputs[{i}].dtype"), spec.dtype.name());
-        sink.text(&format!("inputs[{i}].shape"), &spec.shape.to_string());
-        sink.digest(&format!("inputs[{i}].digest"), digest);
+        let further;
+        let names = match FIRST_INPUTS.get(i) {
+            Some(names) => names,
+            None => {
+                further = InputFields::of(i);
+                &further
+            }
+        };
+        sink.text(&names.role, input.role.0);
+        sink.text(&names.dtype, spec.dtype.name());
+        sink.text(&names.shape, &spec.shape.to_string());
+        sink.digest(&names.digest, digest);
     }
     sink.text("output.dtype", output.dtype.name());
     sink.text("output.shape", &output.shape.to_string());

@@ -10,6 +10,7 @@ use super::built::Report;
 use super::catalog::Catalog;
 use super::delivery::{Delivery, Place, extras};
 use super::error::ProjectError;
+use super::fingerprint::{self, Sighting};
 use super::forecast::Noting;
 use super::planned::Planned;
 use super::pledges::{self, check_repeated, check_results};
@@ -43,6 +44,7 @@ pub struct Builder<'a> {
     left_out: LeftOut,
     locked: bool,
     repeats: Option<&'a (u64, Record)>,
+    sighting: Option<&'a Sighting>,
     rehash: bool,
     ask: Ask,
     events: &'a dyn Events,
@@ -63,6 +65,7 @@ impl<'a> Builder<'a> {
             left_out: LeftOut::default(),
             locked: false,
             repeats: None,
+            sighting: None,
             rehash: false,
             ask: disk::space,
             events: &tell_nobody,
@@ -94,6 +97,11 @@ impl<'a> Builder<'a> {
     /// An earlier build, with its number, that this one must repeat.
     pub fn repeats(self, build: Option<&'a (u64, Record)>) -> Self {
         Self { repeats: build, ..self }
+    }
+
+    /// What it is known by when it has succeeded, so that it need not be planned again while nothing changes.
+    pub fn known_by(self, sighting: Option<&'a Sighting>) -> Self {
+        Self { sighting, ..self }
     }
 
     /// Whether sources are read even where the store remembers what they held.
@@ -181,7 +189,11 @@ impl<'a> Builder<'a> {
             interrupted,
             events,
         };
-        let delivery = Delivery { project, recipe, planned, left_out: self.left_out, rehash };
+        // What is on the hub may be another tomorrow.
+        let is_here = planned.catalog.snapshots.iter().all(Option::is_none);
+        let sighting = self.sighting.filter(|_| is_here && !store.is_read_only());
+        let watches = sighting.is_some();
+        let delivery = Delivery { project, recipe, planned, left_out: self.left_out, rehash, watches };
         let published = Mutex::default();
         let noting = Noting { planned, measured: &measured, store: &store, published };
         let report: Result<Report, ProjectError> = noting.beside(|| {
@@ -199,25 +211,20 @@ impl<'a> Builder<'a> {
                             plan.stage(*target).nodes.get(tensor).map(|node| build.resolved(*node).digest)
                         })?;
                     }
-                    let mut outputs = Vec::new();
+                    let (mut outputs, mut seen) = (Vec::new(), Vec::new());
                     let publishing = Instant::now();
                     let places = plan.targets.iter().zip(&dirs).zip(&layouts).enumerate();
                     for ((number, ((target, dir), layout)), extras) in places.zip(extras) {
                         let place = Place { number, dir, shown: self.output_dir(*target), layout };
-                        outputs.push(delivery.write(place, extras, &direct, build, &store)?);
+                        let (report, left) = delivery.write(place, extras, &direct, build, &store)?;
+                        outputs.push(report);
+                        seen.extend(left);
                     }
                     let n_bytes = outputs.iter().map(|output| output.written.bytes_written).sum();
                     let seconds = publishing.elapsed().as_secs_f64() * threads.current_num_threads() as f64;
                     *noting.published.lock().expect("no thread panics with it") = Some((n_bytes, seconds));
-                    let mut report = Report {
-                        number: None,
-                        damaged_rows: 0,
-                        trimmed: None,
-                        ran: build.executed(),
-                        reasons: Vec::new(),
-                        outputs,
-                        seconds: started.elapsed().as_secs_f64(),
-                    };
+                    let seconds = started.elapsed().as_secs_f64();
+                    let mut report = Report { ran: build.executed(), outputs, seconds, ..Report::default() };
                     let did_something =
                         report.ran > 0 || report.outputs.iter().any(|output| output.written.changed);
                     // What was served from a read-only store cannot be noted in it.
@@ -227,6 +234,11 @@ impl<'a> Builder<'a> {
                         })?;
                     } else if !store.is_read_only() {
                         history::note_use(store.index(), &variant(recipe, plan), now())?;
+                    }
+                    if let Some(sighting) = sighting.filter(|_| seen.len() == dirs.len()) {
+                        let left = report.outputs.iter().zip(dirs.iter().map(PathBuf::as_path)).zip(seen);
+                        let left = left.map(|((report, dir), seen)| (report, dir, seen)).collect();
+                        fingerprint::leave(&store, sighting, &variant(recipe, plan), left)?;
                     }
                     report.damaged_rows = store.index().damaged_rows();
                     Ok(report)

@@ -6,7 +6,7 @@ use crate::gc::Removed;
 use crate::output::write::Written;
 
 /// What a build did.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Report {
     /// `None` if nothing changed, so that there is nothing to record.
     pub number: Option<u64>,

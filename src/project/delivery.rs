@@ -9,6 +9,7 @@ use super::error::ProjectError;
 use super::planned::Planned;
 use super::settings::Project;
 use crate::build::{Build, Outcome};
+use crate::identity::Sight;
 use crate::model::checkpoint::Checkpoint;
 use crate::output::OutputError;
 use crate::output::card::{Card, Declared};
@@ -29,6 +30,8 @@ pub(super) struct Delivery<'a> {
     pub planned: &'a Planned,
     pub left_out: LeftOut,
     pub rehash: bool,
+    /// Whether it is wanted how each output is left.
+    pub watches: bool,
 }
 
 /// One of them.
@@ -42,7 +45,8 @@ pub(super) struct Place<'a> {
 }
 
 impl Delivery<'_> {
-    /// Writes what of an output is not as it should be.
+    /// Writes what of an output is not as it should be. Says how it was when it was found to be right, if that is
+    /// wanted and can be told from what may come.
     pub fn write(
         &self,
         place: Place<'_>,
@@ -50,8 +54,8 @@ impl Delivery<'_> {
         direct: &DirectOutput<'_>,
         build: &Build<'_>,
         store: &Store,
-    ) -> Result<OutputReport, ProjectError> {
-        let Self { project, recipe, planned, left_out, rehash } = *self;
+    ) -> Result<(OutputReport, Option<Sight>), ProjectError> {
+        let Self { project, recipe, planned, left_out, rehash, watches } = *self;
         let Place { number, dir, shown, layout } = place;
         let Planned { plan, catalog: Catalog { models, checkpoints, .. } } = planned;
         let target = plan.targets[number];
@@ -87,9 +91,17 @@ impl Delivery<'_> {
             left_out,
             rehash,
         };
+        let before = watches.then(|| Sight::of_written(dir)).flatten();
         let written = output.write(number, direct, build, store)?;
+        // Somebody else may have come between writing it and looking at it.
+        let seen = if watches && written.changed {
+            let after = Sight::of_written(dir);
+            after.filter(|_| output.is_current(build, store).is_ok_and(|is_current| is_current))
+        } else {
+            before
+        };
         let of = |outcome| stage.nodes.values().filter(|node| build.outcome(**node) == outcome).count();
-        Ok(OutputReport {
+        let report = OutputReport {
             stage: recipe.stage(target).name.clone(),
             dir: shown,
             tensors: stage.nodes.len(),
@@ -98,7 +110,8 @@ impl Delivery<'_> {
             cut_off: of(Outcome::CutOff),
             rebuilt: of(Outcome::Ran),
             written,
-        })
+        };
+        Ok((report, seen))
     }
 }
 

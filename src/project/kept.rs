@@ -1,8 +1,8 @@
 //! Whether the bytes of a result that is known are kept anywhere: as a blob, in a source or in a finished output.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::fs;
+use std::fs::{self, Metadata};
 use std::path::PathBuf;
 
 use super::settings::Project;
@@ -26,6 +26,8 @@ pub(super) struct Kept<'a> {
     /// Of every node that a target's output holds, the output's number and the tensor's name.
     held: HashMap<NodeId, (usize, &'a str)>,
     outputs: Vec<LastOutput>,
+    /// Files that results are said to be in, as far as they were looked at.
+    files: RefCell<HashMap<PathBuf, Option<Metadata>>>,
 }
 
 /// The folder that the last build wrote for a target, opened when it is first asked.
@@ -57,23 +59,27 @@ impl<'a> Kept<'a> {
             let nodes = plan.stage(*target).nodes.iter();
             held.extend(nodes.map(|(tensor, node)| (*node, (number, tensor.as_str()))));
         }
-        Self { plan, store, snapshot, sources, held, outputs }
+        Self { plan, store, snapshot, sources, held, outputs, files: RefCell::default() }
     }
 
     /// Whether a node's result, of which the digest is known, can be had without running anything.
     pub fn holds(&self, node: NodeId, digest: &Digest) -> Result<bool, StoreError> {
         let n_bytes = self.plan[node].spec().n_bytes() as u64;
         Ok(self.sources.contains(digest)
-            || self.store.holds(digest, n_bytes)?
             || self.is_outside(digest)?
+            || self.store.holds(digest, n_bytes)?
             || self.is_in_output(node, digest)?)
     }
 
     /// Whether some finished output still holds a digest's bytes for the store.
     fn is_outside(&self, digest: &Digest) -> Result<bool, StoreError> {
-        Ok(self.snapshot.external(digest)?.is_some_and(|ExternalRange { path, range }| {
-            fs::metadata(&path).is_ok_and(|metadata| range.identity.fits(&metadata))
-        }))
+        let Some(ExternalRange { path, range }) = self.snapshot.external(digest)? else { return Ok(false) };
+        let mut files = self.files.borrow_mut();
+        // A file holds hundreds of results.
+        if !files.contains_key(&path) {
+            files.insert(path.clone(), fs::metadata(&path).ok());
+        }
+        Ok(files[&path].as_ref().is_some_and(|metadata| range.identity.fits(metadata)))
     }
 
     /// Whether the target's own output holds them, also where the store keeps no results of its stage.

@@ -16,6 +16,7 @@ mod diff;
 mod error;
 #[cfg(test)]
 mod faults;
+mod fingerprint;
 mod forecast;
 #[cfg(test)]
 mod guests;
@@ -44,6 +45,7 @@ pub use built::{OutputReport, Report};
 pub use catalog::Catalog;
 pub use diff::{ComparedTensor, Comparison, Likeness, Origin, Side};
 pub use error::ProjectError;
+pub use fingerprint::{Asked, Request, Sighting};
 pub use forecast::{Estimate, Forecast, StageForecast};
 pub use history::{Edits, RecordedBuild};
 pub use inspect::digests;

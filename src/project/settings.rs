@@ -80,7 +80,10 @@ impl Project {
         let folder = path.parent().unwrap_or(Path::new(""));
         for template in recipe.stages.iter_mut().filter_map(|stage| stage.chat_template.as_mut()) {
             let ChatTemplate::File(file) = &template.value else { continue };
-            match read_template(folder, file) {
+            let path = folder.join(file);
+            let text = read_template(&path);
+            recipe.files.push(path);
+            match text {
                 Ok(text) => template.value = ChatTemplate::Jinja(text),
                 Err(message) => {
                     let help = "the path is relative to the recipe; a name or a Jinja template also works";
@@ -133,9 +136,8 @@ impl Project {
 }
 
 /// A template's text; on failure says what is wrong with the file.
-fn read_template(folder: &Path, file: &str) -> Result<String, String> {
-    let path = folder.join(file);
-    match fs::read_to_string(&path) {
+fn read_template(path: &Path) -> Result<String, String> {
+    match fs::read_to_string(path) {
         Ok(text) if text.trim().is_empty() => Err(format!("the chat template {} is empty", path.display())),
         Ok(text) => Ok(text),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

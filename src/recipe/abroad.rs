@@ -193,8 +193,13 @@ fn replace_path(text: &str, path: &str, name: &str) -> String {
     replaced + rest
 }
 
-/// The values of the variables that a text declares.
+/// The values of the variables that a text declares, if any of them can be an absolute path.
 fn values(text: &str) -> Vec<String> {
+    // Most recipes have no absolute path, which would stand behind something that is no part of a word.
+    let is_behind_word = |at: usize| text[..at].ends_with(char::is_alphanumeric);
+    if !text.contains('\\') && text.match_indices('/').all(|(at, _)| is_behind_word(at)) {
+        return Vec::new();
+    }
     let documents = yaml::parse(text).unwrap_or_default();
     let declared = documents.iter().filter(|document| vars::is_declaration(document));
     declared.flat_map(|document| scalars(document, true)).map(|(_, text)| text).collect()

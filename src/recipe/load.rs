@@ -143,8 +143,16 @@ fn read(
     }
     let LoadOptions { name, sets, seed } = options.clone();
     let portable = abroad::portable(&named_text, &sets, &stages);
-    let recipe =
-        Recipe { name, text: text.into(), portable, sets, seed, card: card.unwrap_or_default(), stages };
+    let recipe = Recipe {
+        name,
+        text: text.into(),
+        portable,
+        sets,
+        seed,
+        card: card.unwrap_or_default(),
+        stages,
+        files: Vec::new(),
+    };
     cycle::check(&recipe, findings);
     Some(recipe)
 }

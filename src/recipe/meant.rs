@@ -1,5 +1,6 @@
 //! A recipe as meant: stages whose every reference and parameter has been checked.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::card::CardSettings;
@@ -27,6 +28,8 @@ pub struct Recipe {
     pub card: CardSettings,
     /// In the order of the file, whatever reads what; [`StageId`] is the place in here.
     pub stages: Vec<Stage>,
+    /// Files that the text names and that were read for it.
+    pub files: Vec<PathBuf>,
 }
 
 /// The number of a stage in [`Recipe::stages`].

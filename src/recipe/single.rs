@@ -36,5 +36,6 @@ pub fn of_model(name: &str, model: Reference) -> Recipe {
         sets: Vec::new(),
         seed: None,
         stages: vec![stage],
+        files: Vec::new(),
     }
 }

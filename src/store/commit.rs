@@ -10,8 +10,8 @@ use super::index::Index;
 use super::range::{ChecksumsRow, ExternalRow, MemoRow, Pack, PackedRow};
 use super::rows;
 use super::tables::{
-    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, PACKED, TAGS, Table,
-    USED, build_key, build_number,
+    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, FINGERPRINTS, LATEST, MEMO, PACKED,
+    TAGS, Table, USED, build_key, build_number,
 };
 use super::tier::ActionRow;
 use crate::digest::Digest;
@@ -170,6 +170,13 @@ impl Index {
         for (kind, cost) in costs {
             put.row(COSTS, kind.as_bytes(), cost);
         }
+        self.write(|transaction| put.write(transaction))
+    }
+
+    /// Notes how all was found and left by the build that did what was asked for.
+    pub fn set_fingerprint(&self, asked: &Digest, row: &[u8]) -> Result<(), StoreError> {
+        let mut put = Rows::default();
+        put.row(FINGERPRINTS, &asked.0, row);
         self.write(|transaction| put.write(transaction))
     }
 

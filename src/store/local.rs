@@ -103,6 +103,18 @@ impl Store {
         Ok(Some(Self { index: Index::open_for_reading(&path)?, root, session: None, _lock: None }))
     }
 
+    /// The same, if nobody removes anything from it, which nobody begins to do as long as it is open.
+    pub fn open_undisturbed(cache: &Path) -> Result<Option<Self>, StoreError> {
+        if !is_there(&cache.join(STORE_VERSION).join(INDEX))? {
+            return Ok(None);
+        }
+        let lock = match StoreLock::shared(&cache.join(STORE_VERSION), Wait::Refuse) {
+            Err(StoreError::Locked { .. }) => return Ok(None),
+            lock => lock?,
+        };
+        Ok(Self::open_existing(cache)?.map(|store| Self { _lock: Some(lock), ..store }))
+    }
+
     /// Folders of earlier versions of the format below a cache directory. Nothing uses them any more.
     pub fn older_versions(cache: &Path) -> Result<Vec<PathBuf>, StoreError> {
         if !is_there(cache)? {

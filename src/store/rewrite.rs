@@ -61,7 +61,7 @@ impl Needed {
             TAGS => rows::read_tag(payload).is_some_and(|(number, _)| self.builds.contains(&number)),
             // What is not in use any more has been removed.
             COSTS | PACKED => true,
-            // Written anew.
+            // Written anew, by this or by the next build.
             _ => false,
         }
     }

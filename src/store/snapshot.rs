@@ -9,8 +9,8 @@ use super::index::Index;
 use super::range::{ExternalRange, FileRange, PackRange, PackedRow, RangeContent};
 use super::rows;
 use super::tables::{
-    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, LATEST, MEMO, PACKED, TAGS, Table, USED,
-    build_key, build_number,
+    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FINGERPRINTS, LATEST, MEMO, PACKED, TAGS,
+    Table, USED, build_key, build_number,
 };
 use crate::digest::{ActionKey, Checksums, Digest};
 
@@ -135,6 +135,11 @@ impl Snapshot<'_> {
     /// The block that belongs to a build and is no part of its record, by its digest.
     pub fn attached(&self, build: u64) -> Result<Option<Digest>, StoreError> {
         self.get(ATTACHED, &build_key(build), |digest| Some(Digest(digest.try_into().ok()?)))
+    }
+
+    /// How all was found and left by the build that did what was asked for.
+    pub fn fingerprint(&self, asked: &Digest) -> Result<Option<Vec<u8>>, StoreError> {
+        self.get(FINGERPRINTS, &asked.0, |row| Some(row.to_vec()))
     }
 
     /// How many builds are recorded.

@@ -32,9 +32,25 @@ pub(super) const TAGS: Table = Table("tags");
 pub(super) const COSTS: Table = Table("costs");
 /// Build number -> the digest of a block that belongs to the build and is no part of its record.
 pub(super) const ATTACHED: Table = Table("attached");
+/// What was asked for -> how all was found and left by the build that did it, as the caller wrote it.
+pub(super) const FINGERPRINTS: Table = Table("fingerprints");
 
-pub(super) const ALL: [Table; 13] =
-    [ACTIONS, MEMO, EXTERNAL, PACKED, FILES, CHECKSUMS, BUILDS, BLOCKS, LATEST, USED, TAGS, COSTS, ATTACHED];
+pub(super) const ALL: [Table; 14] = [
+    ACTIONS,
+    MEMO,
+    EXTERNAL,
+    PACKED,
+    FILES,
+    CHECKSUMS,
+    BUILDS,
+    BLOCKS,
+    LATEST,
+    USED,
+    TAGS,
+    COSTS,
+    ATTACHED,
+    FINGERPRINTS,
+];
 
 impl Table {
     pub fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {

@@ -140,6 +140,10 @@ impl Checkpoint {
         bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().expect("chunks of four"))).collect()
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
     pub fn remove(&mut self, name: &str) {
         assert!(self.tensors.remove(name).is_some(), "{name} was there");
     }

@@ -47,7 +47,7 @@ fn every_case_agrees_with_peft() {
 }
 
 /// Writes an adapter's folder.
-fn write_adapter(dir: &Path, config: Value, adapter: &Checkpoint) {
+pub fn write_adapter(dir: &Path, config: Value, adapter: &Checkpoint) {
     adapter.write(dir);
     fs::remove_file(dir.join("config.json")).unwrap();
     fs::rename(dir.join("model.safetensors"), dir.join("adapter_model.safetensors")).unwrap();
@@ -59,7 +59,7 @@ fn key(layer: usize, module: &str, part: &str) -> String {
 }
 
 /// An adapter of rank 2 on the queries of two layers of [`Checkpoint::decoder`].
-fn queries() -> Checkpoint {
+pub fn queries() -> Checkpoint {
     let mut adapter = Checkpoint::new(Value::Null);
     for layer in 0..2 {
         adapter.random(&key(layer, "self_attn.q_proj", "lora_A.weight"), &[2, 4], 5);
@@ -68,7 +68,7 @@ fn queries() -> Checkpoint {
     adapter
 }
 
-fn config(alpha: f64) -> Value {
+pub fn config(alpha: f64) -> Value {
     json!({ "peft_type": "LORA", "r": 2, "lora_alpha": alpha, "target_modules": ["q_proj"] })
 }
 

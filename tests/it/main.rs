@@ -38,6 +38,7 @@ mod machine;
 mod mergekit;
 mod methods;
 mod naming;
+mod noop;
 mod outputs;
 mod packs;
 mod pickled;

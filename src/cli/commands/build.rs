@@ -6,19 +6,23 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::{Read, Ready, build_named, fetch, read, read_again, ready, targets};
-use crate::cli::args::BuildArgs;
+use super::{Read, Ready, Unread, build_named, fetch, read_again, ready, targets, tell, unread};
+use crate::cli::args::{BuildArgs, RecipeArgs};
 use crate::cli::config::{self, Flags};
 use crate::cli::error::CliError;
+use crate::cli::findings::Source;
 use crate::cli::palette::{self, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::progress::Progress;
 use crate::cli::signals::Signals;
 use crate::cli::trace::Trace;
 use crate::cli::ui::{Show, Ui, print_event};
+use crate::cli::version;
 use crate::cli::words::{bytes, plural};
 use crate::event::{Events, Span};
 use crate::history::Record;
-use crate::project::{Builder, LeftOut, OutputReport, Planned, Project, Reach, Report};
+use crate::project::{
+    Asked, Builder, LeftOut, OutputReport, Planned, Project, Reach, Report, Request, Sighting,
+};
 
 /// Changes named in the last line.
 const REASONS_SHOWN: usize = 3;
@@ -28,6 +32,8 @@ pub(super) struct Work<'a> {
     pub args: &'a BuildArgs,
     pub started: Instant,
     pub read: Read,
+    /// What it is known by when it has succeeded.
+    pub asked: Option<Asked>,
     /// An earlier build that it repeats, with its number.
     pub repeats: Option<(u64, Record)>,
     /// Stages that go elsewhere than into the folder of all outputs.
@@ -38,27 +44,58 @@ pub(super) struct Work<'a> {
 impl<'a> Work<'a> {
     pub fn new(read: Read, args: &'a BuildArgs) -> Self {
         let (outs, left_out) = (Vec::new(), LeftOut::default());
-        Self { args, started: Instant::now(), read, repeats: None, outs, left_out }
+        Self { args, started: Instant::now(), read, asked: None, repeats: None, outs, left_out }
     }
 }
 
 pub fn run(args: &BuildArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let started = Instant::now();
     let flags = Flags::from(args);
-    let (read, repeats) = match &args.from {
-        Some(name) => {
-            let project = config::project(None, flags)?;
-            let build = build_named(&project, Some(name))?;
-            (read_again(&build, project.cache, flags)?, Some((build.number, build.record)))
-        }
-        None => (read(&args.recipe, flags)?, None),
-    };
-    carry_out(Work { started, repeats, ..Work::new(read, args) }, ui)
+    if let Some(name) = &args.from {
+        let project = config::project(None, flags)?;
+        let build = build_named(&project, Some(name))?;
+        let read = read_again(&build, project.cache, flags)?;
+        let repeats = Some((build.number, build.record));
+        return carry_out(Work { started, repeats, ..Work::new(read, args) }, ui);
+    }
+    let unread = unread(&args.recipe, flags)?;
+    let asked = asked(&unread, args);
+    // Whoever wants to know of every tensor, or doubts what is known of files, takes the long way.
+    let is_short = !ui.json && args.trace.is_none() && !args.rehash;
+    if let Some(asked) = asked.as_ref().filter(|_| is_short)
+        && let Some((report, findings)) = unread.project.unchanged(asked)
+    {
+        let source = Source { name: unread.path.to_string_lossy().into_owned(), text: unread.text };
+        tell(&source, &findings, args.recipe.deny_warnings, Show::Warnings, ui)?;
+        tell_of(&report, ui);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let read = unread.read(&args.recipe.sets, flags.seed);
+    carry_out(Work { started, asked, ..Work::new(read, args) }, ui)
+}
+
+/// What a build is known by when it has succeeded; `None` for one that is held to more than its files.
+fn asked(unread: &Unread, args: &BuildArgs) -> Option<Asked> {
+    let Unread { project, path, text } = unread;
+    let BuildArgs { recipe, seed, out, locked, .. } = args;
+    let RecipeArgs { stages, sets, deny_warnings, .. } = recipe;
+    if *locked || project.streams {
+        return None;
+    }
+    Some(project.asked(Request {
+        program: &version::identity()?,
+        recipe: (path, text),
+        sets,
+        seed: *seed,
+        stages,
+        out: out.as_deref(),
+        deny_warnings: *deny_warnings,
+    }))
 }
 
 /// Builds, and says how it went.
 pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
-    let Work { args, started, mut read, repeats, mut outs, left_out } = work;
+    let Work { args, started, mut read, asked, repeats, mut outs, left_out } = work;
     let mut recipe_args = args.recipe.clone();
     if let Some((_, record)) = repeats.as_ref().filter(|_| args.recipe.stages.is_empty()) {
         recipe_args.stages = record.outputs.iter().map(|output| output.stage.clone()).collect();
@@ -66,6 +103,10 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
     if let (true, Some(recipe)) = (args.locked, &read.recipe) {
         read.project.pin(recipe, &targets(recipe, &recipe_args.stages)?, args.out.as_deref())?;
     }
+    let sources = match (&asked, &read.recipe) {
+        (Some(_), Some(recipe)) => read.project.sources_seen(recipe, &targets(recipe, &recipe_args.stages)?),
+        _ => None,
+    };
     let streams = read.project.streams;
     let reach = if streams { Reach::Headers } else { Reach::Files };
     let mut ready = ready(read, &recipe_args, (Show::Warnings, reach), ui)?;
@@ -73,7 +114,8 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
     if !streams {
         ready = fetch::all(ready, &recipe_args, &signals, ui)?;
     }
-    let Ready { project, recipe, planned } = ready;
+    let Ready { project, recipe, planned, findings } = ready;
+    let sighting = asked.map(|asked| Sighting { asked, sources, findings });
     let streaming = Streaming::new(&project, &planned);
     let targets = &planned.plan.targets;
     if args.out.is_some() && targets.len() != 1 {
@@ -96,6 +138,7 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
         .leave_out(left_out)
         .locked(args.locked)
         .repeats(repeats.as_ref())
+        .known_by(sighting.as_ref())
         .rehash(args.rehash)
         .follow(events, &signals.interrupted)
         .build();
@@ -125,19 +168,26 @@ pub(super) fn carry_out(work: Work<'_>, ui: &Ui) -> Result<ExitCode, CliError> {
     if let Some(streaming) = streaming.as_ref().filter(|_| !ui.json) {
         ui.status(&streaming.summary(&project));
     }
-    for (i, output) in report.outputs.iter().enumerate() {
-        if ui.json {
-            let mut event = finished(&report, output);
-            if let Some(streaming) = &streaming {
-                event["bytes_streamed"] = streaming.received(&project).into();
-            }
-            print_event(event)?;
-        } else {
-            let is_last = i + 1 == report.outputs.len();
-            ui.status(&summary(&report, output, is_last));
+    if !ui.json {
+        tell_of(&report, ui);
+        return Ok(ExitCode::SUCCESS);
+    }
+    for output in &report.outputs {
+        let mut event = finished(&report, output);
+        if let Some(streaming) = &streaming {
+            event["bytes_streamed"] = streaming.received(&project).into();
         }
+        print_event(event)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a build did, in a line for each output.
+fn tell_of(report: &Report, ui: &Ui) {
+    for (i, output) in report.outputs.iter().enumerate() {
+        let is_last = i + 1 == report.outputs.len();
+        ui.status(&summary(report, output, is_last));
+    }
 }
 
 /// What a build reads of models that stay on the hub.

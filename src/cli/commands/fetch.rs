@@ -39,7 +39,7 @@ pub fn run(args: &FetchArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 
 /// Fetches what the models of a plan lack on this machine, and plans anew with all of it here.
 pub(super) fn all(ready: Ready, args: &RecipeArgs, signals: &Signals, ui: &Ui) -> Result<Ready, CliError> {
-    let Ready { project, recipe, planned } = &ready;
+    let Ready { project, recipe, planned, .. } = &ready;
     let wants = planned.catalog.absent();
     if wants.is_empty() {
         return Ok(ready);
@@ -61,8 +61,7 @@ pub(super) fn all(ready: Ready, args: &RecipeArgs, signals: &Signals, ui: &Ui) -
         super::tell(&source, &findings, false, Show::ErrorsAlone, ui)?;
         unreachable!("without an error there is a plan");
     };
-    let Ready { project, recipe, .. } = ready;
-    Ok(Ready { project, recipe, planned })
+    Ok(Ready { planned, ..ready })
 }
 
 /// Bytes that are still to come of files.

@@ -42,6 +42,15 @@ struct Ready {
     project: Project,
     recipe: Recipe,
     planned: Planned,
+    /// What was found in it, as far as it is told of.
+    findings: Vec<Finding>,
+}
+
+/// A recipe's text, with the settings that hold for it.
+struct Unread {
+    project: Project,
+    path: PathBuf,
+    text: String,
 }
 
 /// How far a recipe could be read.
@@ -54,15 +63,27 @@ struct Read {
     allowed: Vec<Allowed>,
 }
 
-/// Reads a recipe; errors in it are findings.
-fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
+/// Finds a recipe and what holds for it.
+fn unread(args: &RecipeArgs, flags: Flags<'_>) -> Result<Unread, CliError> {
     let path = config::recipe_path(args.recipe.as_deref())?;
     let project = config::project(Some(&path), flags)?;
     let text = std::fs::read_to_string(&path)
         .map_err(|source| ProjectError::Recipe { path: path.clone(), source })?;
-    let loaded = project.load(&path, &text, &args.sets, flags.seed);
-    let Loaded { recipe, findings, allowed } = loaded;
-    Ok(Read { project, path, text, recipe, findings, allowed })
+    Ok(Unread { project, path, text })
+}
+
+impl Unread {
+    /// Reads the recipe; errors in it are findings.
+    fn read(self, sets: &[(String, String)], seed: Option<u64>) -> Read {
+        let Self { project, path, text } = self;
+        let Loaded { recipe, findings, allowed } = project.load(&path, &text, sets, seed);
+        Read { project, path, text, recipe, findings, allowed }
+    }
+}
+
+/// Finds and reads a recipe; errors in it are findings.
+fn read(args: &RecipeArgs, flags: Flags<'_>) -> Result<Read, CliError> {
+    Ok(unread(args, flags)?.read(&args.sets, flags.seed))
 }
 
 /// What an output was built from, by its lockfile: its stage of a recipe, with what the command line set.
@@ -86,9 +107,7 @@ fn read_again(build: &RecordedBuild, cache: PathBuf, flags: Flags<'_>) -> Result
             project.places.models.push(folder);
         }
     }
-    let loaded = project.load(&path, &text, &record.variant.sets, record.variant.seed);
-    let Loaded { recipe, findings, allowed } = loaded;
-    Ok(Read { project, path, text, recipe, findings, allowed })
+    Ok(Unread { project, path, text }.read(&record.variant.sets, record.variant.seed))
 }
 
 /// The build of a number or a tag, or the newest.
@@ -160,7 +179,7 @@ fn ready(read: Read, args: &RecipeArgs, (show, reach): (Show, Reach), ui: &Ui) -
     let findings = allow::apply(findings, &allowed, &project.allow, false);
     tell(&source, &findings, args.deny_warnings, show, ui)?;
     match (recipe, planned) {
-        (Some(recipe), Some(planned)) => Ok(Ready { project, recipe, planned }),
+        (Some(recipe), Some(planned)) => Ok(Ready { project, recipe, planned, findings }),
         _ => unreachable!("without an error there is a recipe and a plan"),
     }
 }

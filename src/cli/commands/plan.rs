@@ -29,7 +29,7 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
 }
 
 /// Tells what a build would do, and whether that is anything.
-pub(super) fn tell(Ready { project, recipe, planned }: &Ready, ui: &Ui) -> Result<bool, CliError> {
+pub(super) fn tell(Ready { project, recipe, planned, .. }: &Ready, ui: &Ui) -> Result<bool, CliError> {
     let status = project.status(recipe, planned)?;
     let plan = &planned.plan;
     let counts: Vec<(StageId, StageWork)> =

@@ -29,7 +29,7 @@ pub fn run(args: &InspectArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     let flags = Flags { models, cache, offline: *offline, seed, ..Flags::default() };
     let ready = prepare(&recipe_args, flags, Show::ErrorsAlone, ui)?;
     let signals = Signals::listen(&ready.project, ui);
-    let Ready { project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
+    let Ready { project, recipe, planned, .. } = fetch::all(ready, &recipe_args, &signals, ui)?;
     let progress = Progress::new(ui, project.forecast(&recipe, &planned));
     let silence = |_: Event<'_>| ();
     let events: &dyn Events = if ui.json { &silence } else { &progress };

@@ -73,7 +73,7 @@ fn rebuild(args: &VerifyOutputArgs, locked: &Lockfile, ui: &Ui) -> Result<Vec<St
     let flags = Flags { models: &args.models, seed: locked.seed, ..Flags::default() };
     let ready = prepare(&recipe_args, flags, Show::ErrorsAlone, ui)?;
     let signals = Signals::listen(&ready.project, ui);
-    let Ready { mut project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
+    let Ready { mut project, recipe, planned, .. } = fetch::all(ready, &recipe_args, &signals, ui)?;
     // On the disk that the model is on, which has room for one.
     let parent = args.dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let scratch = Workbench::scratch(parent)

@@ -173,7 +173,7 @@ fn of_recipe(
     let targets_of_build = build.iter().flat_map(|(_, record)| record.variant.targets.clone());
     let whole = RecipeArgs { stages: targets_of_build.collect(), ..RecipeArgs::default() };
     let ready = ready(read, &whole, (Show::ErrorsAlone, Reach::Headers), ui)?;
-    let Ready { project, recipe, planned } = fetch::all(ready, &whole, signals, ui)?;
+    let Ready { project, recipe, planned, .. } = fetch::all(ready, &whole, signals, ui)?;
     let finals = targets(&recipe, &whole.stages)?;
     let finals = if finals.is_empty() { final_stages(&recipe) } else { finals };
     let target = match (stage, finals.as_slice()) {

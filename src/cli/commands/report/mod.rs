@@ -44,7 +44,7 @@ pub fn run(args: &ReportArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     };
     let ready = ready(read, &recipe_args, (Show::ErrorsAlone, Reach::Files), ui)?;
     let signals = Signals::listen(&ready.project, ui);
-    let Ready { project, recipe, planned } = fetch::all(ready, &recipe_args, &signals, ui)?;
+    let Ready { project, recipe, planned, .. } = fetch::all(ready, &recipe_args, &signals, ui)?;
     let grids: Vec<grid::Grid> = (planned.plan.order.iter())
         .map(|id| {
             let stage = planned.plan.stage(*id);

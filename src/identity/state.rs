@@ -5,12 +5,14 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::UNIX_EPOCH;
 
+use serde::{Deserialize, Serialize};
+
 use crate::digest::{Checksums, Digest};
 
 /// Device, inode, size and stamps of a file, and a probe of its content. The change stamp (ctime) moves even
 /// where a program puts the modification stamp back. The probe tells files apart that agree in all of that, as
 /// those of two images with fixed stamps do that are mounted in turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Identity {
     pub device: u64,
     pub inode: u64,
@@ -54,7 +56,7 @@ impl Identity {
         *self == Self { probe: self.probe, ..Self::without_probe(metadata) }
     }
 
-    fn without_probe(metadata: &Metadata) -> Self {
+    pub(super) fn without_probe(metadata: &Metadata) -> Self {
         let nanoseconds =
             |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
         Self {
