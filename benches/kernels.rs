@@ -1,12 +1,13 @@
 //! The arithmetic of every method on large tensors in memory, beside a plain copy of the same bytes:
 //! `cargo bench --bench kernels [-- METHOD...]`.
 //!
-//! Everything runs on all cores, in turn, in one process. A method's bytes are those of its inputs, once for
-//! every pass over them, and of its result; a copy's are those that it reads and those that it writes.
+//! Everything runs on all cores. A method and the copy take turns, in one process: numbers are medians, with the
+//! quartiles behind them. A method's bytes are those of its inputs, once for every pass over them, and of its result;
+//! a copy's are those that it reads and those that it writes.
 
 #![allow(clippy::print_stdout)]
 
-use std::time::{Duration, Instant};
+mod in_turn;
 
 use lamarck::build::Bytes;
 use lamarck::build::compute::{Computation, Failure};
@@ -16,8 +17,14 @@ use lamarck::methods::{self, Arguments, InputArguments, Method, Scope, Simplifie
 use lamarck::tensor::{Dtype, Shape, TensorSpec};
 use rayon::prelude::*;
 
+use in_turn::{ROUNDS, in_turn};
+
 const SHAPE: [usize; 2] = [16384, 2048];
-const ROUNDS: usize = 7;
+/// Tensors with as many elements, of short and of long rows.
+const ROWS: [[usize; 2]; 2] = [[65536, 512], [6552, 5120]];
+
+/// Methods to which rows can matter, and how many elements differ.
+const THINNING: [&str; 2] = ["dare_ties", "della"];
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -39,20 +46,65 @@ fn main() {
         "ties",
         "breadcrumbs",
     ];
-    let names = names.iter().filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == *name));
+    let names: Vec<&str> = names
+        .into_iter()
+        .filter(|name| wanted.is_empty() || wanted.iter().any(|wanted| wanted == name))
+        .collect();
+    println!("bf16, {} threads, medians of {ROUNDS} rounds and quartiles", rayon::current_num_threads());
+    println!("ns are of one element of one model; CPU ns are those of all threads");
     let n: usize = SHAPE.iter().product();
     let inputs: Vec<Bytes> = (0..4).map(|number| tensor(n, number)).collect();
-    let mut out = vec![1; n * Dtype::Bf16.size()];
-    println!("bf16 {SHAPE:?}, {} threads, medians of {ROUNDS} rounds", rayon::current_num_threads());
-    println!("{:24} {:>10} {:>8} {:>8}  ns an element and input", "", "level", "GB/s", "of copy");
+    table(&format!("{SHAPE:?}"), &names, &SHAPE, &inputs);
+    let thinning: Vec<&str> = names.into_iter().filter(|name| THINNING.contains(name)).collect();
+    if thinning.is_empty() {
+        return;
+    }
+    let light = fine_tunes(n);
+    for shape in ROWS {
+        table(&format!("rows of {}", shape[1]), &thinning, &shape, &inputs);
+        table(&format!("rows of {}, a light fine-tune", shape[1]), &thinning, &shape, &light);
+    }
+}
+
+fn table(what: &str, names: &[&str], shape: &[usize], inputs: &[Bytes]) {
+    println!("\n{:40} {:>5} {:>20} {:>24} {:>7}", what, "GB/s", "% of copy", "ns", "CPU ns");
     for name in names {
         let method = methods::find(name).expect("the method exists");
         for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
             if simd::limit(level) == level {
-                measure(method, level, &inputs, &mut out);
+                measure(method, level, shape, inputs);
             }
         }
     }
+}
+
+/// A base, and models that differ from it by a few steps of bf16, or here and there not at all.
+fn fine_tunes(n: usize) -> Vec<Bytes> {
+    let streams = [0, 1, 2, 3].map(|position| Stream::derive(0, "fine-tunes", position, "tensor"));
+    // Four draws make what is nearly normal, with a standard deviation of 0.58.
+    let normal = |number: usize, i: usize| -> f32 {
+        let draws = (4 * i as u64..4 * i as u64 + 4).map(|place| streams[number].bits(place) >> 32);
+        draws.map(|draw| draw as f32 / u32::MAX as f32 - 0.5).sum()
+    };
+    let base: Vec<half::bf16> = (0..n).map(|i| half::bf16::from_f32(0.035 * normal(0, i))).collect();
+    let mut n_equal = 0;
+    let mut stored = |number: usize| {
+        let element = |i: usize| {
+            let element = match number {
+                0 => base[i],
+                _ => half::bf16::from_f32(base[i].to_f32() + 0.000_35 * normal(number, i)),
+            };
+            n_equal += usize::from(number == 1 && element == base[i]);
+            element.to_le_bytes()
+        };
+        Bytes::Memory((0..n).flat_map(element).collect::<Vec<u8>>().into())
+    };
+    let inputs = (0..4).map(&mut stored).collect();
+    println!(
+        "\na light fine-tune: {:.0} % of its elements are those of the base",
+        100.0 * n_equal as f64 / n as f64
+    );
+    inputs
 }
 
 /// A checkpoint's tensor: a common part and a smaller one of its own.
@@ -65,7 +117,7 @@ fn tensor(n: usize, number: usize) -> Bytes {
     Bytes::Memory(bytes.into())
 }
 
-fn measure(method: &'static dyn Method, level: Level, inputs: &[Bytes], out: &mut [u8]) {
+fn measure(method: &'static dyn Method, level: Level, shape: &[usize], inputs: &[Bytes]) {
     let name = method.spec().name;
     let spec = method.spec();
     let has_base = spec.base.is_relative();
@@ -75,11 +127,11 @@ fn measure(method: &'static dyn Method, level: Level, inputs: &[Bytes], out: &mu
     else {
         unreachable!("there is something to compute")
     };
-    let operands: Vec<&Bytes> = order.iter().map(|i| &inputs[*i]).collect();
-    let tensor = TensorSpec { dtype: Dtype::Bf16, shape: Shape(SHAPE.to_vec()) };
+    let tensor = TensorSpec { dtype: Dtype::Bf16, shape: Shape(shape.to_vec()) };
+    let operands: Vec<Bytes> = order.iter().map(|i| of_shape(&inputs[*i], &tensor)).collect();
     let computation = Computation {
         operation: &*operation,
-        inputs: operands.iter().map(|bytes| ((*bytes).clone(), Dtype::Bf16)).collect(),
+        inputs: operands.iter().map(|bytes| (bytes.clone(), Dtype::Bf16)).collect(),
         compute: None,
         shape: &tensor.shape,
         output: &tensor,
@@ -87,32 +139,44 @@ fn measure(method: &'static dyn Method, level: Level, inputs: &[Bytes], out: &mu
         proceed: &|| Ok(()),
     };
     let mut copies: Vec<Vec<u8>> = operands.iter().map(|bytes| vec![1; bytes.n_bytes()]).collect();
-    let (mut kernel, mut copy) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let started = Instant::now();
-        if let Err(Failure::Undefined(problem)) = computation.run_into(out) {
-            panic!("{name}: {problem}");
-        }
-        kernel.push(started.elapsed());
-        let started = Instant::now();
-        for (from, to) in operands.iter().zip(&mut copies) {
-            copy_all(from, to);
-        }
-        copy.push(started.elapsed());
-    }
+    let mut out = vec![1; tensor.n_bytes()];
+    let [kernel, copy] = in_turn(
+        || {
+            if let Err(Failure::Undefined(problem)) = computation.run_into(&mut out) {
+                panic!("{name}: {problem}");
+            }
+        },
+        || operands.iter().zip(&mut copies).for_each(|(from, to)| copy_all(from, to)),
+    );
     let passes = match name {
         "linear" | "task_arithmetic" | "dare_ties" | "della" | "ram" | "nearswap" => 1,
         "slerp" | "nuslerp" | "multislerp" | "karcher" | "model_stock" | "sce" | "ramplus_tl" => 2,
         _ => 4,
     };
     let n_bytes: usize = operands.iter().map(|bytes| bytes.n_bytes()).sum();
-    let rate = |bytes: usize, times: &mut Vec<Duration>| bytes as f64 / median(times).as_secs_f64() / 1e9;
-    let of_copy = rate(2 * n_bytes, &mut copy);
-    let of_kernel = rate(passes * n_bytes + out.len(), &mut kernel);
+    let moved = passes * n_bytes + tensor.n_bytes();
     let models = operands.len() - usize::from(has_base && name != "slerp");
-    let each = median(&mut kernel).as_secs_f64() * 1e9 / (out.len() / 2) as f64 / models as f64;
-    let share = 100.0 * of_kernel / of_copy;
-    println!("{name:24} {:>10} {of_kernel:8.1} {share:7.0}%  {each:.2}", format!("{level:?}"));
+    let each = |seconds: f64| seconds * 1e9 / tensor.shape.elements() as f64 / models as f64;
+    let [share, low_share, high_share] =
+        kernel.rate_of(&copy, moved as f64 / (2 * n_bytes) as f64).map(|share| 100.0 * share);
+    let [low, high] = kernel.quartiles.map(each);
+    println!(
+        "{:40} {:5.1} {share:6.0} ({low_share:4.0} to {high_share:4.0}) {:8.2} ({low:5.2} to {high:5.2}) {:7.2}",
+        format!("  {name}, {level:?}"),
+        moved as f64 / kernel.wall / 1e9,
+        each(kernel.wall),
+        each(kernel.cpu),
+    );
+}
+
+/// As much of a tensor as a shape has room for.
+fn of_shape(bytes: &Bytes, spec: &TensorSpec) -> Bytes {
+    let all = bytes.at_hand().expect("all tensors are in memory");
+    if all.len() == spec.n_bytes() {
+        bytes.clone()
+    } else {
+        Bytes::Memory(all[..spec.n_bytes()].to_vec().into())
+    }
 }
 
 fn copy_all(from: &Bytes, to: &mut [u8]) {
@@ -144,9 +208,4 @@ fn arguments(method: &'static dyn Method, n_inputs: usize) -> Arguments {
         },
     });
     Arguments { shared: values(&[Scope::Shared]), inputs: inputs.collect() }
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort_unstable();
-    times[times.len() / 2]
 }

@@ -6,10 +6,10 @@
 
 #![allow(clippy::print_stdout)]
 
-use std::fs;
+mod in_turn;
+
 use std::hint::black_box;
 use std::sync::Arc;
-use std::time::Instant;
 
 use lamarck::build::compute::{Computation, Failure};
 use lamarck::build::{Bytes, Run};
@@ -20,7 +20,7 @@ use lamarck::op::{Access, Block, Factor, LowRank, Op, Tensor, Update, Vectors};
 use lamarck::tensor::{Dtype, Shape, TensorSpec};
 use rayon::prelude::*;
 
-const ROUNDS: usize = 9;
+use in_turn::{ROUNDS, Times, in_turn};
 
 fn main() {
     let wanted: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();
@@ -255,47 +255,4 @@ fn matmul([m, k, n]: [usize; 3], left: &[f32], right: &[f32], out: &mut [f32]) {
             gemm::Parallelism::Rayon(0),
         );
     }
-}
-
-/// Seconds of all rounds.
-struct Times {
-    /// The median.
-    wall: f64,
-    quartiles: [f64; 2],
-    cpu: f64,
-}
-
-impl std::fmt::Display for Times {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [low, high] = self.quartiles.map(|seconds| 1e3 * seconds);
-        write!(f, "({:.1} ms, {low:.1} to {high:.1}, CPU {:.1})", 1e3 * self.wall, 1e3 * self.cpu)
-    }
-}
-
-/// Runs two kinds of work in turn.
-fn in_turn(mut first: impl FnMut(), mut second: impl FnMut()) -> [Times; 2] {
-    let mut rounds = [Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
-        for (work, rounds) in [&mut first as &mut dyn FnMut(), &mut second].into_iter().zip(&mut rounds) {
-            let (cpu, started) = (cpu_seconds(), Instant::now());
-            work();
-            rounds.push((started.elapsed().as_secs_f64(), cpu_seconds() - cpu));
-        }
-    }
-    rounds.map(|mut rounds| {
-        rounds.sort_by(|a, b| a.0.total_cmp(&b.0));
-        let at = |part: usize| rounds[part * (ROUNDS - 1) / 4];
-        let (wall, cpu) = at(2);
-        Times { wall, quartiles: [at(1).0, at(3).0], cpu }
-    })
-}
-
-/// What all threads of this process have taken so far; 0 where Linux does not tell.
-fn cpu_seconds() -> f64 {
-    let tasks = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let nanoseconds = tasks.filter_map(|task| {
-        let text = fs::read_to_string(task.path().join("schedstat")).ok()?;
-        text.split(' ').next()?.parse::<f64>().ok()
-    });
-    nanoseconds.sum::<f64>() * 1e-9
 }

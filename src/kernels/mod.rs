@@ -5,6 +5,7 @@
 
 pub mod bracket;
 pub mod convert;
+pub mod exponential;
 pub mod pairs;
 pub mod partner;
 pub mod philox;

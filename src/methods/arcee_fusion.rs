@@ -5,6 +5,7 @@ use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, MethodSpec, MissingRule};
+use crate::kernels::exponential;
 use crate::kernels::quantile::Quantiles;
 use crate::kernels::reduce::{LANES, tree_sum};
 use crate::kernels::simd::vectorized;
@@ -103,10 +104,10 @@ impl Kernel for Fusing {
         let [base, other] = leaf.inputs else { unreachable!("there are two inputs") };
         match &self.step {
             Step::Divergences => {
-                let mut weights = [Vec::new(), Vec::new()];
+                let mut buffers = [Vec::new(), Vec::new(), Vec::new()];
                 for (row, sum) in sums[..leaf.rows].iter_mut().enumerate() {
                     let range = row * leaf.row_len..(row + 1) * leaf.row_len;
-                    *sum = divergence(&other[range.clone()], &base[range], &mut weights);
+                    *sum = divergence(&other[range.clone()], &base[range], &mut buffers);
                 }
             }
             Step::Quartiles(quartiles) => {
@@ -156,27 +157,21 @@ impl Kernel for Fusing {
 }
 
 /// The Kullback-Leibler divergence of the softmax of `b` from that of `x`, nowhere below zero.
-fn divergence(x: &[f32], b: &[f32], weights: &mut [Vec<f64>; 2]) -> f64 {
-    let [of_x, of_b] = weights;
-    let (total_x, total_b) = (exponentials(x, of_x), exponentials(b, of_b));
-    let mut lanes = [0.0; LANES];
-    for (i, (x, b)) in of_x.iter().zip(of_b.iter()).enumerate() {
-        let (p, q) = (x / total_x + LEAST_PROBABILITY, b / total_b + LEAST_PROBABILITY);
-        lanes[i % LANES] += p * libm::log(p / q);
-    }
-    tree_sum(&lanes).max(0.0)
+fn divergence(x: &[f32], b: &[f32], buffers: &mut [Vec<f64>; 3]) -> f64 {
+    let [of_x, of_b, ratios] = buffers;
+    let totals = [exponentials(x, of_x), exponentials(b, of_b)];
+    ratios.resize(x.len(), 0.0);
+    to_probabilities(of_x, of_b, totals, ratios);
+    exponential::ln(ratios);
+    tree_sum(&product(of_x, ratios)).max(0.0)
 }
 
 /// Writes e to the power of all values less the largest; returns their sum.
 fn exponentials(values: &[f32], out: &mut Vec<f64>) -> f64 {
-    let largest = f64::from(values.iter().copied().fold(f32::NEG_INFINITY, f32::max));
-    out.clear();
-    out.extend(values.iter().map(|value| libm::exp(f64::from(*value) - largest)));
-    let mut lanes = [0.0; LANES];
-    for (i, value) in out.iter().enumerate() {
-        lanes[i % LANES] += value;
-    }
-    tree_sum(&lanes)
+    out.resize(values.len(), 0.0);
+    less_largest(values, out);
+    exponential::exp(out);
+    tree_sum(&sum(out))
 }
 
 #[inline(always)]
@@ -186,6 +181,59 @@ fn importance_of(base: f32, other: f32, divergence: f64) -> f32 {
 }
 
 vectorized! {
+    fn less_largest(values: &[f32], out: &mut [f64]) {
+        // Lanes, since a single maximum would be waited for.
+        let mut largest = [f32::NEG_INFINITY; LANES];
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for lane in 0..LANES {
+                largest[lane] = if chunk[lane] > largest[lane] { chunk[lane] } else { largest[lane] };
+            }
+        }
+        let largest = f64::from(largest.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max));
+        for (r, value) in out.iter_mut().zip(values) {
+            *r = f64::from(*value) - largest;
+        }
+    }
+
+    /// Makes probabilities of the exponentials of `x`, and writes what they are to those of `b`.
+    fn to_probabilities(of_x: &mut [f64], of_b: &[f64], totals: [f64; 2], ratios: &mut [f64]) {
+        for (ratio, (p, b)) in ratios.iter_mut().zip(of_x.iter_mut().zip(of_b)) {
+            *p = *p / totals[0] + LEAST_PROBABILITY;
+            *ratio = *p / (b / totals[1] + LEAST_PROBABILITY);
+        }
+    }
+
+    /// The lanes of a sum.
+    fn sum(values: &[f64]) -> [f64; LANES] {
+        let mut lanes = [0.0; LANES];
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for lane in 0..LANES {
+                lanes[lane] += chunk[lane];
+            }
+        }
+        for (lane, value) in lanes.iter_mut().zip(rest) {
+            *lane += value;
+        }
+        lanes
+    }
+
+    /// The lanes of a sum of products.
+    fn product(a: &[f64], b: &[f64]) -> [f64; LANES] {
+        let mut lanes = [0.0; LANES];
+        let ((a, rest_a), (b, rest_b)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+        for (a, b) in a.iter().zip(b) {
+            for lane in 0..LANES {
+                lanes[lane] += a[lane] * b[lane];
+            }
+        }
+        for (lane, (a, b)) in lanes.iter_mut().zip(rest_a.iter().zip(rest_b)) {
+            *lane += a * b;
+        }
+        lanes
+    }
+
     fn importance(base: &[f32], other: &[f32], divergence: f64, out: &mut [f32]) {
         for (r, (b, x)) in out.iter_mut().zip(base.iter().zip(other)) {
             *r = importance_of(*b, *x, divergence);
