@@ -9,6 +9,7 @@ use rayon::ThreadPool;
 use super::error::BuildError;
 use super::measured::Measured;
 use super::sink::OutputSink;
+use super::storing::Storing;
 use crate::digest::{ActionKey, Digest};
 use crate::event::Events;
 use crate::model::checkpoint::Checkpoint;
@@ -27,6 +28,8 @@ pub struct Context<'a> {
     pub store: &'a Store,
     /// Whom results are asked of and handed to: the store, and what lies behind it.
     pub tiers: &'a Tiered<'a>,
+    /// Which results are stored.
+    pub storing: &'a Storing,
     /// Where final results go.
     pub sink: &'a dyn OutputSink,
     /// The most bytes that results waiting to be written may take in memory.

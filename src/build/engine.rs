@@ -19,6 +19,7 @@ use super::workers::{Remembered, resolve_all};
 use crate::event::{Events, spanned};
 use crate::identity::Identity;
 use crate::plan::{Node, NodeId};
+use crate::recipe::StageId;
 use crate::store::blob::SealedBlob;
 use crate::store::tier::ActionRow;
 use crate::store::{Store, StoreError};
@@ -129,12 +130,17 @@ impl<'a> Build<'a> {
         slice.rescue(row.digest, self.0.context.store)
     }
 
-    /// Whether a resolved node's bytes are a result that the store has to keep: no source holds them.
+    /// Whether what a stage's output alone holds is to be kept when that is replaced.
+    pub fn keeps_old(&self, target: StageId) -> bool {
+        self.0.context.storing.why_not(target).is_none()
+    }
+
+    /// Whether a resolved node's bytes are a result of which the store notes where they are: no source holds them.
     pub fn is_kept_result(&self, node: NodeId) -> bool {
         let Shared { context, outside, .. } = &self.0;
         match &context.plan[node] {
             Node::Action(action) => {
-                context.recipe.stage(action.owner.stage).cache
+                context.storing.notes(action.owner.stage)
                     && outside.source(&self.resolved(node).digest).is_none()
             }
             Node::Source(_) => false,

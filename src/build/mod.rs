@@ -11,6 +11,7 @@
 //! | `bytes`, `examine` | a tensor's bytes wherever they are; one pass over them |
 //! | `compute`, `geometry` | an operation, leaf by leaf |
 //! | `ranking` | ranks in a whole tensor, by a sample and one pass |
+//! | `storing` | which stages' results are kept at all |
 //! | `committer`, `sink` | keeping results, in the background, in the store or where the output has them |
 //! | `engine` | a build from the first look-up to the last commit |
 
@@ -33,6 +34,7 @@ mod schedule;
 mod shared;
 mod sink;
 pub mod status;
+mod storing;
 mod task;
 mod warm;
 mod workers;
@@ -44,3 +46,4 @@ pub use error::BuildError;
 pub use measured::{Measured, Work};
 pub use outside::source_range;
 pub use sink::{FileSlice, OutputSink};
+pub use storing::{Policy, Storing, Why};

@@ -259,7 +259,9 @@ impl<'t, 'a> Task<'t, 'a> {
         let Shared { context, committer, outside, warm, .. } = self.shared;
         let inputs = self.shared.inputs(node);
         let stage = context.stage_name(action);
-        let cached = context.recipe.stage(action.owner.stage).cache;
+        let again = self.shared.resolved[node.index()].get().is_some();
+        let n_bytes = action.output.n_bytes() as u64;
+        let cached = context.storing.holds(action.owner.stage, n_bytes, again);
         let undefined = |problem| {
             let (stage, tensor) = (stage.to_owned(), action.owner.tensor.clone());
             BuildError::Arithmetic { stage, tensor, problem }
@@ -328,7 +330,7 @@ impl<'t, 'a> Task<'t, 'a> {
         let n_bytes = bytes.n_bytes() as u64;
         context.events.event(Event::Ran { stage, tensor: &action.owner.tensor, bytes: n_bytes });
         warm.put(node, &bytes);
-        if self.shared.resolved[node.index()].get().is_some() {
+        if again {
             self.again.insert(node, bytes.clone());
         }
         if held {
@@ -339,7 +341,7 @@ impl<'t, 'a> Task<'t, 'a> {
             committer.note_checksums((digest, checksums))?;
         }
         let row = ActionRow { key, digest, n_bytes };
-        let external = if cached { outside.source(&digest) } else { None };
+        let external = if context.storing.notes(action.owner.stage) { outside.source(&digest) } else { None };
         match slice {
             Some(slice) if external.is_none() => committer.deliver(node, bytes, Delivered { row, slice })?,
             _ => committer.keep(row, content.filter(|_| cached), external)?,

@@ -112,6 +112,7 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
         jobs: flags.jobs.or(file.jobs).unwrap_or(0).into(),
         patient: !flags.no_wait,
         cache_limit: file.cache_limit,
+        policy: file.store,
         memory,
         shard_bytes,
         card: file.card,

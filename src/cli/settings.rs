@@ -7,6 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::args::size;
+use crate::project::Policy;
 use crate::recipe::{CardSettings, Finding, Span, allow, card, did_you_mean};
 
 /// A project's settings. Paths are relative to the file.
@@ -21,12 +22,13 @@ pub struct Settings {
     pub memory: Option<u64>,
     pub shard_size: Option<u64>,
     pub cache_limit: Option<u64>,
+    pub store: Policy,
     pub stream: bool,
     pub allow: Vec<&'static str>,
     pub card: CardSettings,
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "recipe",
     "models",
     "cache",
@@ -35,6 +37,7 @@ const KEYS: [&str; 11] = [
     "memory",
     "shard-size",
     "cache-limit",
+    "store",
     "stream",
     "allow",
     "card",
@@ -83,6 +86,7 @@ impl Reader {
             "memory" => self.settings.memory = self.size(name, value),
             "shard-size" => self.settings.shard_size = self.size(name, value),
             "cache-limit" => self.settings.cache_limit = self.size(name, value),
+            "store" => self.settings.store = self.policy(name, value),
             "stream" => self.settings.stream = self.switch(name, value),
             "allow" => {
                 for (code, span) in self.texts(name, value, "codes of findings", "[\"duplicate-key\"]") {
@@ -184,6 +188,17 @@ impl Reader {
         switch.unwrap_or_default()
     }
 
+    fn policy(&mut self, key: &str, value: &Value<'_>) -> Policy {
+        const POLICIES: [(&str, Policy); 3] =
+            [("all", Policy::All), ("named", Policy::Named), ("auto", Policy::Auto)];
+        let named = value.get_ref().as_str();
+        let found = POLICIES.iter().find(|(name, _)| Some(*name) == named);
+        if found.is_none() {
+            self.wrong(Some(span(value)), format!("`{key}` must be \"all\", \"named\" or \"auto\""));
+        }
+        found.map(|(_, policy)| *policy).unwrap_or_default()
+    }
+
     fn jobs(&mut self, key: &str, value: &Value<'_>) -> Option<u16> {
         let number = value.get_ref().as_integer();
         let jobs = number.and_then(|number| u16::from_str_radix(number.as_str(), number.radix()).ok());
@@ -218,7 +233,7 @@ mod tests {
     fn every_setting_is_read() {
         let (settings, findings) = read(
             "recipe = 'r.yaml'\nmodels = ['a', \"b\"]\ncache = 'c'\nmerges = 'm'\njobs = 8\nmemory = '4GiB'\nshard-size = '2GB'\n\
-             cache-limit = '1TB'\nallow = ['duplicate-key']\n",
+             cache-limit = '1TB'\nstore = 'auto'\nallow = ['duplicate-key']\n",
         );
         assert_eq!(findings, []);
         assert_eq!(settings.recipe, Some("r.yaml".into()));
@@ -229,6 +244,7 @@ mod tests {
             (settings.shard_size, settings.cache_limit),
             (Some(2_000_000_000), Some(1_000_000_000_000))
         );
+        assert_eq!(settings.store, Policy::Auto);
         assert_eq!(settings.allow, ["duplicate-key"]);
     }
 
@@ -256,6 +272,8 @@ mod tests {
             ("memory = 4\n", "4", "such as \"4GiB\""),
             ("memory = '4 parsecs'\n", "'4 parsecs'", "not a unit"),
             ("cache = true\n", "true", "a folder"),
+            ("store = 'some'\n", "'some'", "\"named\""),
+            ("store = false\n", "false", "\"auto\""),
             ("recipe = ['a.yaml']\n", "['a.yaml']", "a recipe's file"),
             ("allow = ['cycle']\n", "'cycle'", "errors cannot be allowed"),
             ("allow = ['duplicate-keys']\n", "'duplicate-keys'", "no finding has the code"),

@@ -7,6 +7,7 @@
 mod account;
 mod attached;
 mod builds;
+mod changing;
 pub mod codec;
 mod costs;
 mod past;
@@ -20,6 +21,7 @@ pub use attached::attach;
 pub use builds::{
     add, find, is_noted, last_of, name_of_variant, names, newest, newest_of_recipe, note_use, used_name,
 };
+pub use changing::changing;
 pub use costs::Costs;
 pub use past::{Past, read_keys};
 pub use record::{Draft, OutputRecord, Record, Variant};

@@ -41,6 +41,8 @@ pub struct Output<'a> {
     pub left_out: LeftOut,
     /// Whether nothing that the store remembers of the directory is trusted.
     pub rehash: bool,
+    /// Whether what the old version alone holds is kept.
+    pub keeps_old: bool,
 }
 
 impl Output<'_> {

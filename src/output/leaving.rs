@@ -52,7 +52,7 @@ impl<'a> Leaving<'a> {
         store: &'a Store,
     ) -> Result<Self, OutputError> {
         let mut leaving = Self { store, files: HashMap::new(), packed: RefCell::default() };
-        if store.is_read_only() || !output.dir.is_dir() {
+        if !output.keeps_old || store.is_read_only() || !output.dir.is_dir() {
             return Ok(leaving);
         }
         let snapshot = store.index().snapshot()?;

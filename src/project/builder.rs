@@ -173,6 +173,7 @@ impl<'a> Builder<'a> {
             DirectOutput::new(plan, &dirs, &layouts)
         };
         let tiers = Tiered::new(&store);
+        let storing = project.storing(recipe, Some(&store.index().snapshot()?))?;
         let context = Context {
             recipe,
             plan,
@@ -180,6 +181,7 @@ impl<'a> Builder<'a> {
             checkpoints,
             store: &store,
             tiers: &tiers,
+            storing: &storing,
             sink: &direct,
             memory: project.memory,
             rehash,
@@ -258,7 +260,8 @@ impl<'a> Builder<'a> {
     fn check_room(&self, dirs: &[PathBuf], layouts: &[OutputLayout]) -> Result<(), ProjectError> {
         let Self { project, recipe, planned, ask, .. } = *self;
         let outputs: Vec<_> = dirs.iter().cloned().zip(layouts.iter().cloned()).collect();
-        let wanted = Wanted { recipe, plan: &planned.plan, outputs: &outputs };
+        let storing = project.storing_now(recipe)?;
+        let wanted = Wanted { storing: &storing, plan: &planned.plan, outputs: &outputs };
         // Most often there is room for everything, whatever of it is there already.
         if room::check(&room::rooms(&project.cache, wanted, &|_| true, ask)).is_ok() {
             return Ok(());

@@ -90,6 +90,7 @@ impl Delivery<'_> {
             lockfile: lockfile::of(recipe, models, plan, target, build),
             left_out,
             rehash,
+            keeps_old: build.keeps_old(target),
         };
         let before = watches.then(|| Sight::of_written(dir)).flatten();
         let written = output.write(number, direct, build, store)?;

@@ -15,7 +15,7 @@ use super::planned::Planned;
 use super::records::{stage_names, variant};
 use super::settings::Project;
 use crate::build::resolve::Resolution;
-use crate::build::{BuildError, Context, Measured, Outcome, source_range, with_build};
+use crate::build::{BuildError, Context, Measured, Outcome, Storing, source_range, with_build};
 use crate::digest::{ActionKey, Digest};
 use crate::event::{Event, Events};
 use crate::history::{self, Past, Record};
@@ -213,6 +213,7 @@ impl Project {
             checkpoints: &checkpoints,
             store,
             tiers: &tiers,
+            storing: &Storing::new(&recipe, self.policy, &Default::default()),
             sink: &sink,
             memory: self.memory,
             rehash: false,
@@ -356,6 +357,6 @@ fn joined(sides: [Side; 2]) -> (Recipe, Vec<Model>, Vec<Arc<Checkpoint>>) {
     }
     let nothing = ModelRef { path: String::new(), revision: None, hub_only: false };
     let mut recipe = single::of_model("difference", Reference::Model(nothing));
-    stages.extend(recipe.stages.drain(..).map(|stage| Stage { cache: true, ..stage }));
+    stages.extend(recipe.stages.drain(..).map(|stage| Stage { cache: Some(true), ..stage }));
     (Recipe { stages, ..recipe }, models, checkpoints)
 }

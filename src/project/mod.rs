@@ -37,8 +37,10 @@ mod settings;
 mod statistics;
 mod status;
 mod store;
+mod stored;
 mod work;
 
+pub use crate::build::{Policy, Why};
 pub use crate::output::content::LeftOut;
 pub use builder::Builder;
 pub use built::{OutputReport, Report};
@@ -58,4 +60,5 @@ pub use settings::Project;
 pub use statistics::{OutputStatistics, TensorChange};
 pub use status::Status;
 pub use store::Watch;
+pub use stored::Unstored;
 pub use work::StageWork;

@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use super::error::ProjectError;
 use super::planned::Planned;
 use super::settings::Project;
+use super::stored::for_store;
+use crate::build::Storing;
 use crate::build::status::Verdict;
 use crate::disk::Space;
-use crate::op::Access;
 use crate::output::format::layout::OutputLayout;
 use crate::output::workbench;
 use crate::plan::{NodeId, Plan};
@@ -39,7 +40,7 @@ pub(super) type Ask = fn(&Path) -> io::Result<Space>;
 /// What is asked about: a plan, and the folder and layout of every target.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
-    pub recipe: &'a Recipe,
+    pub storing: &'a Storing,
     pub plan: &'a Plan,
     pub outputs: &'a [(PathBuf, OutputLayout)],
 }
@@ -47,7 +48,7 @@ pub(super) struct Wanted<'a> {
 /// What must be written, and where: the cache first, then the outputs. Folders whose room cannot be told, or in
 /// which nothing can be written, are left out.
 pub(super) fn rooms(cache: &Path, wanted: Wanted<'_>, runs: &dyn Fn(NodeId) -> bool, ask: Ask) -> Vec<Room> {
-    let mut folders = vec![(cache.to_owned(), for_store(wanted, runs), Store::temporary(cache))];
+    let mut folders = vec![(cache.to_owned(), to_store(wanted, runs), Store::temporary(cache))];
     for (target, (dir, layout)) in wanted.plan.targets.iter().zip(wanted.outputs) {
         let nodes = &wanted.plan.stage(*target).nodes;
         let is_there = |file: &str, n_bytes: u64| {
@@ -67,18 +68,12 @@ pub(super) fn rooms(cache: &Path, wanted: Wanted<'_>, runs: &dyn Fn(NodeId) -> b
     folders.into_iter().filter_map(room).collect()
 }
 
-/// Bytes of results that the store must take: those that no single output holds.
-fn for_store(Wanted { recipe, plan, .. }: Wanted<'_>, runs: &dyn Fn(NodeId) -> bool) -> u64 {
-    let mut holders: HashMap<NodeId, usize> = HashMap::new();
-    plan.outputs().for_each(|node| *holders.entry(node).or_default() += 1);
-    let is_stored = |node: &NodeId| {
-        let action = plan.action(*node);
-        // What is rows of others, or one of its inputs, has no bytes of its own.
-        let makes_bytes = !matches!(action.op.access(), Access::Rows(_) | Access::Digests);
-        makes_bytes && recipe.stage(action.owner.stage).cache && holders.get(node) != Some(&1)
-    };
-    let run = plan.actions().map(|(node, _)| node).filter(|node| runs(*node));
-    run.filter(is_stored).map(|node| plan[node].spec().n_bytes() as u64).sum()
+/// Bytes of results that the store must take.
+fn to_store(Wanted { storing, plan, .. }: Wanted<'_>, runs: &dyn Fn(NodeId) -> bool) -> u64 {
+    let n_bytes = |node: NodeId| plan[node].spec().n_bytes() as u64;
+    let is_stored =
+        |node: &NodeId| runs(*node) && storing.holds(plan.action(*node).owner.stage, n_bytes(*node), false);
+    for_store(plan).filter(is_stored).map(n_bytes).sum()
 }
 
 /// Bytes that the files below a folder take.
@@ -115,18 +110,21 @@ pub(super) fn check(rooms: &[Room]) -> Result<(), ProjectError> {
 
 impl Project {
     /// What a build must write into the cache and into each target's folder, by its verdicts, and the room there.
+    ///
+    /// # Errors
+    /// [`ProjectError::Store`] if the store cannot be read.
     pub fn rooms(
         &self,
         recipe: &Recipe,
         planned: &Planned,
         verdicts: &HashMap<NodeId, Verdict>,
-    ) -> Vec<Room> {
+    ) -> Result<Vec<Room>, ProjectError> {
         let plan = &planned.plan;
         let outputs: Vec<(PathBuf, OutputLayout)> = (plan.targets.iter())
             .map(|target| (self.output_dir(recipe, *target, None), self.lay_out(plan, *target)))
             .collect();
-        let wanted = Wanted { recipe, plan, outputs: &outputs };
-        rooms(&self.cache, wanted, &|node| verdicts[&node] == Verdict::Run, crate::disk::space)
+        let wanted = Wanted { storing: &self.storing_now(recipe)?, plan, outputs: &outputs };
+        Ok(rooms(&self.cache, wanted, &|node| verdicts[&node] == Verdict::Run, crate::disk::space))
     }
 }
 

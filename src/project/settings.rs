@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::error::ProjectError;
+use crate::build::Policy;
 use crate::hub::{Hub, is_commit};
 use crate::model::locate::Places;
 use crate::output::format;
@@ -36,6 +37,8 @@ pub struct Project {
     pub patient: bool,
     /// The most bytes that results may take in the store, less what the last build needs.
     pub cache_limit: Option<u64>,
+    /// Which stages' results are stored where the recipe does not say.
+    pub policy: Policy,
     /// Bytes of memory to use at most.
     pub memory: u64,
     /// The most bytes of a shard, but for a tensor that is larger by itself.
@@ -65,6 +68,7 @@ impl Project {
             jobs: 0,
             patient: true,
             cache_limit: None,
+            policy: Policy::All,
             memory: Self::DEFAULT_MEMORY,
             shard_bytes: Self::DEFAULT_SHARD_BYTES,
             card: CardSettings::default(),

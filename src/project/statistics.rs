@@ -9,7 +9,7 @@ use super::error::ProjectError;
 use super::planned::Planned;
 use super::pledges::check_results;
 use super::settings::Project;
-use crate::build::{Build, BuildError, Context, Measured, with_build};
+use crate::build::{Build, BuildError, Context, Measured, Storing, with_build};
 use crate::digest::Digest;
 use crate::event::Events;
 use crate::op::statistics::Change;
@@ -113,6 +113,7 @@ impl Project {
             checkpoints,
             store: &store,
             tiers: &tiers,
+            storing: &Storing::new(recipe, self.policy, &Default::default()),
             sink: &sink,
             memory: self.memory,
             rehash: false,

@@ -145,7 +145,11 @@ pub static STAGE: Map = Map {
         ),
         key("seed", Form::Whole, "The seed of methods that draw at random."),
         key("random_seed", Form::Whole, "The same as seed."),
-        key("cache", Form::Flag, "Whether the stage's results are kept in the cache."),
+        key(
+            "cache",
+            Form::Flag,
+            "Whether the stage's results are kept in the cache; lamarck.toml says what holds for the others.",
+        ),
         key("vars", Form::Nothing, "Variables belong in a document of their own, above a `---` line."),
         key("allow", Form::Codes, "Codes of findings to accept in this stage; they are no longer reported."),
         key("card", Form::Map(&CARD), "The content of this stage's model card."),

@@ -63,8 +63,8 @@ pub struct Stage {
     pub chat_template: Option<Spanned<ChatTemplate>>,
     /// What random draws start from: the command line's, else the stage's, else the recipe's, else 0.
     pub seed: u64,
-    /// Whether results of this stage may be kept in the store.
-    pub cache: bool,
+    /// Whether results of this stage are kept in the store, if the recipe says.
+    pub cache: Option<bool>,
     /// What its card says; it goes before the recipe's.
     pub card: CardSettings,
 }

@@ -25,7 +25,7 @@ pub fn of_model(name: &str, model: Reference) -> Recipe {
         tokenizer: None,
         chat_template: None,
         seed: 0,
-        cache: false,
+        cache: Some(false),
         card: CardSettings::default(),
     };
     Recipe {

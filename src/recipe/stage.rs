@@ -70,7 +70,7 @@ impl StageReader<'_> {
             tokenizer,
             chat_template: self.chat_template(findings),
             seed: self.flag_seed.or(seed).or(recipe_seed).unwrap_or(0),
-            cache: fields.flag("cache", findings).unwrap_or(true),
+            cache: fields.flag("cache", findings),
             card: fields.get("card").map(|node| card::read(node, findings)).unwrap_or_default(),
         };
         // What could not be read would be missed again where it is counted.

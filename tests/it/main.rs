@@ -56,6 +56,7 @@ mod sources;
 mod starting;
 mod state_dicts;
 mod statistics;
+mod storing;
 mod streaming;
 mod surroundings;
 mod terminal;

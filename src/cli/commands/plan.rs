@@ -14,7 +14,7 @@ use crate::cli::palette::{self, ERROR, FAINT, GOOD, MAYBE, RUN, SUBJECT, paint};
 use crate::cli::ui::{Show, Ui, print_event};
 use crate::cli::words::{bytes, duration, plural};
 use crate::plan::{Node, NodeId, Plan, RowCount, StagePlan};
-use crate::project::{Estimate, Planned, Project, Room, StageWork, Status};
+use crate::project::{Estimate, Planned, Project, Room, StageWork, Status, Unstored, Why};
 use crate::recipe::{Recipe, StageId};
 
 pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
@@ -46,10 +46,14 @@ pub(super) fn tell(Ready { project, recipe, planned, .. }: &Ready, ui: &Ui) -> R
         }
         written += action.output.n_bytes() as u64;
     }
-    let rooms: Vec<Room> =
-        project.rooms(recipe, planned, &status.verdicts).into_iter().filter(|room| room.needed > 0).collect();
+    let rooms: Vec<Room> = project
+        .rooms(recipe, planned, &status.verdicts)?
+        .into_iter()
+        .filter(|room| room.needed > 0)
+        .collect();
     let to_publish = rooms.iter().filter(|room| room.folder != project.cache).map(|room| room.needed).sum();
     let estimate = project.forecast(recipe, planned).estimate(planned, &status.verdicts, to_publish);
+    let unstored = project.unstored(recipe, planned, &status)?;
     let to_fetch = to_fetch(project, planned, &status);
     let work = run + if_changed;
     let reasons = roots(status.reasons.iter().map(|(node, reason)| (stage_of(plan, recipe, *node), reason)));
@@ -68,6 +72,7 @@ pub(super) fn tell(Ready { project, recipe, planned, .. }: &Ready, ui: &Ui) -> R
             "bytes_to_fetch": to_fetch.as_ref().map_or(0, |(n_bytes, _)| *n_bytes),
             "seconds": estimate.map(|estimate| estimate.least),
             "seconds_at_most": estimate.map(|estimate| estimate.most),
+            "not_stored": unstored.iter().map(unstored_json).collect::<Vec<_>>(),
             "disk": rooms.iter().map(room_json).collect::<Vec<_>>(),
             "reasons": reasons,
         });
@@ -105,6 +110,7 @@ pub(super) fn tell(Ready { project, recipe, planned, .. }: &Ready, ui: &Ui) -> R
             text.push_str(&time_line(estimate));
         }
         rooms.iter().for_each(|room| text.push_str(&room_line(room)));
+        unstored.iter().for_each(|stage| text.push_str(&unstored_line(stage)));
         let mut because = |why: &str, n: usize| {
             if n > 0 {
                 text.push_str(&format!("  {why}: {n} action{}\n", plural(n)));
@@ -139,6 +145,24 @@ fn room_line(Room { folder, needed, free, .. }: &Room) -> String {
 
 fn room_json(Room { folder, needed, free, .. }: &Room) -> serde_json::Value {
     json!({ "folder": folder.to_string_lossy(), "bytes_needed": needed, "bytes_free": free })
+}
+
+fn unstored_line(Unstored { stage, bytes: n_bytes, why }: &Unstored) -> String {
+    let why = match why {
+        Why::Said => "the recipe says `cache: false`",
+        Why::Unnamed => "it has no `cache: true`",
+        Why::Changing => "the last two builds made it anew",
+    };
+    format!("not stored: {} of {stage}; {why}\n", bytes(*n_bytes))
+}
+
+fn unstored_json(Unstored { stage, bytes, why }: &Unstored) -> serde_json::Value {
+    let why = match why {
+        Why::Said => "recipe",
+        Why::Unnamed => "named",
+        Why::Changing => "auto",
+    };
+    json!({ "stage": stage, "bytes": bytes, "why": why })
 }
 
 /// The bytes that a build would fetch from the hub, and of which models.
