@@ -2,8 +2,9 @@
 //!
 //! What may still be wanted is removed only by who has the store to himself: `cache gc`, `cache verify --repair`,
 //! and a build that keeps the store within its limit. A build removes less, beside others that run: blobs that
-//! are damaged, blobs whose bytes it has noted to be in an output, and folders of processes that are gone.
-//! Whoever has looked such a blob up finds it missing, looks where the bytes are now, or makes it again.
+//! are damaged, blobs whose bytes it has noted to be in an output, packs of which nothing is left, and folders of
+//! processes that are gone. Whoever has looked such a blob up finds it missing, looks where the bytes are now, or
+//! makes it again.
 //!
 //! Builds hold the store's lock shared, so that any number of them run side by side; what removes
 //! more holds it alone. Whoever waits to have it alone holds the gate meanwhile, which

@@ -256,6 +256,11 @@ impl Store {
                 super::blob::remove(&path)?;
             }
         }
+        // Those of packs that somebody has removed.
+        let lost: Vec<Digest> = live.into_values().flatten().map(|(digest, _)| digest).collect();
+        if !lost.is_empty() {
+            self.index().forget_packed(lost)?;
+        }
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! What only the old version of an output holds: it comes into the cache with the output's file, at no cost.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::path::PathBuf;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -88,6 +88,29 @@ fn files_with_another_use_stay_where_they_are() {
         // Its change stamp has moved, so it is not known any more what it holds.
         assert!(again == first && ran > 0, "{name}: {ran} ran");
     }
+}
+
+#[test]
+fn from_another_file_system_what_is_wanted_is_copied() {
+    let space = space();
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+    let device = |path: &Path| fs::metadata(path).unwrap().dev();
+    if device(elsewhere.path()) == device(&space.path("")) {
+        return;
+    }
+    let out = elsewhere.path().join("out");
+    let build = |t: &str| {
+        space.write("recipe.yaml", TWO_STAGES.replace("t: 0.3", &format!("t: {t}")));
+        let ran = space.build(&["recipe.yaml", "--out", out.to_str().unwrap()]).ran.len();
+        (ran, fs::read(out.join("model.safetensors")).unwrap())
+    };
+    let (_, first) = build("0.3");
+    let blobs = n_blobs(&space);
+    build("0.4");
+    let both = n_blobs(&space);
+    assert!(packs(&space).is_empty() && both > blobs);
+    assert_eq!(build("0.3"), (0, first));
+    assert_eq!(n_blobs(&space), both, "one version went, and the other came");
 }
 
 #[test]
