@@ -147,6 +147,14 @@ impl<'a> Build<'a> {
         }
     }
 
+    /// Waits until everything that was made is committed, what had to be made again for an output included.
+    ///
+    /// # Errors
+    /// If it could not be.
+    pub fn settle(&self) -> Result<(), BuildError> {
+        self.0.committer.flush()
+    }
+
     /// # Errors
     /// If the build was asked to stop.
     pub fn check_interrupted(&self) -> Result<(), BuildError> {

@@ -144,6 +144,8 @@ impl Output<'_> {
         for name in kept {
             staging.keep(name).map_err(OutputError::io("keep", &self.dir.join(name)))?;
         }
+        // What is stored only later would not be given up for being in the output.
+        build.settle()?;
         shards::let_stamps_age(&identities);
         let publish = || staging.publish(&owned, &|file| leaving.take(file), build.events());
         written.kept_aside = spanned(build.events(), "put output in place", "", publish)?;

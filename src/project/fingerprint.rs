@@ -136,6 +136,7 @@ impl Project {
             jobs,
             patient,
             cache_limit,
+            policy,
             memory,
             shard_bytes,
             card,
@@ -164,6 +165,7 @@ impl Project {
         }
         encoder.number(*jobs as u64);
         encoder.optional(*cache_limit);
+        encoder.number(*policy as u64);
         encoder.number(*memory);
         encoder.number(*shard_bytes);
         encoder.text(&format!("{card:?}"));
