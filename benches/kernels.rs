@@ -17,7 +17,7 @@ use lamarck::methods::{self, Arguments, InputArguments, Method, Scope, Simplifie
 use lamarck::tensor::{Dtype, Shape, TensorSpec};
 use rayon::prelude::*;
 
-use in_turn::{ROUNDS, in_turn};
+use in_turn::{ROUNDS, Spread, in_turn};
 
 const SHAPE: [usize; 2] = [16384, 2048];
 /// Tensors with as many elements, of short and of long rows.
@@ -151,20 +151,25 @@ fn measure(method: &'static dyn Method, level: Level, shape: &[usize], inputs: &
     let passes = match name {
         "linear" | "task_arithmetic" | "dare_ties" | "della" | "ram" | "nearswap" => 1,
         "slerp" | "nuslerp" | "multislerp" | "karcher" | "model_stock" | "sce" | "ramplus_tl" => 2,
+        "ties" | "breadcrumbs" => 2,
         _ => 4,
     };
     let n_bytes: usize = operands.iter().map(|bytes| bytes.n_bytes()).sum();
     let moved = passes * n_bytes + tensor.n_bytes();
     let models = operands.len() - usize::from(has_base && name != "slerp");
     let each = |seconds: f64| seconds * 1e9 / tensor.shape.elements() as f64 / models as f64;
-    let [share, low_share, high_share] =
-        kernel.rate_of(&copy, moved as f64 / (2 * n_bytes) as f64).map(|share| 100.0 * share);
-    let [low, high] = kernel.quartiles.map(each);
+    let share = kernel.rate_of(&copy, 100.0 * moved as f64 / (2 * n_bytes) as f64);
+    let Spread { median, low, high } = kernel.wall;
     println!(
-        "{:40} {:5.1} {share:6.0} ({low_share:4.0} to {high_share:4.0}) {:8.2} ({low:5.2} to {high:5.2}) {:7.2}",
+        "{:40} {:5.1} {:6.0} ({:4.0} to {:4.0}) {:8.2} ({:5.2} to {:5.2}) {:7.2}",
         format!("  {name}, {level:?}"),
-        moved as f64 / kernel.wall / 1e9,
-        each(kernel.wall),
+        moved as f64 / median / 1e9,
+        share.median,
+        share.low,
+        share.high,
+        each(median),
+        each(low),
+        each(high),
         each(kernel.cpu),
     );
 }

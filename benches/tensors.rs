@@ -66,9 +66,9 @@ fn selections() {
             println!(
                 "  {:32} {:5.2} ns an element and input, CPU {:5.2}; a copy {:5.2}, {:5.2}  {search}",
                 format!("{name}, {what}"),
-                each(search.wall),
+                each(search.wall.median),
                 each(search.cpu),
-                each(copy.wall),
+                each(copy.wall.median),
                 each(copy.cpu)
             );
         }
@@ -116,7 +116,7 @@ fn adapters() {
                     },
                     || matmul([rows, rank, columns], &b, &a, &mut product),
                 );
-                let rate = |times: &Times| (2 * rows * columns * rank) as f64 / times.wall * 1e-9;
+                let rate = |times: &Times| (2 * rows * columns * rank) as f64 / times.wall.median * 1e-9;
                 println!(
                     "  {dtype} {rows:5} x {columns:5} rank {rank:3} {:6.1} Gflop/s, a product {:6.1}, {:4.0}%  {apply}",
                     rate(&apply),

@@ -10,19 +10,13 @@ pub struct Spread {
 
 impl Spread {
     /// # Panics
-    /// If there are no measurements, or one is not a number.
+    /// If there are no measurements.
     pub fn of(measurements: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = measurements.into_iter().collect();
-        sorted.sort_by(|a, b| a.partial_cmp(b).expect("measurements are numbers"));
+        sorted.sort_by(f64::total_cmp);
         let last = sorted.len().checked_sub(1).expect("there are measurements");
-        // Nearest ranks: of three measurements the quartiles are the least and the greatest.
-        let at = |part: f64| sorted[(part * last as f64).round() as usize];
-        let quarter = 0.25 * last as f64;
-        Self {
-            median: at(0.5),
-            low: sorted[quarter.floor() as usize],
-            high: sorted[last - quarter.floor() as usize],
-        }
+        // Of three measurements the quartiles are the least and the greatest.
+        Self { median: sorted[sorted.len() / 2], low: sorted[last / 4], high: sorted[last - last / 4] }
     }
 }
 
@@ -31,6 +25,6 @@ impl std::fmt::Display for Spread {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let digits = f.precision().unwrap_or(3);
         let Self { median, low, high } = self;
-        f.pad(&format!("{median:.digits$} ({low:.digits$}-{high:.digits$})"))
+        write!(f, "{median:.digits$} ({low:.digits$}-{high:.digits$})")
     }
 }

@@ -1,7 +1,7 @@
 //! Why actions are not up to date: typed, for others to render.
 
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use crate::digest::Digest;
 use crate::history::{Past, Record, Variant};
@@ -65,12 +65,12 @@ pub struct Last<'a> {
     past: &'a Past<'a>,
     recipe: &'a Recipe,
     /// Found when something turns out to have changed.
-    edits: OnceCell<Vec<FieldChange>>,
+    edits: OnceLock<Vec<FieldChange>>,
 }
 
 impl<'a> Last<'a> {
     pub fn new(past: &'a Past<'a>, recipe: &'a Recipe) -> Self {
-        Self { past, recipe, edits: OnceCell::new() }
+        Self { past, recipe, edits: OnceLock::new() }
     }
 
     fn edits(&self) -> Result<&[FieldChange], StoreError> {

@@ -40,7 +40,7 @@ impl State {
     }
 }
 
-/// From so many keys on they are made on several threads.
+/// From so many sources and keys on they are looked up and made on several threads.
 const MANY: usize = 64;
 
 /// What is known of every node of a plan.
@@ -59,15 +59,16 @@ impl<'a> Resolution<'a> {
     pub fn new(
         plan: &'a Plan,
         cache: Option<&'a dyn ActionCache>,
-        remembered: impl Fn(NodeId) -> Result<Option<Digest>, StoreError>,
+        remembered: impl Fn(NodeId) -> Result<Option<Digest>, StoreError> + Sync,
     ) -> Result<Self, StoreError> {
         let mut states = vec![State::Unknown; plan.len()];
         let mut known = Vec::new();
-        for node in plan.nodes() {
-            if !matches!(plan[node], Node::Source(_)) {
-                continue;
-            }
-            states[node.index()] = match remembered(node)? {
+        let sources: Vec<NodeId> =
+            plan.nodes().filter(|node| matches!(plan[*node], Node::Source(_))).collect();
+        let digests: Vec<Option<Digest>> =
+            sources.par_iter().with_min_len(MANY).map(|node| remembered(*node)).collect::<Result<_, _>>()?;
+        for (node, digest) in sources.into_iter().zip(digests) {
+            states[node.index()] = match digest {
                 Some(digest) => {
                     known.push(node);
                     State::Known { digest, key: None }

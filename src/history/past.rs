@@ -1,7 +1,7 @@
 //! A recorded build, whose actions are read when they are asked for.
 
-use std::cell::OnceCell;
 use std::collections::HashSet;
+use std::sync::OnceLock;
 
 use super::codec::Decoder;
 use super::record::{Record, StageRecord};
@@ -16,8 +16,8 @@ pub struct Past<'a> {
     pub record: Record,
     snapshot: &'a Snapshot<'a>,
     /// By the number of the stage, as are sheets.
-    actions: Vec<OnceCell<Option<Actions>>>,
-    sheets: Vec<OnceCell<Option<Vec<Column>>>>,
+    actions: Vec<OnceLock<Option<Actions>>>,
+    sheets: Vec<OnceLock<Option<Vec<Column>>>>,
 }
 
 /// What a stage's actions made, in the order of the names, and their keys.
@@ -35,7 +35,7 @@ pub fn read_keys(snapshot: &Snapshot<'_>, block: &Digest) -> Result<Option<Vec<A
 impl<'a> Past<'a> {
     pub fn new(record: Record, snapshot: &'a Snapshot<'a>) -> Self {
         let n = record.stages.len();
-        let (actions, sheets) = (0..n).map(|_| (OnceCell::new(), OnceCell::new())).unzip();
+        let (actions, sheets) = (0..n).map(|_| (OnceLock::new(), OnceLock::new())).unzip();
         Self { record, snapshot, actions, sheets }
     }
 

@@ -26,10 +26,21 @@ const PUBLISH: &str = "publish";
 /// for each of its bytes.
 const FIRST: (f64, f64) = (2e-4, 1.5e-9);
 
+/// What work costs, by what it cost before.
+#[derive(Debug, Default)]
+struct Prices(Costs);
+
+impl Prices {
+    fn seconds(&self, kind: &str, n_bytes: u64) -> f64 {
+        let (start, slope) = FIRST;
+        self.0.seconds(kind, n_bytes).unwrap_or(start + slope * n_bytes as f64)
+    }
+}
+
 /// What each piece of work of a plan will take.
 #[derive(Debug)]
 pub struct Forecast {
-    costs: Costs,
+    prices: Prices,
     /// Threads that share the work.
     pub threads: usize,
     /// In the order in which stages depend on one another.
@@ -58,43 +69,12 @@ impl Forecast {
     /// Of work that nothing is known of but these actions.
     #[cfg(test)]
     pub fn of(stages: Vec<StageForecast>, threads: usize) -> Self {
-        Self { costs: Costs::default(), threads, stages }
+        Self { prices: Prices::default(), threads, stages }
     }
 
     /// Seconds that one thread takes to read a source.
     pub fn read(&self, n_bytes: u64) -> f64 {
-        self.seconds(READ, n_bytes)
-    }
-
-    fn seconds(&self, kind: &str, n_bytes: u64) -> f64 {
-        let (start, slope) = FIRST;
-        self.costs.seconds(kind, n_bytes).unwrap_or(start + slope * n_bytes as f64)
-    }
-
-    /// How long a build will take that must write so many bytes of shards; `None` if no build was measured yet.
-    pub fn estimate(
-        &self,
-        planned: &Planned,
-        verdicts: &HashMap<NodeId, Verdict>,
-        to_publish: u64,
-    ) -> Option<Estimate> {
-        if self.costs.is_empty() {
-            return None;
-        }
-        let (mut for_sure, mut perhaps) = (0.0, 0.0);
-        for node in planned.plan.nodes() {
-            let (kind, n_bytes) = work(planned, node);
-            match verdicts[&node] {
-                Verdict::Run | Verdict::Read => for_sure += self.seconds(kind, n_bytes),
-                Verdict::RunIfChanged => perhaps += self.seconds(kind, n_bytes),
-                Verdict::Reuse { .. } => {}
-            }
-        }
-        if to_publish > 0 {
-            for_sure += self.seconds(PUBLISH, to_publish);
-        }
-        let threads = self.threads as f64;
-        Some(Estimate { least: for_sure / threads, most: (for_sure + perhaps) / threads })
+        self.prices.seconds(READ, n_bytes)
     }
 }
 
@@ -175,7 +155,7 @@ impl Project {
     pub fn forecast_alike(&self, n_actions: usize) -> Forecast {
         let actions = (0..n_actions).map(|number| (number.to_string(), FIRST.0)).collect();
         let stages = vec![StageForecast { name: String::new(), actions }];
-        Forecast { costs: Costs::default(), threads: self.n_threads(), stages }
+        Forecast { prices: Prices::default(), threads: self.n_threads(), stages }
     }
 
     fn n_threads(&self) -> usize {
@@ -185,12 +165,38 @@ impl Project {
         }
     }
 
+    /// How long a build will take that must write so many bytes of shards; `None` if no build was measured yet.
+    pub fn estimate(
+        &self,
+        planned: &Planned,
+        verdicts: &HashMap<NodeId, Verdict>,
+        to_publish: u64,
+    ) -> Option<Estimate> {
+        let prices = self.prices();
+        if prices.0.is_empty() {
+            return None;
+        }
+        let (mut for_sure, mut perhaps) = (0.0, 0.0);
+        for node in planned.plan.nodes() {
+            let sum = match verdicts[&node] {
+                Verdict::Run | Verdict::Read => &mut for_sure,
+                Verdict::RunIfChanged => &mut perhaps,
+                Verdict::Reuse { .. } => continue,
+            };
+            let (kind, n_bytes) = work(planned, node);
+            *sum += prices.seconds(kind, n_bytes);
+        }
+        if to_publish > 0 {
+            for_sure += prices.seconds(PUBLISH, to_publish);
+        }
+        let threads = self.n_threads() as f64;
+        Some(Estimate { least: for_sure / threads, most: (for_sure + perhaps) / threads })
+    }
+
     /// What the work of a plan will take.
     pub fn forecast(&self, recipe: &Recipe, planned: &Planned) -> Forecast {
-        // A store that cannot be read is the trouble of whoever needs it.
-        let costs = self.costs().unwrap_or_default();
         let plan = &planned.plan;
-        let mut forecast = Forecast { costs, threads: self.n_threads(), stages: Vec::new() };
+        let mut forecast = Forecast { prices: self.prices(), threads: self.n_threads(), stages: Vec::new() };
         let mut numbers = HashMap::new();
         for (number, id) in plan.order.iter().enumerate() {
             numbers.insert(*id, number);
@@ -199,11 +205,16 @@ impl Project {
         }
         for (node, action) in plan.actions() {
             let (kind, n_bytes) = work(planned, node);
-            let seconds = forecast.seconds(kind, n_bytes);
+            let seconds = forecast.prices.seconds(kind, n_bytes);
             let stage = &mut forecast.stages[numbers[&action.owner.stage]];
             stage.actions.insert(action.owner.tensor.clone(), seconds);
         }
         forecast
+    }
+
+    fn prices(&self) -> Prices {
+        // A store that cannot be read is the trouble of whoever needs it.
+        Prices(self.costs().unwrap_or_default())
     }
 
     fn costs(&self) -> Result<Costs, StoreError> {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use rayon::prelude::*;
+
 use super::error::ProjectError;
 use super::kept::Kept;
 use super::planned::Planned;
@@ -15,7 +17,7 @@ use crate::history;
 use crate::plan::{Node, NodeId};
 use crate::recipe::Recipe;
 use crate::store::tiered::Tiered;
-use crate::store::{ActionCache, Store};
+use crate::store::{ActionCache, Store, StoreError};
 
 /// What a build would do.
 pub struct Status {
@@ -49,14 +51,17 @@ impl Project {
         let resolution = Resolution::new(plan, cache, remembered)?;
         let mut verdicts = verdicts(plan, recipe, &resolution, last.as_ref())?;
         let since = last.as_ref().map(|last| Last::new(last, recipe));
-        let mut reasons = BTreeMap::new();
-        for (node, _) in plan.actions().filter(|(node, _)| verdicts[node] == Verdict::Run) {
+        let to_run: Vec<NodeId> =
+            plan.actions().map(|(node, _)| node).filter(|node| verdicts[node] == Verdict::Run).collect();
+        let why = |node: NodeId| -> Result<(NodeId, Reason), StoreError> {
             let reason = match (&snapshot, resolution.inputs(node)) {
                 (Some(_), Some(inputs)) => reason(plan, recipe, node, &inputs, since.as_ref())?,
                 _ => Reason::New,
             };
-            reasons.insert(node, reason);
-        }
+            Ok((node, reason))
+        };
+        let mut reasons: BTreeMap<NodeId, Reason> =
+            to_run.into_par_iter().map(why).collect::<Result<_, _>>()?;
         if let (Some(store), Some(snapshot)) = (&store, &snapshot) {
             let digest = |node| resolution.state(node).digest();
             let last = last.as_ref().map(|last| &last.record);

@@ -52,7 +52,7 @@ pub(super) fn tell(Ready { project, recipe, planned, .. }: &Ready, ui: &Ui) -> R
         .filter(|room| room.needed > 0)
         .collect();
     let to_publish = rooms.iter().filter(|room| room.folder != project.cache).map(|room| room.needed).sum();
-    let estimate = project.forecast(recipe, planned).estimate(planned, &status.verdicts, to_publish);
+    let estimate = project.estimate(planned, &status.verdicts, to_publish);
     let unstored = project.unstored(recipe, planned, &status)?;
     let to_fetch = to_fetch(project, planned, &status);
     let work = run + if_changed;

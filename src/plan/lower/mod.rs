@@ -37,9 +37,10 @@ pub fn lower(
         models,
         shapes,
         plan: Plan::new(stages, targets, order),
-        sources: HashMap::new(),
+        sources: vec![HashMap::new(); models.len()],
+        views: vec![HashMap::new(); models.len()],
         adapted: HashMap::new(),
-        outputs: HashMap::new(),
+        outputs: vec![HashMap::new(); recipe.stages.len()],
         remapped: HashMap::new(),
         pieces: HashMap::new(),
         stored: HashMap::new(),
@@ -49,8 +50,10 @@ pub fn lower(
     };
     let written: Vec<Written> = targets.iter().map(|target| lowering.written(*target)).collect();
     let Lowering { mut plan, outputs, .. } = lowering;
-    for ((stage, tensor), node) in outputs {
-        plan.stages[stage.0].as_mut().expect("only shaped stages are lowered").nodes.insert(tensor, node);
+    for (stage, outputs) in plan.stages.iter_mut().zip(outputs) {
+        if !outputs.is_empty() {
+            stage.as_mut().expect("only shaped stages are lowered").nodes.extend(outputs);
+        }
     }
     for (target, Written { tensors, nodes }) in targets.iter().zip(written) {
         let stage = plan.stages[target.0].as_mut().expect("targets are shaped");
@@ -85,11 +88,14 @@ struct Lowering<'a> {
     models: &'a [Model],
     shapes: &'a Shapes<'a>,
     plan: Plan,
-    /// Tensors of checkpoints, by the names that recipes know them by or, if `true`, that they are stored by.
-    sources: HashMap<(ModelId, String, bool), NodeId>,
+    /// Tensors of checkpoints as they are stored, by the model's number and the name there.
+    sources: Vec<HashMap<String, NodeId>>,
+    /// Those that are made of what is stored, by the model's number and the name that recipes know them by.
+    views: Vec<HashMap<String, NodeId>>,
     /// Tensors that an adapter changes, by what they are rounded to.
     adapted: HashMap<(&'a Reference, String, Dtype), NodeId>,
-    outputs: HashMap<(StageId, String), NodeId>,
+    /// Tensors of stages that were lowered, by the stage's number.
+    outputs: Vec<HashMap<String, NodeId>>,
     /// Rows that were gathered, and what they are made of, by what they are called among a stage's work.
     remapped: HashMap<(StageId, String), NodeId>,
     /// Pieces of stages' tensors, by their numbers.
@@ -105,12 +111,12 @@ struct Lowering<'a> {
 
 impl<'a> Lowering<'a> {
     fn output(&mut self, stage: StageId, name: &str) -> NodeId {
-        if let Some(node) = self.outputs.get(&(stage, name.to_owned())) {
+        if let Some(node) = self.outputs[stage.0].get(name) {
             return *node;
         }
         let site = self.site(stage, name);
         let node = self.lower(&site);
-        self.outputs.insert((stage, name.to_owned()), node);
+        self.outputs[stage.0].insert(name.to_owned(), node);
         node
     }
 
@@ -243,10 +249,13 @@ impl<'a> Lowering<'a> {
     }
 
     fn source(&mut self, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {
-        let key = (model, tensor.to_owned(), true);
-        *self.sources.entry(key).or_insert_with(|| {
-            self.plan.add(Node::Source(Source { model, tensor: tensor.to_owned(), spec: spec.clone() }))
-        })
+        if let Some(node) = self.sources[model.0].get(tensor) {
+            return *node;
+        }
+        let source = Source { model, tensor: tensor.to_owned(), spec: spec.clone() };
+        let node = self.plan.add(Node::Source(source));
+        self.sources[model.0].insert(tensor.to_owned(), node);
+        node
     }
 
     /// A tensor that its checkpoint does not store as it is, told as work of the first stage that reads it.
@@ -262,8 +271,7 @@ impl<'a> Lowering<'a> {
             View::Stored(name) => return self.source(model, name, spec),
             View::Made { op, inputs } => (op, inputs),
         };
-        let key = (model, tensor.to_owned(), false);
-        if let Some(node) = self.sources.get(&key) {
+        if let Some(node) = self.views[model.0].get(tensor) {
             return *node;
         }
         let models = self.models;
@@ -281,7 +289,7 @@ impl<'a> Lowering<'a> {
             .plan
             .act(owner, Arc::clone(op), read, Vec::new())
             .unwrap_or_else(|problem| panic!("the view of `{tensor}` {problem}"));
-        self.sources.insert(key, node);
+        self.views[model.0].insert(tensor.to_owned(), node);
         node
     }
 

@@ -54,7 +54,7 @@ impl<'a> Lowering<'a> {
             return *node;
         }
         // What is there as a whole need not be made in pieces, and what could not be made so once cannot be again.
-        let is_whole = self.outputs.contains_key(&(stage, tensor.to_owned()));
+        let is_whole = self.outputs[stage.0].contains_key(tensor);
         let by_element = if is_whole { None } else { self.by_element(&self.site(stage, tensor), piece) };
         let node = match by_element {
             Some(node) => node,
