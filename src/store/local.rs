@@ -4,6 +4,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
+
 use super::blob::{self, BlobFile, Content, InFile, Lookup, SealedBlob};
 use super::catch_panic;
 use super::commit::NewOutput;
@@ -26,6 +28,9 @@ const TAG_FILE: &str = "CACHEDIR.TAG";
 
 /// The index's file.
 const INDEX: &str = "index.redb";
+
+/// So many rows at least are looked up by one thread.
+const MANY: usize = 64;
 
 /// An open store.
 #[derive(Debug)]
@@ -259,7 +264,7 @@ impl Store {
 impl ActionCache for Store {
     fn get_many(&self, keys: &[ActionKey]) -> Result<Vec<Option<(Digest, u64)>>, StoreError> {
         let snapshot = self.index.snapshot()?;
-        keys.iter().map(|key| snapshot.action(key)).collect()
+        keys.par_iter().with_min_len(MANY).map(|key| snapshot.action(key)).collect()
     }
 
     fn put(&self, rows: &[ActionRow]) -> Result<(), StoreError> {
