@@ -1,5 +1,5 @@
 //! The seven-stage recipe through the binary, on generated ancestors:
-//! `cargo bench --bench pipeline [-- steps|scale|large...] [--against BINARY] [--rounds N] [--work DIR]`.
+//! `cargo bench --bench pipeline [-- steps|scale|large...] [--against BINARY] [--rounds N] [--sizes N] [--work DIR]`.
 //!
 //! - `steps`: a build from nothing, one after an edit, one with nothing to do, `plan` and `explain`
 //! - `scale`: builds from nothing of models that double in size, on two threads and on one
@@ -27,6 +27,10 @@ use process::Run;
 use spread::Spread;
 use workspace::{Program, Workspace, recipe};
 
+/// Width, inner width and vocabulary of models of 90 to 783 million parameters.
+const SIZES: [(usize, usize, usize); 4] =
+    [(512, 576, 16000), (512, 1536, 32000), (1024, 1536, 32000), (1024, 4096, 32000)];
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     Steps,
@@ -48,6 +52,9 @@ struct Args {
     /// How often what takes seconds is measured; what takes less, seven times as often
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+    /// How many of the sizes of `scale` are built, from the smallest; where `--work` is in memory, all may not fit
+    #[arg(long, default_value_t = SIZES.len())]
+    sizes: usize,
     /// Passed by `cargo bench`.
     #[arg(long, hide = true)]
     bench: bool,
@@ -152,9 +159,7 @@ fn scale(args: &Args, program: Program<'_>) -> io::Result<()> {
     println!("\nfrom nothing, {} rounds\n", args.rounds);
     println!("| parameters | seconds | ns a parameter | CPU s | MB anonymous | MB written | one thread |");
     println!("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
-    for (hidden, intermediate, vocabulary) in
-        [(512, 576, 16000), (512, 1536, 32000), (1024, 1536, 32000), (1024, 4096, 32000)]
-    {
+    for (hidden, intermediate, vocabulary) in SIZES.into_iter().take(args.sizes) {
         let shape = Shape { hidden, intermediate, vocabulary, ..Shape::MEDIUM };
         let workspace = Workspace::new(&args.work, "scale", &shape)?;
         let (mut two, mut one) = (Vec::new(), Vec::new());
