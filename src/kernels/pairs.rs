@@ -11,7 +11,7 @@ use super::simd::vectorized;
 /// An element as it is stored.
 pub type Bf16 = [u8; 2];
 
-/// The most inputs that [`counted`] tells apart.
+/// The most inputs that `counted!` tells apart.
 pub const MOST_INPUTS: usize = 5;
 
 /// What becomes of the elements that N inputs have in one place.
