@@ -45,20 +45,17 @@ impl Buffers {
         for (((bytes, dtype), raw), values) in inputs.iter().zip(&mut self.raw).zip(&mut self.values) {
             values.resize(span.len(), 0.0);
             if span.col_step == 1 {
-                convert::decode(*dtype, raw.range(bytes, span.stored(dtype.size()))?, values);
+                decode(*dtype, compute, raw.range(bytes, span.stored(dtype.size()))?, values);
             } else {
                 let size = dtype.size();
                 let mut column_values = vec![0.0; span.rows];
                 for (column, run) in span.columns().enumerate() {
                     let stored = raw.range(bytes, run.start * size..run.end * size)?;
-                    convert::decode(*dtype, stored, &mut column_values);
+                    decode(*dtype, compute, stored, &mut column_values);
                     for (row, value) in column_values.iter().enumerate() {
                         values[row * span.row_len + column] = *value;
                     }
                 }
-            }
-            if let Some(compute) = compute.filter(|compute| !dtype.fits_in(*compute)) {
-                convert::round(compute, values);
             }
         }
         Ok(())
@@ -80,14 +77,21 @@ impl Buffers {
         &mut self,
         inputs: &[(Bytes, Dtype)],
         span: LeafSpan,
-        work: impl FnOnce(&[&[Bf16]], &mut Scratch) -> T,
+        work: impl FnOnce(&[&[Bf16]]) -> T,
     ) -> Result<T, ModelError> {
-        let Self { raw, scratch, .. } = self;
         let stored = inputs
             .iter()
-            .zip(raw)
+            .zip(&mut self.raw)
             .map(|((bytes, dtype), raw)| Ok(raw.range(bytes, span.stored(dtype.size()))?.as_chunks().0));
-        with_slices(stored, |stored| work(stored, scratch))
+        with_slices(stored, work)
+    }
+}
+
+/// Decodes elements, rounded to the type that the recipe computes in.
+pub fn decode(dtype: Dtype, compute: Option<Dtype>, stored: &[u8], values: &mut [f32]) {
+    convert::decode(dtype, stored, values);
+    if let Some(compute) = compute.filter(|compute| !dtype.fits_in(*compute)) {
+        convert::round(compute, values);
     }
 }
 

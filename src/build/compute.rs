@@ -170,8 +170,8 @@ impl Computation<'_> {
                 buffers.fetch(&self.inputs, span)?;
                 for piece in geometry.pieces(span, least_piece(kernel, in_bf16)) {
                     if in_bf16 {
-                        buffers.with_bf16(&self.inputs, piece, |inputs, scratch| {
-                            kernel.gather_bf16(&leaf(index, piece, inputs), own, &mut partial.1, scratch);
+                        buffers.with_bf16(&self.inputs, piece, |inputs| {
+                            kernel.gather_bf16(&leaf(index, piece, inputs), own);
                         })?;
                         continue;
                     }
@@ -321,8 +321,8 @@ impl Computation<'_> {
             let (encoded, more) = rest.split_at_mut(piece.len() * dtype.size());
             rest = more;
             let is_finite = if in_bf16 {
-                buffers.with_bf16(&self.inputs, piece, |inputs, scratch| {
-                    kernel.emit_bf16(&leaf(index, piece, inputs), encoded.as_chunks_mut().0, scratch)
+                buffers.with_bf16(&self.inputs, piece, |inputs| {
+                    kernel.emit_bf16(&leaf(index, piece, inputs), encoded.as_chunks_mut().0)
                 })?
             } else {
                 buffers.load(&self.inputs, self.compute, piece)?;

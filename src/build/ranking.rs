@@ -5,12 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::buffers::{Buffers, with_vectors};
+use super::buffers::{Buffers, decode, with_vectors};
 use super::bytes::Bytes;
 use super::compute::{Computation, Failure, PIECE, leaf};
 use super::geometry::Geometry;
 use crate::kernels::bracket::{LONGEST, Listed, places, sample_size};
-use crate::kernels::convert;
 use crate::methods::{Ranking, Sample};
 use crate::tensor::Dtype;
 
@@ -48,10 +47,7 @@ impl Computation<'_> {
                 return None;
             }
             let mut values = vec![0.0; places.len()];
-            convert::decode(*dtype, &stored, &mut values);
-            if let Some(compute) = self.compute.filter(|compute| !dtype.fits_in(*compute)) {
-                convert::round(compute, &mut values);
-            }
+            decode(*dtype, self.compute, &stored, &mut values);
             Some(values)
         };
         if self.parallel {

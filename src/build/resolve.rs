@@ -40,7 +40,7 @@ impl State {
     }
 }
 
-/// From so many sources and keys on they are looked up and made on several threads.
+/// So many sources or keys at least are looked up or made by one thread.
 const MANY: usize = 64;
 
 /// What is known of every node of a plan.
@@ -120,11 +120,7 @@ impl<'a> Resolution<'a> {
 
     /// Looks up actions whose inputs are known, all keys at once. Gives those that the cache knows.
     fn look_up(&mut self, level: Vec<NodeId>) -> Result<Vec<NodeId>, StoreError> {
-        let keys: Vec<ActionKey> = if level.len() < MANY {
-            level.iter().map(|node| self.key(*node)).collect()
-        } else {
-            level.par_iter().map(|node| self.key(*node)).collect()
-        };
+        let keys: Vec<ActionKey> = level.par_iter().with_min_len(MANY).map(|node| self.key(*node)).collect();
         let found = match self.cache {
             Some(cache) => cache.get_many(&keys)?,
             None => vec![None; keys.len()],

@@ -116,7 +116,7 @@ impl Kernel for Sum {
         self.weights.len() <= pairs::MOST_INPUTS
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         counted!(leaf.inputs, inputs: N => {
             let weights = std::array::from_fn(|k| self.weights[k] as f32);
             match self.divisor {

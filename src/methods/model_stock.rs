@@ -148,17 +148,11 @@ impl Kernel for Whole {
         self.n < pairs::MOST_INPUTS && (self.ratio.is_some() || prefers_bf16())
     }
 
-    fn gather_bf16(
-        &self,
-        leaf: &Leaf<'_, Bf16>,
-        sums: &mut [f64],
-        _counts: &mut [u64],
-        _scratch: &mut Scratch,
-    ) {
+    fn gather_bf16(&self, leaf: &Leaf<'_, Bf16>, sums: &mut [f64]) {
         products_from(leaf.inputs[0], &leaf.inputs[1..], sums);
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         let blended = Blended::new(self.ratio.expect("the pass came first"), self.n);
         counted!(leaf.inputs, inputs: N => pairs::emit(&blended, inputs, out))
     }

@@ -87,7 +87,7 @@ impl Kernel for Near {
         true
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         pairs::emit(self, &[leaf.inputs[0], leaf.inputs[1]], out)
     }
 }

@@ -175,7 +175,7 @@ impl Kernel for EachVector<'_> {
         prefers_bf16()
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         let mut rows = out.chunks_mut(leaf.row_len).enumerate();
         rows.all(|(row, out)| {
             self.on_arc(leaf, row, |rows, factors| combine_bf16(self.0.has_base, rows, factors, out))

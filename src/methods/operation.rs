@@ -126,20 +126,14 @@ pub trait Kernel: Sync {
         false
     }
 
-    /// As `gather`, from bf16 as it is stored. Only for kernels that take it.
-    fn gather_bf16(
-        &self,
-        _leaf: &Leaf<'_, Bf16>,
-        _sums: &mut [f64],
-        _counts: &mut [u64],
-        _scratch: &mut Scratch,
-    ) {
+    /// As `gather`, from bf16 as it is stored. Only for kernels that take it, and passes without counts.
+    fn gather_bf16(&self, _leaf: &Leaf<'_, Bf16>, _sums: &mut [f64]) {
         unreachable!("the kernel takes no bf16")
     }
 
     /// As `emit`, from bf16 to bf16. Tells whether all of the result is finite; if not, what is written means
     /// nothing. Only for kernels that take it.
-    fn emit_bf16(&self, _leaf: &Leaf<'_, Bf16>, _out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, _leaf: &Leaf<'_, Bf16>, _out: &mut [Bf16]) -> bool {
         unreachable!("the kernel takes no bf16")
     }
 }

@@ -97,7 +97,7 @@ impl Kernel for Active {
         suits_pairs(self.factors.len())
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         merge_bf16(leaf.inputs, self.threshold, &self.factors, out)
     }
 }

@@ -141,7 +141,7 @@ impl Kernel for Active<'_> {
         self.factors.is_some() && suits_pairs(self.operation.n)
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         let factors = self.factors.as_ref().expect("the pass came first");
         merge_bf16(leaf.inputs, self.operation.epsilon as f32, factors, out)
     }

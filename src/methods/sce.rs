@@ -294,19 +294,13 @@ impl Kernel for Electing<'_> {
             && (self.step == Step::Emit || prefers_bf16())
     }
 
-    fn gather_bf16(
-        &self,
-        leaf: &Leaf<'_, Bf16>,
-        sums: &mut [f64],
-        _counts: &mut [u64],
-        _scratch: &mut Scratch,
-    ) {
+    fn gather_bf16(&self, leaf: &Leaf<'_, Bf16>, sums: &mut [f64]) {
         for (model, lanes) in leaf.inputs[1..].iter().zip(sums.as_chunks_mut::<LANES>().0) {
             products_from(leaf.inputs[0], &[model], lanes);
         }
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         counted!(leaf.inputs, inputs: N => {
             let mut weights = [0.0; N];
             weights[1..].copy_from_slice(&self.weights);

@@ -121,24 +121,18 @@ impl Kernel for Blend {
 
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], _scratch: &mut Scratch) {
         let [of_base, of_other] = self.factors.expect("the pass came first");
-        blend(leaf.inputs[0], leaf.inputs[1], of_base, of_other, out);
+        blend(leaf.inputs[0], leaf.inputs[1], &Blended { of_base, of_other }, out);
     }
 
     fn takes_bf16(&self) -> bool {
         self.factors.is_some() || prefers_bf16()
     }
 
-    fn gather_bf16(
-        &self,
-        leaf: &Leaf<'_, Bf16>,
-        sums: &mut [f64],
-        _counts: &mut [u64],
-        _scratch: &mut Scratch,
-    ) {
+    fn gather_bf16(&self, leaf: &Leaf<'_, Bf16>, sums: &mut [f64]) {
         products(leaf.inputs, sums);
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         let [of_base, of_other] = self.factors.expect("the pass came first");
         pairs::emit(&Blended { of_base, of_other }, &[leaf.inputs[0], leaf.inputs[1]], out)
     }
@@ -157,9 +151,9 @@ impl Elementwise<2> for Blended {
 }
 
 vectorized! {
-    fn blend(base: &[f32], other: &[f32], of_base: f32, of_other: f32, out: &mut [f32]) {
+    fn blend(base: &[f32], other: &[f32], blended: &Blended, out: &mut [f32]) {
         for (r, (b, x)) in out.iter_mut().zip(base.iter().zip(other)) {
-            *r = of_base * b + of_other * x;
+            *r = blended.of([*b, *x]);
         }
     }
 }

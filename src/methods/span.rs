@@ -61,17 +61,11 @@ impl Kernel for Combined<'_> {
         suits_pairs(self.has_base, self.n_vectors) && (self.factors.is_some() || prefers_bf16())
     }
 
-    fn gather_bf16(
-        &self,
-        leaf: &Leaf<'_, Bf16>,
-        sums: &mut [f64],
-        _counts: &mut [u64],
-        _scratch: &mut Scratch,
-    ) {
+    fn gather_bf16(&self, leaf: &Leaf<'_, Bf16>, sums: &mut [f64]) {
         add_products(self.has_base, leaf.inputs, sums);
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         combine_bf16(self.has_base, leaf.inputs, self.factors.as_ref().expect("the pass came first"), out)
     }
 }

@@ -331,7 +331,7 @@ impl Kernel for TaskKernel<'_> {
         self.operation.is_plain() && self.operation.vectors.len() < pairs::MOST_INPUTS
     }
 
-    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16], _scratch: &mut Scratch) -> bool {
+    fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         counted!(leaf.inputs, inputs: N => pairs::emit(&Plain::<N>::new(self.operation), inputs, out))
     }
 }
