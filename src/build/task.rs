@@ -1,7 +1,6 @@
 //! Works on one node: finds a source's digest, or runs an action, with whatever bytes that takes.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -18,7 +17,6 @@ use super::outside::source_range;
 use super::shared::Shared;
 use super::sink::FileSlice;
 use crate::digest::{ActionKey, Checksums, Digest};
-use crate::disk;
 use crate::event::{Event, Span, spanned};
 use crate::methods::Operation;
 use crate::model::ModelError;
@@ -182,17 +180,14 @@ impl<'t, 'a> Task<'t, 'a> {
         checksums: &Checksums,
     ) -> Result<Lookup<Bytes>, BuildError> {
         let Context { store, tiers, .. } = self.shared.context;
-        let InFile { path, file, offset } = match tiers.open(digest, n_bytes as u64)? {
+        let found = match tiers.open(digest, n_bytes as u64)? {
             Lookup::Found(found) => found,
             Lookup::Missing => return Ok(Lookup::Missing),
             Lookup::Damaged => return Ok(Lookup::Damaged),
         };
-        match disk::read_range(&file, offset, n_bytes) {
-            Ok(bytes) if checksums.agree(0, &bytes) => Ok(Lookup::Found(Bytes::Memory(Arc::new(bytes)))),
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                Err(BuildError::io("read", &path)(error))
-            }
-            _ => Ok(store.remove_damaged(digest)?),
+        match found.read(n_bytes, |bytes| checksums.agree(0, bytes))? {
+            Some(bytes) => Ok(Lookup::Found(Bytes::Memory(Arc::new(bytes)))),
+            None => Ok(store.remove_damaged(digest)?),
         }
     }
 

@@ -38,6 +38,21 @@ pub struct InFile {
     pub offset: u64,
 }
 
+impl InFile {
+    /// So many bytes; `None` if there are fewer, or they do not pass a check.
+    pub fn read(
+        &self,
+        n_bytes: usize,
+        is_sound: impl FnOnce(&[u8]) -> bool,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        match disk::read_range(&self.file, self.offset, n_bytes) {
+            Ok(bytes) => Ok(is_sound(&bytes).then_some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
+            Err(error) => Err(StoreError::io("read", &self.path)(error)),
+        }
+    }
+}
+
 /// A result on its way into the store.
 #[derive(Debug)]
 pub enum Content {
@@ -139,18 +154,15 @@ pub(super) fn open(path: &Path, n_bytes: u64) -> Result<Lookup<InFile>, StoreErr
 
 /// Reads and checks the blob at `path`.
 pub(super) fn read(path: &Path, digest: &Digest, n_bytes: u64) -> Result<Lookup<Vec<u8>>, StoreError> {
-    let file = match open(path, n_bytes)? {
-        Lookup::Found(InFile { file, .. }) => file,
+    let found = match open(path, n_bytes)? {
+        Lookup::Found(found) => found,
         Lookup::Missing => return Ok(Lookup::Missing),
         Lookup::Damaged => return Ok(Lookup::Damaged),
     };
-    disk::will_read(&file, 0, n_bytes);
-    match disk::read_range(&file, 0, n_bytes as usize) {
-        Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Lookup::Found(bytes)),
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-            Err(StoreError::io("read", path)(error))
-        }
-        _ => remove_damaged(path),
+    disk::will_read(&found.file, 0, n_bytes);
+    match found.read(n_bytes as usize, |bytes| Digest::of(bytes) == *digest)? {
+        Some(bytes) => Ok(Lookup::Found(bytes)),
+        None => remove_damaged(path),
     }
 }
 

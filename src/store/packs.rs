@@ -147,20 +147,14 @@ impl Store {
 
     /// Reads and checks a digest's bytes.
     pub(super) fn read_packed(&self, digest: &Digest, n_bytes: u64) -> Result<Lookup<Vec<u8>>, StoreError> {
-        let InFile { path, file, offset } = match self.open_packed(digest, n_bytes)? {
-            Lookup::Found(found) => found,
+        let read = match self.open_packed(digest, n_bytes)? {
+            Lookup::Found(found) => found.read(n_bytes as usize, |bytes| Digest::of(bytes) == *digest)?,
             Lookup::Missing => return Ok(Lookup::Missing),
-            Lookup::Damaged => {
-                self.give_up_packed(digest)?;
-                return Ok(Lookup::Damaged);
-            }
+            Lookup::Damaged => None,
         };
-        match disk::read_range(&file, offset, n_bytes as usize) {
-            Ok(bytes) if Digest::of(&bytes) == *digest => Ok(Lookup::Found(bytes)),
-            Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
-                Err(StoreError::io("read", &path)(error))
-            }
-            _ => {
+        match read {
+            Some(bytes) => Ok(Lookup::Found(bytes)),
+            None => {
                 self.give_up_packed(digest)?;
                 Ok(Lookup::Damaged)
             }
@@ -207,21 +201,13 @@ impl Store {
 
     /// Whether a range of a pack holds what its digest names; `None` if the pack has just been removed.
     pub(super) fn is_packed_sound(&self, (digest, range): &PackedRow) -> Result<Option<bool>, StoreError> {
-        const BLOCK: u64 = 1 << 20;
         let InFile { path, file, offset } = match self.open_range(range)? {
             Lookup::Found(found) => found,
             Lookup::Damaged => return Ok(Some(false)),
             Lookup::Missing => return Ok(None),
         };
-        let mut hasher = blake3::Hasher::new();
-        for start in (0..range.n_bytes).step_by(BLOCK as usize) {
-            let n_bytes = BLOCK.min(range.n_bytes - start) as usize;
-            match disk::read_range(&file, offset + start, n_bytes) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(Some(false)),
-                block => hasher.update(&block.map_err(StoreError::io("read", &path))?),
-            };
-        }
-        Ok(Some(Digest::from(hasher.finalize()) == *digest))
+        let failed = |error| StoreError::io("read", &path)(error);
+        holds(&file, (offset, range.n_bytes), *digest, failed, |_, _| Ok(())).map(Some)
     }
 
     /// Removes those of some packs of which nothing is live.
@@ -289,21 +275,37 @@ impl Store {
         (offset, n_bytes): (u64, u64),
         digest: Digest,
     ) -> Result<Option<NewBlob>, StoreError> {
-        const BLOCK: u64 = 4 << 20;
-        let blob = self.new_blob()?;
-        let (mut hasher, mut writer) = (blake3::Hasher::new(), disk::DirectWriter::default());
-        for start in (0..n_bytes).step_by(BLOCK as usize) {
-            let length = BLOCK.min(n_bytes - start) as usize;
-            let block = match disk::read_range(file, offset + start, length) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-                block => block.map_err(StoreError::io("copy into", blob.path()))?,
-            };
-            hasher.update(&block);
-            blob.write_past_cache(start, &block, &mut writer)?;
-        }
-        if Digest::from(hasher.finalize()) != digest {
+        let (blob, mut writer) = (self.new_blob()?, disk::DirectWriter::default());
+        let failed = |error| StoreError::io("copy into", blob.path())(error);
+        let is_sound = holds(file, (offset, n_bytes), digest, failed, |start, block| {
+            blob.write_past_cache(start, block, &mut writer)
+        })?;
+        if !is_sound {
             return Ok(None);
         }
         Ok(Some(NewBlob { digest, n_bytes, content: Content::File(blob.seal()?) }))
     }
+}
+
+/// Hands a range of a file over block by block, each with its place in the range; says whether they are what a digest
+/// names.
+fn holds(
+    file: &File,
+    (offset, n_bytes): (u64, u64),
+    digest: Digest,
+    failed: impl Fn(io::Error) -> StoreError,
+    mut each: impl FnMut(u64, &[u8]) -> Result<(), StoreError>,
+) -> Result<bool, StoreError> {
+    const BLOCK: u64 = 4 << 20;
+    let mut hasher = blake3::Hasher::new();
+    for start in (0..n_bytes).step_by(BLOCK as usize) {
+        let length = BLOCK.min(n_bytes - start) as usize;
+        let block = match disk::read_range(file, offset + start, length) {
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(false),
+            block => block.map_err(&failed)?,
+        };
+        hasher.update(&block);
+        each(start, &block)?;
+    }
+    Ok(Digest::from(hasher.finalize()) == digest)
 }
