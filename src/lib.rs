@@ -89,14 +89,15 @@
 //! - Nothing in a recipe is ignored silently.
 //! - The plan does no I/O; the store knows no tensors; methods know no files; only the command line
 //!   prints.
-//! - An intermediate is written, but not read back in the build that made it, unless it is too large to stay in
-//!   memory until the last that reads it has run.
+//! - An intermediate is written once, and not at all if it is not to be stored; it stays in memory until the last that
+//!   reads it has run. Only where memory is too small is it read back, from the cache or from a temporary file.
 //!
 //! # The way of a tensor
 //!
 //! Threads take nodes of the graph, those of the first output first; what is too large for memory is worked on by
 //! all of them together. Sources are read once, hashed, and stay in memory for the actions that read them, as
-//! results do, as long as there is room; what does not stay is read again, in blocks, each held to its checksum.
+//! results do, as long as there is room; what does not stay is read again, in blocks, each held to its checksum. A
+//! result that nothing else holds is the last to go, into a temporary file without a name.
 //! Arithmetic runs on pieces of a few hundred elements, from decoding to encoding, in a core's nearest cache; its
 //! loops are compiled for several widths of vectors, and give the same bits at each. A writer thread hands results
 //! to the disk past the page cache: intermediates into blobs, final ones into their shards. A committer syncs many

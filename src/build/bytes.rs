@@ -188,6 +188,19 @@ impl Bytes {
         }
     }
 
+    /// The same, read by all threads.
+    pub fn into_memory_side_by_side(self) -> Result<Self, ModelError> {
+        match self {
+            Self::Source { .. } | Self::Checked(..) => {
+                let mut bytes = vec![0; self.n_bytes()];
+                let pieces = bytes.par_chunks_mut(READ_BYTES).enumerate();
+                pieces.try_for_each(|(i, piece)| self.fill(i * READ_BYTES, piece))?;
+                Ok(Self::Memory(Arc::new(bytes)))
+            }
+            other => Ok(other),
+        }
+    }
+
     /// The same bytes, after they were hashed and their checksums taken: what must be read again from a file
     /// is held to them.
     pub fn checked(self, checksums: Arc<Checksums>) -> Self {
@@ -257,6 +270,9 @@ impl Bytes {
         mut visit: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         const LARGE: usize = 16 * READ_BYTES;
+        if let Some(all) = self.at_hand() {
+            return all.chunks(LARGE).try_for_each(visit);
+        }
         let mut block = vec![0; LARGE.min(self.n_bytes())];
         for start in (0..self.n_bytes()).step_by(LARGE) {
             let block = &mut block[..LARGE.min(self.n_bytes() - start)];

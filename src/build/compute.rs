@@ -1,7 +1,7 @@
 //! Runs one operation over one tensor: reads blocks, feeds leaves, rounds and writes the result.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
@@ -21,7 +21,7 @@ use crate::tensor::{Dtype, Shape, TensorSpec};
 /// Where the result of a computation is made.
 pub enum Target<'a> {
     Memory,
-    /// A temporary file of the store, for results that memory cannot hold.
+    /// A temporary file of the store, for results for which memory has no room.
     File(&'a Store),
     /// Where the result will stay.
     Slice(&'a FileSlice),
@@ -83,18 +83,14 @@ impl Computation<'_> {
         match target {
             Target::Memory if geometry.is_contiguous() => self.emit_to_memory(&geometry, &*kernel),
             Target::Memory => {
-                let mut bytes = vec![0; self.output.n_bytes()];
-                let size = self.output.dtype.size();
-                let (mut buffers, mut encoded) = (self.buffers(), Vec::new());
-                for index in 0..geometry.n_leaves() {
-                    let span = geometry.leaf(index);
-                    encoded.resize(span.len() * size, 0);
-                    self.emit_leaf(&geometry, &*kernel, index, &mut buffers, &mut encoded)?;
-                    for (run, column) in span.columns().zip(encoded.chunks(span.rows * size)) {
-                        bytes[run.start * size..run.end * size].copy_from_slice(column);
-                    }
-                }
-                Ok(in_memory(bytes))
+                let bytes = Mutex::new(vec![0; self.output.n_bytes()]);
+                self.emit_to(&geometry, &*kernel, &|offset, part| {
+                    let at = offset as usize;
+                    let mut bytes = bytes.lock().expect("no thread panics with it");
+                    bytes[at..at + part.len()].copy_from_slice(part);
+                    Ok(())
+                })?;
+                Ok(in_memory(bytes.into_inner().expect("no thread panicked with it")))
             }
             Target::File(store) => {
                 let file = store.new_blob()?;

@@ -32,7 +32,7 @@ pub struct Context<'a> {
     pub storing: &'a Storing,
     /// Where final results go.
     pub sink: &'a dyn OutputSink,
-    /// The most bytes that results waiting to be written may take in memory.
+    /// The most bytes of memory that the build may take for tensors.
     pub memory: u64,
     /// Whether sources are read even where the store remembers what they held.
     pub rehash: bool,
@@ -66,15 +66,32 @@ pub struct Resolved {
 }
 
 impl Context<'_> {
+    /// More than this needs not wait for a disk to be busy.
+    const MOST_WAITING: u64 = 256 << 20;
+
     /// # Errors
     /// If the build was asked to stop.
     pub fn check_interrupted(&self) -> Result<(), BuildError> {
         if self.interrupted.load(Ordering::Relaxed) { Err(BuildError::Interrupted) } else { Ok(()) }
     }
 
-    /// The bytes that tensors may take in memory while they are worked on.
+    /// The bytes that tensors may take in memory while they are worked on, and until the last that reads them has
+    /// run. The rest is for what waits to be written, for the buffers of threads, and for what the allocator holds
+    /// back.
     pub fn budget(&self) -> u64 {
-        self.memory / 2
+        const REST: u64 = 1 << 30;
+        (self.memory / 2).max(self.memory.saturating_sub(REST))
+    }
+
+    /// The bytes of results that may wait to be written. One more may come on top of them.
+    pub fn waiting(&self) -> u64 {
+        (self.memory / 4).min(Self::MOST_WAITING)
+    }
+
+    /// Results up to this size are made in memory if they are to be written, too; larger ones in the file that is to
+    /// hold them.
+    pub fn written_from_memory(&self) -> u64 {
+        (self.memory / 16).min(Self::MOST_WAITING)
     }
 
     /// What a node may take at most to be worked on by one thread, in memory: beside it others run, and what

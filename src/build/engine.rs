@@ -81,7 +81,7 @@ impl<'a> Build<'a> {
         {
             return Ok(self.0.source_bytes(source));
         }
-        Task::new(&self.0, self.0.cost(node).wide).bytes(node)
+        Task::new(&self.0, self.0.cost(node).wide, 0).bytes(node)
     }
 
     /// How a node was resolved.
@@ -177,7 +177,7 @@ pub fn with_build<T, E: From<BuildError>>(
 ) -> Result<T, E> {
     let (store, tiers) = (context.store, context.tiers);
     let checkpoints = context.checkpoints;
-    let (memory, events, interrupted) = (context.memory, context.events, context.interrupted);
+    let (waiting, events, interrupted) = (context.waiting(), context.events, context.interrupted);
     // Nothing computed from a source that changed meanwhile may be kept under the digest it had.
     let sources_unchanged = || {
         let mut shards = checkpoints.iter().flat_map(|checkpoint| &checkpoint.shards);
@@ -185,7 +185,7 @@ pub fn with_build<T, E: From<BuildError>>(
     };
     std::thread::scope(|scope| {
         let (committer, workers) =
-            Committer::start(scope, (store, tiers), memory / 4, &sources_unchanged, events);
+            Committer::start(scope, (store, tiers), waiting, &sources_unchanged, events);
         let delivered = committer.everything_delivered();
         let mut suspects = Vec::new();
         let result = Build::new(context, committer).map_err(E::from).and_then(|build| {

@@ -8,6 +8,7 @@
 //! | `workers`, `task` | threads, and the work on one node |
 //! | `measured` | how long the work on each node took |
 //! | `warm`, `prefetch`, `outside` | bytes at hand, bytes to come, bytes outside the store |
+//! | `spill` | bytes at hand go to a file |
 //! | `bytes`, `examine` | a tensor's bytes wherever they are; one pass over them |
 //! | `compute`, `geometry` | an operation, leaf by leaf |
 //! | `ranking` | ranks in a whole tensor, by a sample and one pass |
@@ -33,6 +34,7 @@ pub mod resolve;
 mod schedule;
 mod shared;
 mod sink;
+mod spill;
 pub mod status;
 mod storing;
 mod task;

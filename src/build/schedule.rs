@@ -91,8 +91,9 @@ impl Schedule {
         self.in_flight -= self.costs[node].n_bytes;
     }
 
-    /// The node to start now, while `kept` bytes stay in memory for later ones. One that does not fit waits
-    /// for others to end; where none runs it starts all the same, and what is kept must make room.
+    /// The node to start now, while `kept` bytes stay in memory for later ones that would have to go to a file. One
+    /// that does not fit waits for others to end; where none runs it starts all the same, and what is kept must make
+    /// room.
     pub fn next(&mut self, kept: u64) -> Next {
         if self.is_finished() {
             return Next::Finished;

@@ -64,10 +64,29 @@ impl Shared<'_> {
             let read: usize = plan[node].inputs().iter().map(|input| plan[input.node].spec().n_bytes()).sum();
             (read + plan[node].spec().n_bytes()) as u64
         };
-        // What a wide node reads is not read into memory for it.
         let readers = self.context.plan.readers(node).map(n_bytes);
         let largest = readers.chain([n_bytes(node)]).max().unwrap_or(0);
-        Cost { n_bytes: n_bytes(node) + self.beside(node), wide: largest > self.context.narrow() }
+        let wide = largest > self.context.narrow();
+        // What a wide node reads and makes is in memory only where there is room for it.
+        let must_hold = if wide && !self.is_whole(node) { 0 } else { n_bytes(node) };
+        Cost { n_bytes: must_hold + self.beside(node), wide }
+    }
+
+    /// Whether a node's arithmetic takes all that it reads at once.
+    fn is_whole(&self, node: NodeId) -> bool {
+        match &self.context.plan[node] {
+            Node::Action(action) => matches!(action.op.access(), Access::Whole(_)),
+            Node::Source(_) => false,
+        }
+    }
+
+    /// Whether rows of a node become parts of others, which hold all of it as long as they are there themselves.
+    pub fn is_gathered_from(&self, node: NodeId) -> bool {
+        let plan = self.context.plan;
+        plan.readers(node).any(|reader| match &plan[reader] {
+            Node::Action(action) => matches!(action.op.access(), Access::Rows(_)),
+            Node::Source(_) => false,
+        })
     }
 
     /// What arithmetic that is made from inputs holds of them.

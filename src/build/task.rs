@@ -28,21 +28,19 @@ use crate::store::range::{FileRange, RangeContent};
 use crate::store::tier::ActionRow;
 use crate::tensor::{Dtype, Shape, TensorSpec};
 
-/// Results up to this size are made in memory; larger ones in the file that is to hold them, and read
-/// from there.
-const IN_MEMORY: u64 = 16 << 20;
-
 pub struct Task<'t, 'a> {
     shared: &'t Shared<'a>,
     /// Whether the node is too large for memory, so that it is worked on in blocks, by all threads.
     wide: bool,
+    /// The bytes that may be kept in memory while a wide node is worked on, its result aside.
+    room: u64,
     /// What had to be made again for it.
     again: HashMap<NodeId, Bytes>,
 }
 
 impl<'t, 'a> Task<'t, 'a> {
-    pub fn new(shared: &'t Shared<'a>, wide: bool) -> Self {
-        Self { shared, wide, again: HashMap::new() }
+    pub fn new(shared: &'t Shared<'a>, wide: bool, room: u64) -> Self {
+        Self { shared, wide, room, again: HashMap::new() }
     }
 
     /// Finds the digest of a node that is missing; `key` is that of an action.
@@ -74,7 +72,7 @@ impl<'t, 'a> Task<'t, 'a> {
             Node::Source(source) => {
                 return match self.instead_of(source, &digest)? {
                     Some(bytes) => Ok(bytes),
-                    None => self.read_again(source, digest),
+                    None => self.read_again(node, source, digest),
                 };
             }
             Node::Action(action) => action,
@@ -115,6 +113,20 @@ impl<'t, 'a> Task<'t, 'a> {
         Ok(spanned(self.shared.context.events, "read source", tensor, || bytes.into_memory())?)
     }
 
+    /// Reads a source, into memory if there is room for it beside all that is kept, and for some more like it: one
+    /// that had to make room before it is read again would have come in vain.
+    fn read_source(&self, node: NodeId, bytes: Bytes, tensor: &str) -> Result<Bytes, BuildError> {
+        const TOGETHER: u64 = 8;
+        let Shared { context, warm, .. } = self.shared;
+        let n_bytes = bytes.n_bytes() as u64;
+        let fits = || n_bytes <= self.room / TOGETHER && warm.total() + n_bytes <= self.room;
+        if self.wide && fits() && !self.shared.is_gathered_from(node) {
+            let read = || bytes.into_memory_side_by_side();
+            return Ok(spanned(context.events, "read source", tensor, read)?);
+        }
+        self.read(bytes, tensor)
+    }
+
     fn examine(&self, bytes: &Bytes, dtype: Option<Dtype>) -> Result<Examined, BuildError> {
         let proceed = || self.shared.context.check_interrupted();
         Examination { wide: self.wide, proceed: &proceed, span: None }.of(bytes, dtype)
@@ -133,13 +145,13 @@ impl<'t, 'a> Task<'t, 'a> {
 
     /// The bytes of a source whose digest is known. They may have changed without a trace since they were
     /// hashed, so they are held to their checksums as they are read, or to the digest where there are none.
-    fn read_again(&self, source: &Source, digest: Digest) -> Result<Bytes, BuildError> {
+    fn read_again(&self, node: NodeId, source: &Source, digest: Digest) -> Result<Bytes, BuildError> {
         let bytes = self.shared.bring(source)?;
         let checksums = self.shared.snapshot.checksums(&digest)?;
         if let Some(checksums) = checksums.filter(|checksums| checksums.cover(bytes.n_bytes())) {
-            return self.read(bytes.checked(Arc::new(checksums)), &source.tensor);
+            return self.read_source(node, bytes.checked(Arc::new(checksums)), &source.tensor);
         }
-        let bytes = self.read(bytes, &source.tensor)?;
+        let bytes = self.read_source(node, bytes, &source.tensor)?;
         let examined = self.examine(&bytes, None)?;
         if examined.digest != digest {
             return Err(self.shared.source_bytes(source).differs(0).into());
@@ -223,7 +235,7 @@ impl<'t, 'a> Task<'t, 'a> {
         let is_trusted = !range.identity.is_racy(started);
         // What is read to be hashed is at hand for computing; large tensors are read again, block by block, and
         // each block is checked.
-        let bytes = self.read(self.shared.bring(source)?, &source.tensor)?;
+        let bytes = self.read_source(node, self.shared.bring(source)?, &source.tensor)?;
         let Examined { digest, finite, checksums } = {
             let span = Span::start(context.events, "hash source", &source.tensor);
             let proceed = || context.check_interrupted();
@@ -236,7 +248,7 @@ impl<'t, 'a> Task<'t, 'a> {
             bytes: bytes.n_bytes() as u64,
         });
         let bytes = bytes.checked(Arc::clone(&checksums));
-        warm.put(node, &bytes);
+        warm.put(node, &bytes, false);
         // What came from elsewhere is not fetched a second time to be written out.
         if !self.shared.is_local(source) && self.shared.is_output(node) {
             self.shared.held.lock().expect("no thread panics with it").insert(node, bytes);
@@ -302,20 +314,22 @@ impl<'t, 'a> Task<'t, 'a> {
                 self.hashed(action, computed)?
             }
             Access::Streaming(Streaming { operation, compute }) => {
+                (slice, held) = self.place(node, cached)?;
+                let target = self.target(node, cached, held, slice.as_ref());
                 let inputs = self.all_inputs(action)?;
                 let shape = inputs.first().map_or(&action.output.shape, |(_, spec)| &spec.shape);
-                (slice, held) = self.place(node, cached)?;
-                let run = || self.stream(action, (slice.as_ref(), held), operation, compute, shape, &inputs);
+                let run = || self.stream(action, target, operation, compute, shape, &inputs);
                 let computed = spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
                 self.hashed(action, computed)?
             }
             Access::Beside(Beside { prepare, shape }) => {
-                let inputs = self.all_inputs(action)?;
                 (slice, held) = self.place(node, cached)?;
+                let target = self.target(node, cached, held, slice.as_ref());
+                let inputs = self.all_inputs(action)?;
                 let run = || {
                     let (streamed, beside) = inputs.split_at(1);
                     let operation = with_tensors(beside, |beside| prepare.prepare(beside))?;
-                    self.stream(action, (slice.as_ref(), held), &*operation, None, &shape, streamed)
+                    self.stream(action, target, &*operation, None, &shape, streamed)
                 };
                 let computed = spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
                 self.hashed(action, computed)?
@@ -324,13 +338,13 @@ impl<'t, 'a> Task<'t, 'a> {
         self.shared.executed.fetch_add(1, Ordering::Relaxed);
         let n_bytes = bytes.n_bytes() as u64;
         context.events.event(Event::Ran { stage, tensor: &action.owner.tensor, bytes: n_bytes });
-        warm.put(node, &bytes);
         if again {
             self.again.insert(node, bytes.clone());
         }
         if held {
             self.shared.held.lock().expect("no thread panics with it").insert(node, bytes.clone());
         }
+        warm.put(node, &bytes, !cached && content.is_some() && slice.is_none());
         let is_stored = cached && content.is_some() && slice.is_none();
         if is_stored && let Some(checksums) = self.checksums(&bytes) {
             committer.note_checksums((digest, checksums))?;
@@ -344,7 +358,44 @@ impl<'t, 'a> Task<'t, 'a> {
         Ok(digest)
     }
 
-    /// Where a result is made: the slice that will hold it, or whether it is held in a file until it is written out.
+    /// Where a result is made: in memory if it can be, else in the file that is to hold it, or in a temporary one.
+    fn target<'s>(
+        &mut self,
+        node: NodeId,
+        cached: bool,
+        held: bool,
+        slice: Option<&'s FileSlice>,
+    ) -> Target<'s>
+    where
+        't: 's,
+    {
+        let Shared { context, .. } = self.shared;
+        let n_bytes = context.plan[node].spec().n_bytes() as u64;
+        // What is to be written must not be so large that others wait for it.
+        let is_small = n_bytes <= context.written_from_memory();
+        let is_written = cached || slice.is_some();
+        match slice {
+            _ if !held && (is_small || !is_written) && self.takes_room(node, n_bytes) => Target::Memory,
+            Some(slice) => Target::Slice(slice),
+            None => Target::File(context.store),
+        }
+    }
+
+    /// Whether a result can be held in memory while others read it. For a wide node room is made, at the cost of
+    /// nothing that would have to be written to a file instead.
+    fn takes_room(&mut self, node: NodeId, n_bytes: u64) -> bool {
+        if !self.wide {
+            return true;
+        }
+        let Some(left) = self.room.checked_sub(n_bytes) else { return false };
+        let is_there = !self.shared.is_gathered_from(node) && self.shared.warm.make_room(left);
+        if is_there {
+            self.room = left;
+        }
+        is_there
+    }
+
+    /// The slice that will hold a result, or whether it is held in a file until it is written out.
     fn place(&self, node: NodeId, cached: bool) -> Result<(Option<FileSlice>, bool), BuildError> {
         let slice = self.shared.context.sink.slice(node)?;
         let held = !cached && slice.is_none() && self.shared.is_output(node);
@@ -355,7 +406,7 @@ impl<'t, 'a> Task<'t, 'a> {
     fn stream(
         &self,
         action: &Action,
-        (slice, held): (Option<&FileSlice>, bool),
+        target: Target<'_>,
         operation: &dyn Operation,
         compute: Option<Dtype>,
         shape: &Shape,
@@ -372,12 +423,7 @@ impl<'t, 'a> Task<'t, 'a> {
             parallel: self.wide,
             proceed: &proceed,
         };
-        let large = action.output.n_bytes() as u64 > IN_MEMORY.min(context.memory / 16);
-        computation.run(match slice {
-            Some(slice) if large => Target::Slice(slice),
-            None if large || held => Target::File(context.store),
-            _ => Target::Memory,
-        })
+        computation.run(target)
     }
 
     fn all_inputs(&mut self, action: &Action) -> Result<Vec<(Bytes, &'a TensorSpec)>, BuildError> {

@@ -1,7 +1,8 @@
 //! Bytes that stay in memory for those that read them next, shared by all threads.
 //!
 //! What has no reader left goes at once. Where memory is short the oldest go first: nodes are worked on in the
-//! order of their numbers, so those wait for a reader that comes late. Whoever misses them reads them again.
+//! order of their numbers, so those wait for a reader that comes late. Whoever misses them reads them again. What is
+//! nowhere else goes last, and into a file.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,20 +20,49 @@ struct Slots {
     slots: BTreeMap<NodeId, Slot>,
     /// How many times each node may still be read.
     readers: Vec<usize>,
-    /// Bytes in memory of each slot, and of all.
-    sizes: BTreeMap<NodeId, u64>,
+    /// What each slot takes, and all.
+    sizes: BTreeMap<NodeId, Size>,
     total: u64,
 }
 
+/// What a slot takes.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    in_memory: u64,
+    /// Whether the bytes are nowhere else.
+    only_here: bool,
+}
+
 impl Slots {
-    fn set(&mut self, node: NodeId, n_bytes: u64) {
-        self.total += n_bytes;
-        self.total -= self.sizes.insert(node, n_bytes).unwrap_or(0);
+    fn set(&mut self, node: NodeId, size: Size) {
+        self.total += size.in_memory;
+        self.total -= self.sizes.insert(node, size).unwrap_or_default().in_memory;
     }
 
     fn remove(&mut self, node: NodeId) {
         self.slots.remove(&node);
-        self.total -= self.sizes.remove(&node).unwrap_or(0);
+        self.total -= self.sizes.remove(&node).unwrap_or_default().in_memory;
+    }
+
+    /// The oldest slot that takes memory.
+    fn oldest(&self, only_here: bool) -> Option<NodeId> {
+        let takes = |(node, size): (&NodeId, &Size)| {
+            (size.in_memory > 0 && size.only_here == only_here).then_some(*node)
+        };
+        self.sizes.iter().find_map(takes)
+    }
+
+    fn only_here(&self) -> u64 {
+        self.sizes.values().filter(|size| size.only_here).map(|size| size.in_memory).sum()
+    }
+
+    /// Lets go of what is elsewhere, too, until no more than so many bytes are kept, or nothing is left of it.
+    fn drop_to(&mut self, n_bytes: u64) {
+        while self.total > n_bytes
+            && let Some(oldest) = self.oldest(false)
+        {
+            self.remove(oldest);
+        }
     }
 }
 
@@ -70,17 +100,17 @@ impl Warm {
         drop(held);
         let mut slots = self.slots();
         if slots.slots.get(&node).is_some_and(|now| Arc::ptr_eq(now, &slot)) {
-            slots.set(node, bytes.in_memory());
+            slots.set(node, Size { in_memory: bytes.in_memory(), only_here: false });
         }
         Ok(bytes)
     }
 
-    /// Keeps a node's bytes, if they have readers.
-    pub fn put(&self, node: NodeId, bytes: &Bytes) {
+    /// Keeps a node's bytes, if they have readers; says whether they are to be had nowhere else.
+    pub fn put(&self, node: NodeId, bytes: &Bytes, only_here: bool) {
         let mut slots = self.slots();
         if slots.readers[node.index()] > 0 {
             slots.slots.insert(node, Arc::new(Mutex::new(Some(bytes.clone()))));
-            slots.set(node, bytes.in_memory());
+            slots.set(node, Size { in_memory: bytes.in_memory(), only_here });
         }
     }
 
@@ -95,13 +125,44 @@ impl Warm {
         }
     }
 
-    /// Lets go of what takes memory until no more than so many bytes are kept.
-    pub fn shrink_to(&self, n_bytes: u64) {
-        let mut slots = self.slots();
-        while slots.total > n_bytes {
-            let oldest = slots.sizes.iter().find(|(_, size)| **size > 0).map(|(node, _)| *node);
-            slots.remove(oldest.expect("the total is the sum of the sizes"));
+    /// Lets go of what takes memory until no more than so many bytes are kept. What is nowhere else is replaced by
+    /// what `spill` makes of it; whoever reads it meanwhile waits.
+    pub fn shrink_to(
+        &self,
+        n_bytes: u64,
+        spill: impl Fn(&Bytes) -> Result<Bytes, BuildError>,
+    ) -> Result<(), BuildError> {
+        let mut to_spill = Vec::new();
+        {
+            let mut slots = self.slots();
+            slots.drop_to(n_bytes);
+            while slots.total > n_bytes {
+                let oldest = slots.oldest(true).expect("the total is the sum of the sizes");
+                slots.set(oldest, Size { in_memory: 0, only_here: true });
+                to_spill.push(Arc::clone(&slots.slots[&oldest]));
+            }
         }
+        for slot in to_spill {
+            let mut held = slot.lock().expect("no thread panics with it");
+            *held = held.take().map(|bytes| spill(&bytes)).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// Lets go of what is elsewhere, too, until no more than so many bytes are kept. Says whether that is enough, and
+    /// keeps all if it is not.
+    pub fn make_room(&self, n_bytes: u64) -> bool {
+        let mut slots = self.slots();
+        let is_enough = slots.only_here() <= n_bytes;
+        if is_enough {
+            slots.drop_to(n_bytes);
+        }
+        is_enough
+    }
+
+    /// Bytes that are kept in memory and are nowhere else.
+    pub fn only_here(&self) -> u64 {
+        self.slots().only_here()
     }
 
     /// Bytes that are kept in memory.
@@ -113,6 +174,7 @@ impl Warm {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::bytes::Run;
 
     fn bytes(n: usize) -> Bytes {
         Bytes::Memory(Arc::new(vec![7; n]))
@@ -133,8 +195,8 @@ mod tests {
         let warm = Warm::new(vec![2, 1, 0]);
         let node = NodeId::new;
         assert!(loaded(&warm, 0, 5) && !loaded(&warm, 0, 5));
-        warm.put(node(1), &bytes(3));
-        warm.put(node(2), &bytes(9));
+        warm.put(node(1), &bytes(3), false);
+        warm.put(node(2), &bytes(9), false);
         assert!(!loaded(&warm, 1, 3) && loaded(&warm, 2, 9) && loaded(&warm, 2, 9));
         assert_eq!(warm.total(), 8);
         warm.release([node(0), node(1)].into_iter());
@@ -147,12 +209,31 @@ mod tests {
     #[test]
     fn the_oldest_make_room() {
         let warm = Warm::new(vec![1; 3]);
-        (0..3).for_each(|node| warm.put(NodeId::new(node), &bytes(10)));
-        warm.shrink_to(25);
+        let shrink_to = |n| warm.shrink_to(n, |_| panic!("all can be had again")).unwrap();
+        (0..3).for_each(|node| warm.put(NodeId::new(node), &bytes(10), false));
+        shrink_to(25);
         assert_eq!(warm.total(), 20);
         assert!(!loaded(&warm, 1, 10) && loaded(&warm, 0, 10));
-        warm.shrink_to(0);
+        shrink_to(0);
         assert_eq!(warm.total(), 0);
+    }
+
+    #[test]
+    fn what_is_nowhere_else_goes_last_and_is_not_lost() {
+        let warm = Warm::new(vec![1; 4]);
+        (0..4).for_each(|node| warm.put(NodeId::new(node), &bytes(10), node != 2));
+        assert!(!warm.make_room(29) && warm.total() == 40, "what would not be enough is not done");
+        assert!(warm.make_room(30) && warm.total() == 30);
+        assert!(loaded(&warm, 2, 10));
+        let spilled = Mutex::new(0);
+        let spill = |bytes: &Bytes| {
+            *spilled.lock().unwrap() += bytes.n_bytes();
+            Ok(Bytes::joined(vec![Run { bytes: bytes.clone(), range: 0..bytes.n_bytes() }]))
+        };
+        warm.shrink_to(15, spill).unwrap();
+        assert_eq!((warm.total(), spilled.into_inner().unwrap()), (10, 20), "the oldest two");
+        assert!(!loaded(&warm, 0, 10) && !loaded(&warm, 1, 10) && !loaded(&warm, 3, 10));
+        assert!(loaded(&warm, 2, 10), "it was dropped");
     }
 
     #[test]

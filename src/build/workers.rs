@@ -9,6 +9,7 @@ use super::prefetch::{Prefetch, tell};
 use super::resolve::{Resolution, State};
 use super::schedule::{Next, Schedule};
 use super::shared::Shared;
+use super::spill::spill;
 use super::task::{Task, accept};
 use crate::event::Event;
 use crate::plan::{Node, NodeId};
@@ -117,7 +118,7 @@ impl<'r> Workers<'_, '_, 'r> {
             if work.stopped {
                 break;
             }
-            match work.schedule.next(self.shared.warm.total()) {
+            match work.schedule.next(self.shared.warm.only_here()) {
                 Next::Finished => break,
                 Next::Wait => work = self.changed.wait(work).expect("no thread panics with it"),
                 Next::Start { node, wide } => {
@@ -129,9 +130,9 @@ impl<'r> Workers<'_, '_, 'r> {
                     let Work { prefetch, resolution, .. } = &mut *work;
                     let ahead = prefetch.advance(node.index(), resolution, self.shared);
                     drop(work);
-                    self.shared.warm.shrink_to(room);
+                    self.shared.warm.shrink_to(room, |bytes| spill(bytes, self.shared.context.store))?;
                     ahead.into_iter().for_each(|node| tell(self.shared, node));
-                    let task = Task::new(self.shared, wide);
+                    let task = Task::new(self.shared, wide, room);
                     let Context { threads, measured, plan, events, .. } = &self.shared.context;
                     if let Node::Action(action) = &plan[node] {
                         let stage = self.shared.context.stage_name(action);

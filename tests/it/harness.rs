@@ -209,6 +209,19 @@ impl Space {
         built
     }
 
+    /// Builds quietly, and counts the bytes that this writes, whatever they are and wherever they go.
+    #[cfg(target_os = "linux")]
+    #[track_caller]
+    pub fn bytes_written(&self, args: &[&str]) -> u64 {
+        let script = r#""$0" build -q "$@" && cat /proc/$$/io"#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", script, env!("CARGO_BIN_EXE_lamarck")]).args(args).current_dir(self.dir.path());
+        let run = Run::of(&mut shell);
+        assert_eq!(run.code, 0, "{}", run.stderr);
+        let written = run.stdout.lines().find_map(|line| line.strip_prefix("wchar: "));
+        written.and_then(|number| number.parse().ok()).expect("the kernel counts what is written")
+    }
+
     /// Every file below a folder, with its bytes.
     pub fn files(&self, relative: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let root = self.path(relative);

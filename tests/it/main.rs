@@ -29,6 +29,7 @@ mod hostile;
 mod hub;
 mod hub_server;
 mod increment;
+mod intermediates;
 mod json;
 mod keys;
 mod layers;

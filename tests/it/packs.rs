@@ -251,16 +251,7 @@ fn an_edit_writes_what_changed() {
     };
     let written = |weight: &str| -> u64 {
         space.write("recipe.yaml", recipe(weight));
-        let lamarck = env!("CARGO_BIN_EXE_lamarck");
-        let script = format!("{lamarck} build -q recipe.yaml && cat /proc/$$/io");
-        let output = std::process::Command::new("sh")
-            .args(["-c", &script])
-            .current_dir(space.path(""))
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let io = String::from_utf8(output.stdout).unwrap();
-        io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().parse().unwrap()
+        space.bytes_written(&["recipe.yaml"])
     };
     let stage = LAYERS * 512 * 512 * 4;
     assert!(written("0.5") > 3 * stage, "three stages were stored");
