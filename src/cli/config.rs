@@ -9,6 +9,7 @@ use super::args::{BuildArgs, DiffArgs, LimitArgs, PlaceArgs, ReportArgs};
 use super::error::CliError;
 use super::findings::Source;
 use super::hub;
+use super::machine;
 use super::settings::{self, Settings};
 use crate::hub::Hub;
 use crate::kernels::simd::{self, Level};
@@ -98,7 +99,7 @@ pub fn project(recipe: Option<&Path>, flags: Flags<'_>) -> Result<Project, CliEr
     let mut roots = vec![PathBuf::new()];
     roots.extend((near != Path::new(".")).then(|| near.to_owned()));
     let places = Places { roots, models, hub: cache_of_hub, ..Places::default() };
-    let memory = flags.memory.or(file.memory).unwrap_or(Project::DEFAULT_MEMORY);
+    let memory = flags.memory.or(file.memory).unwrap_or_else(machine::default_memory);
     let shard_bytes = flags.shard_size.or(file.shard_size).unwrap_or(Project::DEFAULT_SHARD_BYTES);
     Ok(Project {
         cache,

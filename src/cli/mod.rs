@@ -11,6 +11,7 @@ mod fetching;
 mod findings;
 mod hub;
 mod keys;
+mod machine;
 mod mergekit;
 mod pace;
 mod palette;

@@ -42,8 +42,8 @@ pub struct LimitArgs {
     /// Threads to use [default: one per core]
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,
-    /// Memory for tensors, such as 512MB or 4GiB [default: 1GiB]. Plan and index take about 40 MB more, and 7 kB per
-    /// action
+    /// Memory for tensors, such as 512MB or 4GiB [default: a quarter of the machine's, at least 1GiB]. Plan and index
+    /// take about 40 MB more, and 7 kB per action
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub memory: Option<u64>,
 }

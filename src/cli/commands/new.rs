@@ -80,7 +80,7 @@ fn settings(recipe: &str) -> String {
          cache = \"cache\"\n\
          # Merged models.\n\
          merges = \"merges\"\n\n\
-         # memory = \"4GiB\"          # for tensors; 1GiB by default\n\
+         # memory = \"4GiB\"          # for tensors; a quarter of the machine's by default\n\
          # cache-limit = \"200GB\"    # none by default\n"
     )
 }
