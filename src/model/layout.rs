@@ -186,22 +186,29 @@ impl Layout {
 
 /// Whether a tensor is the token embedding.
 pub fn is_token_embedding(name: &str) -> bool {
-    split_number(name).is_none() && stem(name).is_some_and(|stem| TOKEN_EMBEDDINGS.contains(&last_word(stem)))
+    stem(name).is_some_and(|stem| TOKEN_EMBEDDINGS.contains(&last_word(stem))) && split_number(name).is_none()
 }
 
 /// Whether a tensor is a head that may be tied to the token embedding.
 pub fn is_head(name: &str) -> bool {
-    split_number(name).is_none()
-        && stem(name).is_some_and(|stem| match last_word(stem) {
-            "output" | "proj_out" => !stem.contains('.'),
-            "decoder" => stem.ends_with("predictions.decoder"),
-            word => HEADS.contains(&word),
-        })
+    stem(name).is_some_and(names_head) && split_number(name).is_none()
+}
+
+/// Whether the last words of a name, without its `.weight`, are a head's.
+fn names_head(stem: &str) -> bool {
+    match last_word(stem) {
+        "output" | "proj_out" => !stem.contains('.'),
+        "decoder" => stem.ends_with("predictions.decoder"),
+        word => HEADS.contains(&word),
+    }
 }
 
 /// Whether a tensor has a row, or an element, for each token: the embedding, a head, or a head's bias.
 pub fn is_vocabulary(name: &str) -> bool {
-    let is_named_head = |stem: &str| is_head(&format!("{stem}.weight")) || stem.ends_with("lm_head.decoder");
+    let is_named_head = |stem: &str| {
+        // Few names get as far as to be put together.
+        (names_head(stem) && is_head(&format!("{stem}.weight"))) || stem.ends_with("lm_head.decoder")
+    };
     is_token_embedding(name)
         || stem(name).is_some_and(is_named_head)
         || name
@@ -261,11 +268,11 @@ fn walk(config: &Value, visit: &mut impl FnMut(&str, &Value)) {
 /// Splits `a.b.7.c` into `a.b`, 7 and `c` at the first number that has a word before it.
 fn split_number(name: &str) -> Option<(&str, usize, &str)> {
     let mut start = 0;
-    for part in name.split('.') {
+    for part in name.as_bytes().split(|byte| *byte == b'.') {
         let end = start + part.len();
-        let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+        let is_number = !part.is_empty() && part.iter().all(u8::is_ascii_digit);
         if is_number && start > 0 {
-            return Some((&name[..start - 1], part.parse().ok()?, name.get(end + 1..)?));
+            return Some((&name[..start - 1], name[start..end].parse().ok()?, name.get(end + 1..)?));
         }
         start = end + 1;
     }
