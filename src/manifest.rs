@@ -75,9 +75,15 @@ impl ManifestText {
 
 impl Sink for ManifestText {
     fn field(&mut self, name: &str, value: &str) {
+        self.0.push_str(name);
+        self.0.push_str(" = ");
         // A line break inside a value (a tensor name may hold any character) must not make a field.
-        let value = value.replace('\\', "\\\\").replace('\n', "\\n");
-        self.0.push_str(&format!("{name} = {value}\n"));
+        if value.contains(['\\', '\n']) {
+            self.0.push_str(&value.replace('\\', "\\\\").replace('\n', "\\n"));
+        } else {
+            self.0.push_str(value);
+        }
+        self.0.push('\n');
     }
 }
 
@@ -91,10 +97,19 @@ pub struct Change {
 
 /// Lists the fields that differ between two manifest texts, in the order of their names.
 pub fn diff(old: &str, new: &str) -> Vec<Change> {
-    fn fields(text: &str) -> BTreeMap<&str, &str> {
-        text.lines().filter_map(|line| line.split_once(" = ")).collect()
+    // Of two states of one action most lines are the same, in the same places; those need not be compared by name.
+    let (mut old_lines, mut new_lines) = (old.lines(), new.lines());
+    let (mut old, mut new) = (BTreeMap::new(), BTreeMap::new());
+    loop {
+        match (old_lines.next(), new_lines.next()) {
+            (None, None) => break,
+            (of_old, of_new) if of_old == of_new => {}
+            (of_old, of_new) => {
+                old.extend(of_old.and_then(|line| line.split_once(" = ")));
+                new.extend(of_new.and_then(|line| line.split_once(" = ")));
+            }
+        }
     }
-    let (old, new) = (fields(old), fields(new));
     let mut names: Vec<&str> = old.keys().chain(new.keys()).copied().collect();
     names.sort_unstable();
     names.dedup();
