@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::codec::Decoder;
 use super::record::{Record, StageRecord};
-use super::sheet::{self, Column, Value};
+use super::sheet::{self, RecordedColumn, Value};
 use crate::digest::{ActionKey, Digest};
 use crate::manifest::{ManifestText, Sink};
 use crate::store::StoreError;
@@ -17,7 +17,7 @@ pub struct Past<'a> {
     snapshot: &'a Snapshot<'a>,
     /// By the number of the stage, as are sheets.
     actions: Vec<OnceLock<Option<Actions>>>,
-    sheets: Vec<OnceLock<Option<Vec<Column>>>>,
+    sheets: Vec<OnceLock<Option<Vec<RecordedColumn>>>>,
 }
 
 /// What a stage's actions made, in the order of the names, and their keys.
@@ -50,13 +50,14 @@ impl<'a> Past<'a> {
         let Some((number, row)) = self.place(stage, tensor)? else { return Ok(None) };
         let Some(columns) = self.sheet(number)? else { return Ok(None) };
         let mut text = ManifestText::default();
-        for Column { field, values } in columns {
-            match values.get(row) {
+        for column in columns {
+            let field = &column.field;
+            match column.get(row) {
                 None => return Ok(None),
                 Some(None) => {}
                 Some(Some(Value::Text(value))) => text.field(field, value),
-                Some(Some(Value::Source(digest))) => text.digest(field, digest),
-                Some(Some(Value::Result { stage, row })) => match self.result(*stage, *row)? {
+                Some(Some(Value::Source(digest))) => text.digest(field, &digest),
+                Some(Some(Value::Result { stage, row })) => match self.result(stage, row)? {
                     Some(digest) => text.digest(field, &digest),
                     None => return Ok(None),
                 },
@@ -75,11 +76,7 @@ impl<'a> Past<'a> {
     pub fn sources(&self) -> Result<HashSet<Digest>, StoreError> {
         let mut sources = HashSet::new();
         for number in 0..self.record.stages.len() {
-            let values = self.sheet(number)?.unwrap_or_default().iter().flat_map(|column| &column.values);
-            sources.extend(values.filter_map(|value| match value {
-                Some(Value::Source(digest)) => Some(*digest),
-                _ => None,
-            }));
+            sources.extend(self.sheet(number)?.unwrap_or_default().iter().flat_map(|column| &column.sources));
         }
         Ok(sources)
     }
@@ -125,7 +122,7 @@ impl<'a> Past<'a> {
         Ok(self.actions[number].get().and_then(Option::as_ref))
     }
 
-    fn sheet(&self, number: usize) -> Result<Option<&[Column]>, StoreError> {
+    fn sheet(&self, number: usize) -> Result<Option<&[RecordedColumn]>, StoreError> {
         if self.sheets[number].get().is_none() {
             let sheet = self.snapshot.block(&self.record.stages[number].sheet)?;
             let columns = match sheet {

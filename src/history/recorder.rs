@@ -101,17 +101,20 @@ impl Recorder {
 }
 
 /// A stage's columns; of results, `places` has the numbers of stage and row.
-fn columns(rows: &BTreeMap<String, Row>, places: &HashMap<(&str, &str), (usize, usize)>) -> Vec<Column> {
-    let mut columns: Vec<Column> = Vec::new();
+fn columns<'a>(
+    rows: &'a BTreeMap<String, Row>,
+    places: &HashMap<(&str, &str), (usize, usize)>,
+) -> Vec<Column<'a>> {
+    let mut columns: Vec<Column<'_>> = Vec::new();
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     for (i, row) in rows.values().enumerate() {
         for (name, field) in &row.fields {
             let number = *numbers.entry(name).or_insert_with(|| {
-                columns.push(Column { field: name.clone(), values: vec![None; rows.len()] });
+                columns.push(Column { field: name, values: vec![None; rows.len()] });
                 columns.len() - 1
             });
             columns[number].values[i] = Some(match field {
-                Field::Text(text) => Value::Text(text.clone()),
+                Field::Text(text) => Value::Text(text),
                 Field::Source(digest) => Value::Source(*digest),
                 Field::Result { stage, tensor } => {
                     let (stage, row) = places[&(stage.as_str(), tensor.as_str())];

@@ -17,9 +17,9 @@ const INLINE: usize = 200;
 pub(super) type Block = (Digest, Vec<u8>);
 
 /// The value of a field of an action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
-    Text(String),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Value<'a> {
+    Text(&'a str),
     Source(Digest),
     /// The result of an action of the same record.
     Result {
@@ -30,14 +30,53 @@ pub(super) enum Value {
 
 /// A field's values, by action; `None` for actions without the field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Column {
+pub(super) struct Column<'a> {
+    pub field: &'a str,
+    pub values: Vec<Option<Value<'a>>>,
+}
+
+/// A column as it was recorded.
+#[derive(Debug)]
+pub(super) struct RecordedColumn {
     pub field: String,
-    pub values: Vec<Option<Value>>,
+    /// In the order of their first rows, the first of which is 0.
+    runs: Vec<Run>,
+    n_rows: usize,
+    texts: Vec<String>,
+    /// The digests of all sources, in the order of the rows.
+    pub sources: Vec<Digest>,
+}
+
+/// Neighbours whose values are told alike.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    first: usize,
+    /// How many sources are in the rows before.
+    n_sources: usize,
+    mark: Mark,
+}
+
+impl RecordedColumn {
+    /// The value in a row; `None` behind the last one.
+    pub fn get(&self, row: usize) -> Option<Option<Value<'_>>> {
+        if row >= self.n_rows {
+            return None;
+        }
+        let Run { first, n_sources, mark } = self.runs[self.runs.partition_point(|run| run.first <= row) - 1];
+        Some(match mark {
+            Mark::Nothing => None,
+            Mark::Text(number) => Some(Value::Text(&self.texts[number as usize])),
+            Mark::Source => Some(Value::Source(self.sources[n_sources + row - first])),
+            Mark::Result(stage, delta) => {
+                Some(Value::Result { stage: stage as usize, row: row.checked_add_signed(delta as isize)? })
+            }
+        })
+    }
 }
 
 /// How a value is told from others in a run. Rows are relative to one's own, since a tensor mostly has the same
 /// place in every stage.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mark {
     Nothing,
     Text(u64),
@@ -51,10 +90,10 @@ pub(super) fn block(bytes: Vec<u8>) -> Block {
 }
 
 /// Writes columns as a sheet, and as blocks that it refers to.
-pub(super) fn encode(columns: &[Column], blocks: &mut Vec<Block>) -> Vec<u8> {
+pub(super) fn encode(columns: &[Column<'_>], blocks: &mut Vec<Block>) -> Vec<u8> {
     let mut encoder = Encoder::default();
     encoder.list(columns, |encoder, column| {
-        encoder.text(&column.field);
+        encoder.text(column.field);
         let values = encode_column(&column.values);
         if values.len() <= INLINE {
             encoder.number(0);
@@ -76,7 +115,7 @@ pub(super) fn encode(columns: &[Column], blocks: &mut Vec<Block>) -> Vec<u8> {
 pub(super) fn decode<E>(
     sheet: &[u8],
     mut get: impl FnMut(&Digest) -> Result<Option<Vec<u8>>, E>,
-) -> Result<Option<Vec<Column>>, E> {
+) -> Result<Option<Vec<RecordedColumn>>, E> {
     let Some(parts) = parts(sheet) else { return Ok(None) };
     let mut columns = Vec::with_capacity(parts.len());
     for (field, part) in parts {
@@ -84,8 +123,8 @@ pub(super) fn decode<E>(
             Part::Inline(values) => Some(values.to_vec()),
             Part::Block(digest) => get(&digest)?,
         };
-        let Some(values) = values.and_then(|values| decode_column(&values)) else { return Ok(None) };
-        columns.push(Column { field, values });
+        let Some(column) = values.and_then(|values| decode_column(field, &values)) else { return Ok(None) };
+        columns.push(column);
     }
     Ok(Some(columns))
 }
@@ -116,7 +155,7 @@ fn parts(sheet: &[u8]) -> Option<Vec<(String, Part<'_>)>> {
     })
 }
 
-fn encode_column(values: &[Option<Value>]) -> Vec<u8> {
+fn encode_column(values: &[Option<Value<'_>>]) -> Vec<u8> {
     let mut texts: Vec<&str> = Vec::new();
     let mut sources: Vec<Digest> = Vec::new();
     let mut runs: Vec<(u64, Mark)> = Vec::new();
@@ -124,7 +163,7 @@ fn encode_column(values: &[Option<Value>]) -> Vec<u8> {
     for (own, value) in values.iter().enumerate() {
         let mark = match value {
             None => Mark::Nothing,
-            Some(Value::Text(text)) => Mark::Text(*numbers.entry(text.as_str()).or_insert_with(|| {
+            Some(Value::Text(text)) => Mark::Text(*numbers.entry(*text).or_insert_with(|| {
                 texts.push(text);
                 texts.len() as u64 - 1
             })),
@@ -158,36 +197,29 @@ fn encode_column(values: &[Option<Value>]) -> Vec<u8> {
     encoder.finish()
 }
 
-fn decode_column(bytes: &[u8]) -> Option<Vec<Option<Value>>> {
+fn decode_column(field: String, bytes: &[u8]) -> Option<RecordedColumn> {
     let mut from = Decoder(bytes);
     let texts = from.list(Decoder::text)?;
+    let (mut n_rows, mut n_sources) = (0usize, 0usize);
     let runs = from.list(|from| {
-        let n = from.number()?;
+        let n = usize::try_from(from.number()?).ok()?;
         let mark = match from.number()? {
             0 => Mark::Nothing,
             1 => Mark::Source,
             2 => Mark::Result(from.number()?, from.signed()?),
             number => Mark::Text(number - 3),
         };
-        Some((n, mark))
-    })?;
-    let mut sources = from.list(Decoder::digest)?.into_iter();
-    let mut values = Vec::new();
-    for (n, mark) in runs {
-        for _ in 0..n {
-            values.push(match mark {
-                Mark::Nothing => None,
-                Mark::Text(number) => Some(Value::Text(texts.get(usize::try_from(number).ok()?)?.clone())),
-                Mark::Source => Some(Value::Source(sources.next()?)),
-                Mark::Result(stage, delta) => {
-                    let row = i64::try_from(values.len()).ok()?.checked_add(delta)?;
-                    let (stage, row) = (usize::try_from(stage).ok()?, usize::try_from(row).ok()?);
-                    Some(Value::Result { stage, row })
-                }
-            });
+        let run = Run { first: n_rows, n_sources, mark };
+        n_rows = n_rows.checked_add(n)?;
+        if mark == Mark::Source {
+            n_sources += n;
         }
-    }
-    Some(values)
+        Some(run)
+    })?;
+    let sources = from.list(Decoder::digest)?;
+    let is_there = |run: &Run| !matches!(run.mark, Mark::Text(number) if number >= texts.len() as u64);
+    let is_whole = n_sources == sources.len() && runs.iter().all(is_there);
+    is_whole.then_some(RecordedColumn { field, runs, n_rows, texts, sources })
 }
 
 /// Writes names, which are sorted, each as what it adds to the one before.
@@ -220,8 +252,9 @@ mod tests {
 
     #[test]
     fn columns_come_back_and_share_their_blocks() {
-        let text = |text: &str| Some(Value::Text(text.to_owned()));
+        let text = |text: &'static str| Some(Value::Text(text));
         let digest = |n| Some(Value::Source(Digest([n; 32])));
+        let streams: Vec<String> = (0..500).map(|i| format!("stream {i}")).collect();
         let columns = [
             vec![text("a"), text("a"), None, text("b"), text("a")],
             (0..5).map(digest).chain([None]).collect(),
@@ -231,18 +264,23 @@ mod tests {
                 digest(9),
                 Some(Value::Result { stage: 0, row: 0 }),
             ],
-            (0..500).map(|i| text(&format!("stream {i}"))).collect(),
+            streams.iter().map(|stream| Some(Value::Text(stream))).collect(),
         ];
-        let columns: Vec<Column> =
-            columns.into_iter().map(|values| Column { field: "f".to_owned(), values }).collect();
+        let columns: Vec<Column<'_>> =
+            columns.into_iter().map(|values| Column { field: "f", values }).collect();
         let mut blocks = Vec::new();
         let sheet = encode(&columns, &mut blocks);
         assert_eq!(blocks.len(), 1);
         let get = |digest: &Digest| {
             Ok::<_, ()>(blocks.iter().find(|(of, _)| of == digest).map(|(_, block)| block.clone()))
         };
-        assert_eq!(decode(&sheet, get), Ok(Some(columns)));
-        assert_eq!(decode(&sheet, |_| Ok::<_, ()>(None)), Ok(None));
+        let recorded = decode(&sheet, get).unwrap().unwrap();
+        assert_eq!(recorded.len(), columns.len());
+        for (column, recorded) in columns.iter().zip(&recorded) {
+            assert_eq!(recorded.field, column.field);
+            assert_eq!((0..).map_while(|row| recorded.get(row)).collect::<Vec<_>>(), column.values);
+        }
+        assert!(decode(&sheet, |_| Ok::<_, ()>(None)).unwrap().is_none());
         assert_eq!(blocks_of(&sheet), Some(vec![blocks[0].0]));
         assert!((0..sheet.len()).all(|n| blocks_of(&sheet[..n]).is_none()));
     }
