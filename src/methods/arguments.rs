@@ -1,30 +1,35 @@
 //! What a method is given for one output tensor: values of its declared parameters, and its inputs.
 
-use std::collections::BTreeMap;
-
 use super::spec::Value;
 use crate::kernels::stream::Stream;
 
-/// The values of declared parameters, by name. Absent optional parameters have none.
+/// The values of declared parameters, in the order of their names. Absent optional parameters have none.
 #[derive(Clone, Debug, Default)]
-pub struct Values(BTreeMap<&'static str, Value>);
+pub struct Values(Vec<(&'static str, Value)>);
 
 impl Values {
     pub fn new() -> Self {
-        Self(BTreeMap::new())
+        Self::default()
     }
 
     pub fn insert(&mut self, name: &'static str, value: Value) {
-        self.0.insert(name, value);
+        match self.place(name) {
+            Ok(there) => self.0[there].1 = value,
+            Err(between) => self.0.insert(between, (name, value)),
+        }
     }
 
     pub fn get(&self, name: &str) -> Option<Value> {
-        self.0.get(name).copied()
+        self.place(name).ok().map(|at| self.0[at].1)
+    }
+
+    fn place(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&name, |(param, _)| *param)
     }
 
     /// Every value, with its parameter.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, Value)> {
-        self.0.iter().map(|(param, value)| (*param, *value))
+        self.0.iter().copied()
     }
 
     /// A declared number.
@@ -71,7 +76,9 @@ impl Values {
 
 impl FromIterator<(&'static str, Value)> for Values {
     fn from_iter<I: IntoIterator<Item = (&'static str, Value)>>(values: I) -> Self {
-        Self(values.into_iter().collect())
+        let mut all = Self::new();
+        values.into_iter().for_each(|(name, value)| all.insert(name, value));
+        all
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Compared {
 
 /// Takes what pairs of tensors are made of out of two plans, and adds their differences as work of a stage.
 pub fn compare(plans: [(&Plan, Offset); 2], pairs: &[Pair], stage: StageId) -> Compared {
-    let mut plan = Plan::new(Vec::new(), &[], &[]);
+    let mut plan = Plan::new(Vec::new(), &[], &[], (0, 0));
     let [first, second] = [0, 1].map(|side| {
         let (of, offset) = plans[side];
         let mut taken = HashMap::new();

@@ -130,17 +130,23 @@ impl std::ops::Index<NodeId> for Plan {
 }
 
 impl Plan {
-    /// A plan for targets, whose nodes are yet to be added.
-    pub(super) fn new(stages: Vec<Option<StagePlan>>, targets: &[StageId], order: &[StageId]) -> Self {
-        Self { graph: DiGraph::new(), stages, targets: targets.to_vec(), order: order.to_vec() }
+    /// A plan for targets, whose nodes are yet to be added: so many, it is expected, that read so much.
+    pub(super) fn new(
+        stages: Vec<Option<StagePlan>>,
+        targets: &[StageId],
+        order: &[StageId],
+        (n_nodes, n_read): (usize, usize),
+    ) -> Self {
+        let graph = DiGraph::with_capacity(n_nodes, n_read);
+        Self { graph, stages, targets: targets.to_vec(), order: order.to_vec() }
     }
 
     /// Adds a node; what it reads was added before.
     pub(super) fn add(&mut self, node: Node) -> NodeId {
-        let inputs: Vec<NodeId> = node.inputs().iter().map(|input| input.node).collect();
         let id = self.graph.add_node(node);
-        for input in inputs {
-            self.graph.add_edge(input, id, ());
+        for number in 0..self[id].inputs().len() {
+            let read = self[id].inputs()[number].node;
+            self.graph.add_edge(read, id, ());
         }
         id
     }

@@ -18,7 +18,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         site: &Site<'a>,
         (reference, adapted): (&'a Reference, &'a Adapted),
-        (tensor, change): (&str, &'a Change),
+        (tensor, change): (&'a str, &'a Change),
         spec: &TensorSpec,
     ) -> NodeId {
         let key = (reference, tensor.to_owned(), spec.dtype);
@@ -57,14 +57,14 @@ impl<'a> Lowering<'a> {
     }
 
     /// A tensor of an adapter as an input.
-    fn of_adapter(&mut self, stage: StageId, adapted: &Adapted, role: Role, key: &str) -> Input {
+    fn of_adapter(&mut self, stage: StageId, adapted: &Adapted, role: Role, key: &'a str) -> Input {
         let model = model_id(self.models, &adapted.adapter);
         let spec = self.models[model.0].inventory.tensors[key].clone();
         Input { node: self.of_model(stage, model, key, &spec), label: adapted.adapter.path.clone(), role }
     }
 
     /// A tensor of what is beneath an adapter as an input.
-    fn beneath(&mut self, site: &Site<'a>, adapted: &'a Adapted, tensor: &str) -> Input {
+    fn beneath(&mut self, site: &Site<'a>, adapted: &'a Adapted, tensor: &'a str) -> Input {
         let label = self.recipe.name_of(&adapted.of).to_owned();
         let inventory = inventory_of(self.models, self.shapes, &adapted.of);
         let spec = inventory.tensors[tensor].clone();

@@ -32,15 +32,18 @@ pub fn lower(
 ) -> Plan {
     let stages =
         shapes.stages.iter().map(|shape| shape.as_ref().map(|shape| stage_plan(shape, models))).collect();
+    let room = |n_tensors: usize| HashMap::with_capacity(n_tensors);
     let mut lowering = Lowering {
         recipe,
         models,
         shapes,
-        plan: Plan::new(stages, targets, order),
-        sources: vec![HashMap::new(); models.len()],
+        plan: Plan::new(stages, targets, order, expected(models, shapes)),
+        sources: models.iter().map(|model| room(model.inventory.tensors.len())).collect(),
         views: vec![HashMap::new(); models.len()],
         adapted: HashMap::new(),
-        outputs: vec![HashMap::new(); recipe.stages.len()],
+        outputs: (shapes.stages.iter())
+            .map(|shape| room(shape.as_ref().map_or(0, |shape| shape.outputs.len())))
+            .collect(),
         remapped: HashMap::new(),
         pieces: HashMap::new(),
         stored: HashMap::new(),
@@ -52,7 +55,8 @@ pub fn lower(
     let Lowering { mut plan, outputs, .. } = lowering;
     for (stage, outputs) in plan.stages.iter_mut().zip(outputs) {
         if !outputs.is_empty() {
-            stage.as_mut().expect("only shaped stages are lowered").nodes.extend(outputs);
+            let nodes = outputs.into_iter().map(|(name, node)| (name.to_owned(), node)).collect();
+            stage.as_mut().expect("only shaped stages are lowered").nodes = nodes;
         }
     }
     for (target, Written { tensors, nodes }) in targets.iter().zip(written) {
@@ -60,6 +64,13 @@ pub fn lower(
         (stage.tensors, stage.nodes) = (tensors, nodes);
     }
     plan
+}
+
+/// About how many nodes there will be if all tensors are needed, and how many inputs they have together.
+fn expected(models: &[Model], shapes: &Shapes<'_>) -> (usize, usize) {
+    let outputs = || shapes.stages.iter().flatten().flat_map(|shape| shape.outputs.values());
+    let n_sources: usize = models.iter().map(|model| model.inventory.tensors.len()).sum();
+    (n_sources + outputs().count(), outputs().map(|output| output.parts.len()).sum())
 }
 
 fn stage_plan(shape: &StageShape<'_>, models: &[Model]) -> StagePlan {
@@ -89,13 +100,13 @@ struct Lowering<'a> {
     shapes: &'a Shapes<'a>,
     plan: Plan,
     /// Tensors of checkpoints as they are stored, by the model's number and the name there.
-    sources: Vec<HashMap<String, NodeId>>,
+    sources: Vec<HashMap<&'a str, NodeId>>,
     /// Those that are made of what is stored, by the model's number and the name that recipes know them by.
     views: Vec<HashMap<String, NodeId>>,
     /// Tensors that an adapter changes, by what they are rounded to.
     adapted: HashMap<(&'a Reference, String, Dtype), NodeId>,
     /// Tensors of stages that were lowered, by the stage's number.
-    outputs: Vec<HashMap<String, NodeId>>,
+    outputs: Vec<HashMap<&'a str, NodeId>>,
     /// Rows that were gathered, and what they are made of, by what they are called among a stage's work.
     remapped: HashMap<(StageId, String), NodeId>,
     /// Pieces of stages' tensors, by their numbers.
@@ -116,7 +127,7 @@ impl<'a> Lowering<'a> {
         }
         let site = self.site(stage, name);
         let node = self.lower(&site);
-        self.outputs[stage.0].insert(name.to_owned(), node);
+        self.outputs[stage.0].insert(site.name, node);
         node
     }
 
@@ -170,7 +181,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn identical(&mut self, site: &Site<'a>) -> NodeId {
-        let parts: Vec<(&Part, Role)> = site.output.parts.iter().map(|part| (part, Role::MODEL)).collect();
+        let parts: Vec<(&'a Part, Role)> = site.output.parts.iter().map(|part| (part, Role::MODEL)).collect();
         let nodes: Vec<NodeId> = parts.iter().map(|(part, _)| self.part(site, part)).collect();
         if nodes.iter().all(|node| *node == nodes[0]) {
             return nodes[0];
@@ -208,7 +219,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The node of an input's tensor, its rows where the output has them.
-    fn part(&mut self, site: &Site<'a>, part: &Part) -> NodeId {
+    fn part(&mut self, site: &Site<'a>, part: &'a Part) -> NodeId {
         let alignment = site.output.alignment.as_ref();
         let number = site.output.parts.iter().position(|other| other.source == part.source);
         match alignment.zip(number) {
@@ -222,7 +233,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         site: &Site<'a>,
         reference: &'a Reference,
-        tensor: &str,
+        tensor: &'a str,
         spec: &TensorSpec,
     ) -> NodeId {
         match reference {
@@ -241,20 +252,21 @@ impl<'a> Lowering<'a> {
     }
 
     /// The node of a tensor of a model or an adapter.
-    fn of_model(&mut self, stage: StageId, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {
-        match self.models[model.0].inventory.views.get(tensor) {
+    fn of_model(&mut self, stage: StageId, model: ModelId, tensor: &'a str, spec: &TensorSpec) -> NodeId {
+        let models = self.models;
+        match models[model.0].inventory.views.get(tensor) {
             None => self.source(model, tensor, spec),
             Some(view) => self.view(stage, model, tensor, spec, view),
         }
     }
 
-    fn source(&mut self, model: ModelId, tensor: &str, spec: &TensorSpec) -> NodeId {
+    fn source(&mut self, model: ModelId, tensor: &'a str, spec: &TensorSpec) -> NodeId {
         if let Some(node) = self.sources[model.0].get(tensor) {
             return *node;
         }
         let source = Source { model, tensor: tensor.to_owned(), spec: spec.clone() };
         let node = self.plan.add(Node::Source(source));
-        self.sources[model.0].insert(tensor.to_owned(), node);
+        self.sources[model.0].insert(tensor, node);
         node
     }
 
@@ -265,7 +277,7 @@ impl<'a> Lowering<'a> {
         model: ModelId,
         tensor: &str,
         spec: &TensorSpec,
-        view: &View,
+        view: &'a View,
     ) -> NodeId {
         let (op, inputs) = match view {
             View::Stored(name) => return self.source(model, name, spec),

@@ -128,7 +128,7 @@ impl<'a> Lowering<'a> {
         self.plan.act(owner, op, inputs, origins).ok()
     }
 
-    fn piece_of_part(&mut self, site: &Site<'a>, part: &Part, piece: Piece<'_>) -> NodeId {
+    fn piece_of_part(&mut self, site: &Site<'a>, part: &'a Part, piece: Piece<'_>) -> NodeId {
         let reference = site.segment.sources[part.source].reference;
         self.piece_of_reference(site, reference, part, piece)
     }
@@ -137,7 +137,7 @@ impl<'a> Lowering<'a> {
         &mut self,
         site: &Site<'a>,
         reference: &'a Reference,
-        part: &Part,
+        part: &'a Part,
         piece: Piece<'_>,
     ) -> NodeId {
         let shapes = self.shapes;

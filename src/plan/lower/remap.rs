@@ -12,7 +12,12 @@ use crate::tensor::{Dtype, Shape, TensorSpec};
 
 impl<'a> Lowering<'a> {
     /// A part of an embedding or head with its rows where the output has them.
-    pub(super) fn remapped(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize) -> NodeId {
+    pub(super) fn remapped(
+        &mut self,
+        site: &Site<'a>,
+        alignment: &'a Alignment<'a>,
+        number: usize,
+    ) -> NodeId {
         let donor = &alignment.donors[number];
         let Some(runs) = &alignment.parts[number] else {
             return self.tensor(site, donor.reference, &donor.tensor, &donor.spec);
@@ -37,7 +42,7 @@ impl<'a> Lowering<'a> {
     fn gather(
         &mut self,
         site: &Site<'a>,
-        alignment: &Alignment<'a>,
+        alignment: &'a Alignment<'a>,
         dtype: Dtype,
         what: String,
         runs: &[Run],
@@ -80,7 +85,13 @@ impl<'a> Lowering<'a> {
     }
 
     /// A donor's tensor in the dtype of the rows that it is laid beside.
-    fn donor(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize, dtype: Dtype) -> NodeId {
+    fn donor(
+        &mut self,
+        site: &Site<'a>,
+        alignment: &'a Alignment<'a>,
+        number: usize,
+        dtype: Dtype,
+    ) -> NodeId {
         let Donor { reference, tensor, spec } = &alignment.donors[number];
         let node = self.tensor(site, reference, tensor, spec);
         if spec.dtype == dtype {
@@ -91,7 +102,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Means of rows that several donors have.
-    fn mean(&mut self, site: &Site<'a>, alignment: &Alignment<'a>, number: usize, dtype: Dtype) -> NodeId {
+    fn mean(&mut self, site: &Site<'a>, alignment: &'a Alignment<'a>, number: usize, dtype: Dtype) -> NodeId {
         let mut gathered = Vec::new();
         for (donor, rows) in &alignment.means[number] {
             let stored = alignment.donors[*donor].spec.dtype;
