@@ -267,7 +267,7 @@ impl<'a> Builder<'a> {
             return Ok(());
         }
         let verdicts = project.status(recipe, planned)?.verdicts;
-        room::check(&room::rooms(&project.cache, wanted, &|node| verdicts[&node] == Verdict::Run, ask))
+        room::check(&room::rooms(&project.cache, wanted, &|node| verdicts[node] == Verdict::Run, ask))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::planned::Planned;
 use super::settings::Project;
+use super::status::Status;
 use crate::build::Measured;
 use crate::build::status::Verdict;
 use crate::history::Costs;
@@ -169,19 +170,19 @@ impl Project {
     pub fn estimate(
         &self,
         planned: &Planned,
-        verdicts: &HashMap<NodeId, Verdict>,
+        Status { verdicts, costs, .. }: &Status,
         to_publish: u64,
     ) -> Option<Estimate> {
-        let prices = self.prices();
+        let prices = Prices(costs.clone());
         if prices.0.is_empty() {
             return None;
         }
         let (mut for_sure, mut perhaps) = (0.0, 0.0);
         for node in planned.plan.nodes() {
-            let sum = match verdicts[&node] {
+            let sum = match verdicts[node] {
                 Verdict::Run | Verdict::Read => &mut for_sure,
                 Verdict::RunIfChanged => &mut perhaps,
-                Verdict::Reuse { .. } => continue,
+                Verdict::Reuse => continue,
             };
             let (kind, n_bytes) = work(planned, node);
             *sum += prices.seconds(kind, n_bytes);

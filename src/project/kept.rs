@@ -1,9 +1,9 @@
 //! Whether the bytes of a result that is known are kept anywhere: as a blob, in a source or in a finished output.
 
-use std::cell::{OnceCell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, Metadata};
 use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock};
 
 use super::settings::Project;
 use crate::build::source_range;
@@ -27,13 +27,13 @@ pub(super) struct Kept<'a> {
     held: HashMap<NodeId, (usize, &'a str)>,
     outputs: Vec<LastOutput>,
     /// Files that results are said to be in, as far as they were looked at.
-    files: RefCell<HashMap<PathBuf, Option<Metadata>>>,
+    files: Mutex<HashMap<PathBuf, Option<Metadata>>>,
 }
 
 /// The folder that the last build wrote for a target, opened when it is first asked.
 struct LastOutput {
     dir: PathBuf,
-    opened: OnceCell<Option<Checkpoint>>,
+    opened: OnceLock<Option<Checkpoint>>,
 }
 
 impl<'a> Kept<'a> {
@@ -55,11 +55,11 @@ impl<'a> Kept<'a> {
                 || project.output_dir(recipe, *target, None),
                 |output| PathBuf::from(&output.dir),
             );
-            outputs.push(LastOutput { dir, opened: OnceCell::new() });
+            outputs.push(LastOutput { dir, opened: OnceLock::new() });
             let nodes = plan.stage(*target).nodes.iter();
             held.extend(nodes.map(|(tensor, node)| (*node, (number, tensor.as_str()))));
         }
-        Self { plan, store, snapshot, sources, held, outputs, files: RefCell::default() }
+        Self { plan, store, snapshot, sources, held, outputs, files: Mutex::default() }
     }
 
     /// Whether a node's result, of which the digest is known, can be had without running anything.
@@ -74,7 +74,7 @@ impl<'a> Kept<'a> {
     /// Whether some finished output still holds a digest's bytes for the store.
     fn is_outside(&self, digest: &Digest) -> Result<bool, StoreError> {
         let Some(ExternalRange { path, range }) = self.snapshot.external(digest)? else { return Ok(false) };
-        let mut files = self.files.borrow_mut();
+        let mut files = self.files.lock().expect("no thread panics with it");
         // A file holds hundreds of results.
         if !files.contains_key(&path) {
             files.insert(path.clone(), fs::metadata(&path).ok());

@@ -1,9 +1,7 @@
 //! Plans what a recipe asks for from a catalog.
 
-use std::collections::HashMap;
-
 use super::catalog::Catalog;
-use crate::build::status::Verdict;
+use crate::build::status::{Verdict, Verdicts};
 use crate::plan::{self, Node, NodeId, Plan, Source};
 use crate::recipe::{Finding, Recipe, StageId};
 
@@ -19,15 +17,15 @@ pub struct Planned {
 impl Planned {
     /// Bytes of tensors on the hub that a build would read where they are, by its verdicts: those that nobody has
     /// read before, and those that something reads that runs for sure.
-    pub fn to_stream(&self, verdicts: &HashMap<NodeId, Verdict>) -> u64 {
+    pub fn to_stream(&self, verdicts: &Verdicts) -> u64 {
         let Self { plan, catalog } = self;
         let is_afar = |source: &Source| {
             let shard = catalog.checkpoints[source.model.0].shard_of(&source.tensor);
             shard.is_some_and(|shard| !shard.is_local())
         };
         let is_wanted = |node: NodeId| {
-            verdicts[&node] == Verdict::Read
-                || plan.readers(node).any(|reader| verdicts[&reader] == Verdict::Run)
+            verdicts[node] == Verdict::Read
+                || plan.readers(node).any(|reader| verdicts[reader] == Verdict::Run)
         };
         let nodes = plan.nodes().filter_map(|node| match &plan[node] {
             Node::Source(source) if is_afar(source) && is_wanted(node) => Some(source.spec.n_bytes() as u64),

@@ -187,7 +187,7 @@ impl Project {
     fn check_known(&self, number: u64, recipe: &Recipe, planned: &Planned) -> Result<(), ProjectError> {
         let status = self.status(recipe, planned)?;
         let is_other = |node: &NodeId| {
-            status.verdicts[node] == Verdict::Run && status.reasons.get(node) != Some(&Reason::Forgotten)
+            status.verdicts[*node] == Verdict::Run && status.reasons.get(node) != Some(&Reason::Forgotten)
         };
         match planned.plan.actions().find(|(node, _)| is_other(node)) {
             None => Ok(()),

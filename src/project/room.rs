@@ -3,7 +3,7 @@
 //! Only what cannot be avoided counts: results of actions that run for sure, and shards that hold some. What may turn out
 //! to be there already, or not to be needed, does not, so that no build is refused that would fit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::planned::Planned;
 use super::settings::Project;
 use super::stored::for_store;
 use crate::build::Storing;
-use crate::build::status::Verdict;
+use crate::build::status::{Verdict, Verdicts};
 use crate::disk::Space;
 use crate::output::format::layout::OutputLayout;
 use crate::output::workbench;
@@ -117,14 +117,14 @@ impl Project {
         &self,
         recipe: &Recipe,
         planned: &Planned,
-        verdicts: &HashMap<NodeId, Verdict>,
+        verdicts: &Verdicts,
     ) -> Result<Vec<Room>, ProjectError> {
         let plan = &planned.plan;
         let outputs: Vec<(PathBuf, OutputLayout)> = (plan.targets.iter())
             .map(|target| (self.output_dir(recipe, *target, None), self.lay_out(plan, *target)))
             .collect();
         let wanted = Wanted { storing: &self.storing_now(recipe)?, plan, outputs: &outputs };
-        Ok(rooms(&self.cache, wanted, &|node| verdicts[&node] == Verdict::Run, crate::disk::space))
+        Ok(rooms(&self.cache, wanted, &|node| verdicts[node] == Verdict::Run, crate::disk::space))
     }
 }
 

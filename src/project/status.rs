@@ -1,6 +1,6 @@
 //! What a build would do, and why.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
@@ -12,8 +12,8 @@ use super::settings::Project;
 use crate::build::reasons::{Last, Reason, reason};
 use crate::build::resolve::Resolution;
 use crate::build::source_range;
-use crate::build::status::{Verdict, mark_removed, verdicts};
-use crate::history;
+use crate::build::status::{Verdict, Verdicts, mark_removed, verdicts};
+use crate::history::{self, Costs};
 use crate::plan::{Node, NodeId};
 use crate::recipe::Recipe;
 use crate::store::tiered::Tiered;
@@ -22,11 +22,13 @@ use crate::store::{ActionCache, Store, StoreError};
 /// What a build would do.
 pub struct Status {
     /// Of every node of the plan, sources included.
-    pub verdicts: HashMap<NodeId, Verdict>,
+    pub verdicts: Verdicts,
     /// Of every action that must run.
     pub reasons: BTreeMap<NodeId, Reason>,
     /// Whether there was an earlier build to compare with.
     pub compared: bool,
+    /// What work took before.
+    pub(super) costs: Costs,
 }
 
 impl Project {
@@ -52,7 +54,7 @@ impl Project {
         let mut verdicts = verdicts(plan, recipe, &resolution, last.as_ref())?;
         let since = last.as_ref().map(|last| Last::new(last, recipe));
         let to_run: Vec<NodeId> =
-            plan.actions().map(|(node, _)| node).filter(|node| verdicts[node] == Verdict::Run).collect();
+            plan.actions().map(|(node, _)| node).filter(|node| verdicts[*node] == Verdict::Run).collect();
         let why = |node: NodeId| -> Result<(NodeId, Reason), StoreError> {
             let reason = match (&snapshot, resolution.inputs(node)) {
                 (Some(_), Some(inputs)) => reason(plan, recipe, node, &inputs, since.as_ref())?,
@@ -66,15 +68,17 @@ impl Project {
             let digest = |node| resolution.state(node).digest();
             let last = last.as_ref().map(|last| &last.record);
             let kept = Kept::new(self, (recipe, plan), (store, snapshot), &digest, last);
-            let removed = mark_removed(plan, &mut verdicts, |node, digest| kept.holds(node, digest))?;
+            let removed =
+                mark_removed(plan, &resolution, &mut verdicts, |node, digest| kept.holds(node, digest))?;
             reasons.extend(
                 removed
                     .into_iter()
-                    .filter(|node| verdicts[node] == Verdict::Run)
+                    .filter(|node| verdicts[*node] == Verdict::Run)
                     .map(|node| (node, Reason::Forgotten)),
             );
         }
         let compared = last.is_some();
-        Ok(Status { verdicts, reasons, compared })
+        let costs = snapshot.as_ref().map(Costs::read).transpose()?.unwrap_or_default();
+        Ok(Status { verdicts, reasons, compared, costs })
     }
 }

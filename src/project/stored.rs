@@ -73,7 +73,7 @@ impl Project {
         for node in for_store(plan) {
             let stage = plan.action(node).owner.stage;
             let n_bytes = plan[node].spec().n_bytes() as u64;
-            let is_made = matches!(status.verdicts[&node], Verdict::Run | Verdict::RunIfChanged);
+            let is_made = matches!(status.verdicts[node], Verdict::Run | Verdict::RunIfChanged);
             let again = status.reasons.get(&node) == Some(&Reason::Forgotten);
             if is_made && !storing.holds(stage, n_bytes, again) {
                 *bytes.entry(stage).or_default() += n_bytes;

@@ -51,11 +51,11 @@ impl StageWork {
             };
             let own = matches!(&plan[*node], Node::Action(action)
                 if action.owner.stage == id && is_of(&action.owner.tensor));
-            match status.verdicts[node] {
+            match status.verdicts[*node] {
                 _ if !own => *work.same_as.entry(name_of(*node)).or_default() += 1,
                 Verdict::Run => work.run += 1,
                 Verdict::RunIfChanged => work.if_changed += 1,
-                Verdict::Reuse { .. } => work.reuse += 1,
+                Verdict::Reuse => work.reuse += 1,
                 Verdict::Read => unreachable!("actions are not read"),
             }
         }

@@ -1,6 +1,7 @@
 //! `lamarck explain`.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -47,6 +48,8 @@ pub fn run(args: &ExplainArgs, ui: &Ui) -> Result<ExitCode, CliError> {
     } else {
         ui.print(&explained.all(&actions))?;
     }
+    // The process ends with it, and frees it in one go.
+    mem::forget(planned);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -65,7 +68,7 @@ impl Explained<'_> {
 
     /// One line for each change, with the number of actions that it makes run.
     fn all(&self, actions: &[(NodeId, &Action)]) -> String {
-        let verdicts = || actions.iter().map(|(node, _)| self.status.verdicts[node]);
+        let verdicts = || actions.iter().map(|(node, _)| self.status.verdicts[*node]);
         let run = verdicts().filter(|verdict| matches!(verdict, Verdict::Run)).count();
         let maybe = verdicts().filter(|verdict| *verdict == Verdict::RunIfChanged).count();
         let up_to_date = actions.len() - run - maybe;
@@ -126,7 +129,7 @@ impl Explained<'_> {
         let mut unread = BTreeMap::new();
         for (_, action) in self.plan.actions() {
             for Input { node, label, .. } in &action.inputs {
-                if self.status.verdicts[node] == Verdict::Read && matches!(self.plan[*node], Node::Source(_))
+                if self.status.verdicts[*node] == Verdict::Read && matches!(self.plan[*node], Node::Source(_))
                 {
                     unread.entry(label.clone()).or_insert_with(std::collections::BTreeSet::new).insert(*node);
                 }
@@ -169,8 +172,8 @@ impl Explained<'_> {
     }
 
     fn verdict(&self, node: NodeId) -> String {
-        let (style, verdict) = match self.status.verdicts[&node] {
-            Verdict::Reuse { .. } => (GOOD, "up to date"),
+        let (style, verdict) = match self.status.verdicts[node] {
+            Verdict::Reuse => (GOOD, "up to date"),
             Verdict::Read => (RUN, "to be read"),
             Verdict::Run => (RUN, "must run"),
             Verdict::RunIfChanged => (MAYBE, "runs if its inputs come out different"),
@@ -179,8 +182,8 @@ impl Explained<'_> {
     }
 
     fn json(&self, node: NodeId, action: &Action) -> serde_json::Value {
-        let verdict = match self.status.verdicts[&node] {
-            Verdict::Reuse { .. } => "reuse",
+        let verdict = match self.status.verdicts[node] {
+            Verdict::Reuse => "reuse",
             Verdict::Read => "read",
             Verdict::Run => "run",
             Verdict::RunIfChanged => "run_if_changed",

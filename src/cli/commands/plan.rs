@@ -1,5 +1,6 @@
 //! `lamarck plan`.
 
+use std::mem;
 use std::process::ExitCode;
 
 use serde_json::json;
@@ -25,6 +26,8 @@ pub fn run(args: &PlanArgs, ui: &Ui) -> Result<ExitCode, CliError> {
         ui,
     )?;
     let has_work = tell(&ready, ui)?;
+    // The process ends with it, and frees it in one go.
+    mem::forget(ready);
     Ok(ExitCode::from(if args.exit_code && has_work { WORK } else { 0 }))
 }
 
@@ -34,15 +37,15 @@ pub(super) fn tell(Ready { project, recipe, planned, .. }: &Ready, ui: &Ui) -> R
     let plan = &planned.plan;
     let counts: Vec<(StageId, StageWork)> =
         (plan.order.iter()).map(|id| (*id, StageWork::of(recipe, planned, &status, *id))).collect();
-    let to_read = plan.nodes().filter(|node| status.verdicts[node] == Verdict::Read);
+    let to_read = plan.nodes().filter(|node| status.verdicts[*node] == Verdict::Read);
     let (reads, read_bytes) =
         to_read.fold((0, 0), |(n, total), node| (n + 1, total + plan[node].spec().n_bytes() as u64));
     let (mut run, mut if_changed, mut written) = (0, 0, 0);
     for (node, action) in plan.actions() {
-        match status.verdicts[&node] {
+        match status.verdicts[node] {
             Verdict::Run => run += 1,
             Verdict::RunIfChanged => if_changed += 1,
-            Verdict::Reuse { .. } | Verdict::Read => continue,
+            Verdict::Reuse | Verdict::Read => continue,
         }
         written += action.output.n_bytes() as u64;
     }
@@ -52,7 +55,7 @@ pub(super) fn tell(Ready { project, recipe, planned, .. }: &Ready, ui: &Ui) -> R
         .filter(|room| room.needed > 0)
         .collect();
     let to_publish = rooms.iter().filter(|room| room.folder != project.cache).map(|room| room.needed).sum();
-    let estimate = project.estimate(planned, &status.verdicts, to_publish);
+    let estimate = project.estimate(planned, &status, to_publish);
     let unstored = project.unstored(recipe, planned, &status)?;
     let to_fetch = to_fetch(project, planned, &status);
     let work = run + if_changed;
