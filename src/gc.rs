@@ -9,6 +9,7 @@
 //! the limits remove nothing; and those whose actions were the same as of one that stays, which cost next to
 //! nothing. Of a record that stays everything stays that spares its next build work.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 
@@ -323,8 +324,10 @@ fn choose<'a>(
     now: u64,
 ) -> Choice<'a> {
     let last_use = |blob: &BlobEntry| uses.get(&blob.digest).map_or(blob.modified, |used| used.time);
+    // Builds of one second are told apart by their order.
+    let rank = |blob: &BlobEntry| uses.get(&blob.digest).map_or(usize::MAX, |used| used.rank);
     let mut blobs: Vec<&BlobEntry> = blobs.iter().collect();
-    blobs.sort_by_key(|blob| (last_use(blob), blob.digest));
+    blobs.sort_by_key(|blob| (last_use(blob), Reverse(rank(blob)), blob.digest));
     // What is dead in a pack counts, until the pack goes.
     let own = blobs.iter().filter(|blob| blob.packed.is_none());
     let mut left: u64 = packs.swept() + own.map(|blob| blob.n_bytes).sum::<u64>();
