@@ -9,8 +9,8 @@
 
 mod in_turn;
 
-use lamarck::build::Bytes;
 use lamarck::build::compute::{Computation, Failure};
+use lamarck::build::{Bytes, Masks};
 use lamarck::kernels::simd::{self, Level};
 use lamarck::kernels::stream::Stream;
 use lamarck::methods::{self, Arguments, InputArguments, Method, Scope, Simplified, Value, Values};
@@ -129,19 +129,20 @@ fn measure(method: &'static dyn Method, level: Level, shape: &[usize], inputs: &
     };
     let tensor = TensorSpec { dtype: Dtype::Bf16, shape: Shape(shape.to_vec()) };
     let operands: Vec<Bytes> = order.iter().map(|i| of_shape(&inputs[*i], &tensor)).collect();
-    let computation = Computation {
-        operation: &*operation,
-        inputs: operands.iter().map(|bytes| (bytes.clone(), Dtype::Bf16)).collect(),
-        compute: None,
-        shape: &tensor.shape,
-        output: &tensor,
-        parallel: true,
-        proceed: &|| Ok(()),
-    };
     let mut copies: Vec<Vec<u8>> = operands.iter().map(|bytes| vec![1; bytes.n_bytes()]).collect();
     let mut out = vec![1; tensor.n_bytes()];
     let [kernel, copy] = in_turn(
         || {
+            let computation = Computation {
+                operation: &*operation,
+                inputs: operands.iter().map(|bytes| (bytes.clone(), Dtype::Bf16)).collect(),
+                masks: &Masks::unknown(&*operation, &tensor.shape),
+                compute: None,
+                shape: &tensor.shape,
+                output: &tensor,
+                parallel: true,
+                proceed: &|| Ok(()),
+            };
             if let Err(Failure::Undefined(problem)) = computation.run_into(&mut out) {
                 panic!("{name}: {problem}");
             }

@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use lamarck::build::compute::{Computation, Failure};
-use lamarck::build::{Bytes, Run};
+use lamarck::build::{Bytes, Masks, Run};
 use lamarck::kernels::simd::{self, Level};
 use lamarck::kernels::stream::Stream;
 use lamarck::methods::{self, Arguments, InputArguments, Operation, Scope, Simplified, Value, Values};
@@ -56,7 +56,8 @@ fn selections() {
         for name in ["ties", "breadcrumbs"] {
             let operation = sparse(name, inputs.len());
             let tensor = TensorSpec { dtype: Dtype::Bf16, shape: Shape(SHAPE.to_vec()) };
-            let computation = computation(&*operation, &inputs, &tensor);
+            let masks = Masks::default();
+            let computation = computation(&*operation, &inputs, &tensor, &masks);
             let mut copies = vec![vec![1_u8; 2 * n]; inputs.len()];
             let [search, copy] = in_turn(
                 || drop(finish(computation.prepare())),
@@ -112,7 +113,8 @@ fn adapters() {
                             .map(|(spec, bytes)| Tensor { spec, bytes: bytes.at_hand().expect("in memory") });
                         let operation = beside.prepare.prepare(&tensors);
                         let inputs = [input.clone()];
-                        finish(computation(&*operation, &inputs, &tensor).run_into(&mut out));
+                        let masks = Masks::default();
+                        finish(computation(&*operation, &inputs, &tensor, &masks).run_into(&mut out));
                     },
                     || matmul([rows, rank, columns], &b, &a, &mut product),
                 );
@@ -159,10 +161,12 @@ fn computation<'a>(
     operation: &'a dyn Operation,
     inputs: &[Bytes],
     tensor: &'a TensorSpec,
+    masks: &'a Masks,
 ) -> Computation<'a> {
     Computation {
         operation,
         inputs: inputs.iter().map(|bytes| (bytes.clone(), tensor.dtype)).collect(),
+        masks,
         compute: None,
         shape: &tensor.shape,
         output: tensor,

@@ -86,6 +86,11 @@ impl Checksums {
         XxHash3_128::oneshot(block)
     }
 
+    /// Those of all blocks.
+    pub fn of_all(bytes: &[u8]) -> Self {
+        Self(bytes.chunks(Self::BLOCK).map(Self::of).collect())
+    }
+
     /// Whether there is one for each block of so many bytes.
     pub fn cover(&self, n_bytes: usize) -> bool {
         self.0.len() == n_bytes.div_ceil(Self::BLOCK)

@@ -72,13 +72,15 @@ pub struct StoreUsage {
     pub old_bytes: u64,
 }
 
-/// The time of a result's last use, the rank of the newest build that has it (0 is the newest), and whether a tagged
-/// one has it.
+/// The time of a result's last use, the rank of the newest build that has it (0 is the newest), whether a tagged
+/// one has it, and whether it is a mask.
 #[derive(Clone, Copy)]
 struct Use {
     time: u64,
     rank: usize,
     is_tagged: bool,
+    /// Whether it is never needed, for whatever uses it.
+    is_mask: bool,
 }
 
 impl Use {
@@ -102,6 +104,9 @@ struct Build {
 /// What `usage` calls results that are attached to builds.
 const STATISTICS: &str = "statistics";
 
+/// What it calls masks of all stages.
+const MASKS: &str = "masks";
+
 impl Build {
     /// The blocks of keys of everything that is its own, by stage.
     fn keys_blocks(&self) -> impl Iterator<Item = (&str, &Digest)> {
@@ -116,18 +121,32 @@ impl Build {
     }
 }
 
-/// The actions whose results are known, with these, by the block of keys that records share.
-struct Made<'a> {
-    snapshot: &'a Snapshot<'a>,
-    blocks: HashMap<Digest, Vec<(ActionKey, Digest)>>,
+/// A result that is known.
+#[derive(Clone, Copy)]
+struct Made {
+    key: ActionKey,
+    digest: Digest,
+    /// Whether it was made beside another, and is never needed.
+    is_mask: bool,
 }
 
-impl Made<'_> {
-    fn of(&mut self, block: &Digest) -> Result<&[(ActionKey, Digest)], StoreError> {
+/// The results that are known, by the block of keys that records share.
+struct Results<'a> {
+    snapshot: &'a Snapshot<'a>,
+    blocks: HashMap<Digest, Vec<Made>>,
+}
+
+impl Results<'_> {
+    fn of(&mut self, block: &Digest) -> Result<&[Made], StoreError> {
         if !self.blocks.contains_key(block) {
             let mut made = Vec::new();
             for key in history::read_keys(self.snapshot, block)?.unwrap_or_default() {
-                made.extend(self.snapshot.action(&key)?.map(|(digest, _)| (key, digest)));
+                let Some((digest, _)) = self.snapshot.action(&key)? else { continue };
+                made.push(Made { key, digest, is_mask: false });
+                for key in self.snapshot.beside(&key)? {
+                    let mask = self.snapshot.action(&key)?;
+                    made.extend(mask.map(|(digest, _)| Made { key, digest, is_mask: true }));
+                }
             }
             self.blocks.insert(*block, made);
         }
@@ -148,8 +167,8 @@ pub fn trim(store: &Store, limits: &Limits, now: u64) -> Result<Removed, StoreEr
     let blobs = store.blobs()?;
     let snapshot = store.index().snapshot()?;
     let builds = builds(&snapshot)?;
-    let mut made = Made { snapshot: &snapshot, blocks: HashMap::new() };
-    let uses = uses(&mut made, builds.iter().enumerate())?;
+    let mut results = Results { snapshot: &snapshot, blocks: HashMap::new() };
+    let uses = uses(&mut results, builds.iter().enumerate())?;
     let choice = choose(&blobs, store.pack_sizes()?, &uses, limits, now);
     store.remove(&choice.go)?;
     Ok(Removed { kept_builds: builds.len(), ..choice.sum() })
@@ -166,8 +185,8 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
     let is_limited = limits.max_age.is_some() || limits.max_bytes.is_some();
     let always = |(rank, build): &(usize, &Build)| build.stays(*rank, limits, now);
     let using = builds.iter().enumerate().filter(|build| is_limited || always(build));
-    let mut made = Made { snapshot: &snapshot, blocks: HashMap::new() };
-    let uses = uses(&mut made, using)?;
+    let mut results = Results { snapshot: &snapshot, blocks: HashMap::new() };
+    let uses = uses(&mut results, using)?;
     let choice = choose(&blobs, store.pack_sizes()?, &uses, limits, now);
     let going: HashSet<Digest> = choice.go.iter().map(|blob| blob.digest).collect();
     let mut needed = Needed::default();
@@ -180,7 +199,7 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
         let is_young = limits.max_age.is_none_or(|age| build.time.saturating_add(age) >= now);
         let mut is_whole = || -> Result<bool, StoreError> {
             for (_, block) in build.keys_blocks() {
-                if made.of(block)?.iter().any(|(_, digest)| going.contains(digest)) {
+                if results.of(block)?.iter().any(|made| !made.is_mask && going.contains(&made.digest)) {
                     return Ok(false);
                 }
             }
@@ -192,7 +211,7 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
     let keys: HashSet<Digest> =
         staying().flat_map(|build| build.keys_blocks().map(|(_, block)| *block)).collect();
     for build in builds.iter().filter(|build| build.keys_blocks().all(|(_, block)| keys.contains(block))) {
-        need(&mut needed, build, &mut made)?;
+        need(&mut needed, build, &mut results)?;
     }
     let removed = Removed {
         removed_builds: builds.len() - needed.builds.len(),
@@ -208,15 +227,15 @@ pub fn collect(store: Store, limits: &Limits, now: u64, dry_run: bool) -> Result
 }
 
 /// Notes that everything of a build is needed. Builds come newest first.
-fn need(needed: &mut Needed, build: &Build, made: &mut Made<'_>) -> Result<(), StoreError> {
+fn need(needed: &mut Needed, build: &Build, results: &mut Results<'_>) -> Result<(), StoreError> {
     let Build { number, record, is_newest, attached, .. } = build;
     for (_, block) in build.keys_blocks() {
-        for (key, digest) in made.of(block)? {
+        for Made { key, digest, .. } in results.of(block)? {
             needed.keys.insert(*key);
             needed.digests.insert(*digest);
         }
     }
-    let past = Past::new(record.clone(), made.snapshot);
+    let past = Past::new(record.clone(), results.snapshot);
     needed.builds.insert(*number);
     needed.blocks.extend(past.blocks()?);
     needed.blocks.extend(*attached);
@@ -236,15 +255,18 @@ pub fn usage(store: &Store, now: u64) -> Result<StoreUsage, StoreError> {
     let sizes: HashMap<Digest, u64> =
         store.blobs()?.into_iter().map(|blob| (blob.digest, blob.n_bytes)).collect();
     let mut stages: BTreeMap<String, HashSet<Digest>> = BTreeMap::new();
-    let mut made = Made { snapshot: &snapshot, blocks: HashMap::new() };
+    let mut results = Results { snapshot: &snapshot, blocks: HashMap::new() };
     for (rank, build) in builds(&snapshot)?.iter().enumerate() {
         if !build.stays(rank, &Limits::UNLIMITED, now) {
             continue;
         }
         for (stage, block) in build.keys_blocks() {
-            let of = stages.entry(stage.to_owned()).or_default();
-            let digests = made.of(block)?.iter().map(|(_, digest)| *digest);
-            of.extend(digests.filter(|digest| sizes.contains_key(digest)));
+            for Made { digest, is_mask, .. } in results.of(block)? {
+                if sizes.contains_key(digest) {
+                    let name = if *is_mask { MASKS } else { stage };
+                    stages.entry(name.to_owned()).or_default().insert(*digest);
+                }
+            }
         }
     }
     stages.retain(|_, digests| !digests.is_empty());
@@ -289,7 +311,7 @@ fn builds(snapshot: &Snapshot<'_>) -> Result<Vec<Build>, StoreError> {
 
 /// The last use of everything that builds have made.
 fn uses<'b>(
-    made: &mut Made<'_>,
+    results: &mut Results<'_>,
     builds: impl Iterator<Item = (usize, &'b Build)>,
 ) -> Result<HashMap<Digest, Use>, StoreError> {
     let last = |uses: &mut HashMap<Digest, Use>, of: &Digest, more: Use| {
@@ -298,19 +320,20 @@ fn uses<'b>(
             time: used.time.max(more.time),
             rank: used.rank.min(more.rank),
             is_tagged: used.is_tagged || more.is_tagged,
+            is_mask: used.is_mask && more.is_mask,
         };
     };
     let mut blocks: HashMap<Digest, Use> = HashMap::new();
     for (rank, build) in builds {
         for (_, block) in build.keys_blocks() {
             let is_tagged = build.is_tagged;
-            last(&mut blocks, block, Use { time: build.time, rank, is_tagged });
+            last(&mut blocks, block, Use { time: build.time, rank, is_tagged, is_mask: false });
         }
     }
     let mut uses: HashMap<Digest, Use> = HashMap::new();
     for (block, used) in blocks {
-        for (_, digest) in made.of(&block)? {
-            last(&mut uses, digest, used);
+        for Made { digest, is_mask, .. } in results.of(&block)? {
+            last(&mut uses, digest, Use { is_mask: *is_mask, ..used });
         }
     }
     Ok(uses)
@@ -326,8 +349,10 @@ fn choose<'a>(
     let last_use = |blob: &BlobEntry| uses.get(&blob.digest).map_or(blob.modified, |used| used.time);
     // Builds of one second are told apart by their order.
     let rank = |blob: &BlobEntry| uses.get(&blob.digest).map_or(usize::MAX, |used| used.rank);
+    // Where room is short, what is never needed goes before all else.
+    let is_mask = |blob: &BlobEntry| uses.get(&blob.digest).is_some_and(|used| used.is_mask);
     let mut blobs: Vec<&BlobEntry> = blobs.iter().collect();
-    blobs.sort_by_key(|blob| (last_use(blob), Reverse(rank(blob)), blob.digest));
+    blobs.sort_by_key(|blob| (!is_mask(blob), last_use(blob), Reverse(rank(blob)), blob.digest));
     // What is dead in a pack counts, until the pack goes.
     let own = blobs.iter().filter(|blob| blob.packed.is_none());
     let mut left: u64 = packs.swept() + own.map(|blob| blob.n_bytes).sum::<u64>();
@@ -336,6 +361,7 @@ fn choose<'a>(
         let is_kept = uses.get(&blob.digest).is_some_and(|used| used.stays(limits));
         let is_old = limits.max_age.is_some_and(|age| last_use(blob).saturating_add(age) < now);
         let is_too_much = limits.max_bytes.is_some_and(|most| left > most);
+        let is_kept = is_kept && !(is_mask(blob) && is_too_much);
         let is_unlimited = limits.max_age.is_none() && limits.max_bytes.is_none();
         let is_unused = is_unlimited && !uses.contains_key(&blob.digest);
         if !is_kept && (is_old || is_too_much || is_unused) {

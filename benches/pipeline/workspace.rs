@@ -68,11 +68,28 @@ impl Workspace {
         read_all(&self.dir.join("ancestors"))
     }
 
+    /// The same on one core, with whatever threads there are.
+    pub fn cold_on_one_core(&self, program: Program<'_>) -> io::Result<Run> {
+        self.forget(program);
+        self.settle()?;
+        let mut one_core = Command::new("taskset");
+        one_core.args(["--cpu-list", "0"]).arg(program.path);
+        self.run_by(one_core, program, "build", &["--jobs", "1"])
+    }
+
     /// Runs a command of a program on the recipe.
     pub fn run(&self, program: Program<'_>, command: &str, flags: &[&str]) -> io::Result<Run> {
-        let Program { name, path } = program;
+        self.run_by(Command::new(program.path), program, command, flags)
+    }
+
+    fn run_by(
+        &self,
+        mut command_line: Command,
+        Program { name, .. }: Program<'_>,
+        command: &str,
+        flags: &[&str],
+    ) -> io::Result<Run> {
         let (cache, out) = (format!("{name}-cache"), format!("{name}-out"));
-        let mut command_line = Command::new(path);
         command_line
             .args([command, "-q", "recipe.yaml", "--models", "ancestors", "--cache", &cache])
             .args(flags)

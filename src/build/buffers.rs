@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use super::bytes::{Bytes, Window};
 use super::geometry::LeafSpan;
+use super::masks::MaskBuffers;
 use crate::kernels::convert;
 use crate::kernels::pairs::Bf16;
 use crate::methods::Scratch;
@@ -16,13 +17,20 @@ pub struct Buffers {
     raw: Vec<Window>,
     values: Vec<Vec<f32>>,
     out: Vec<f32>,
+    masks: MaskBuffers,
     scratch: Scratch,
 }
 
 impl Buffers {
     pub fn new(n_inputs: usize) -> Self {
         let raw = (0..n_inputs).map(|_| Window::default()).collect();
-        Self { raw, values: vec![Vec::new(); n_inputs], out: Vec::new(), scratch: Scratch::default() }
+        Self {
+            raw,
+            values: vec![Vec::new(); n_inputs],
+            out: Vec::new(),
+            masks: MaskBuffers::default(),
+            scratch: Scratch::default(),
+        }
     }
 
     /// Reads a leaf of those inputs that are still in files, unless it is strided.
@@ -65,11 +73,11 @@ impl Buffers {
     pub fn with_values<T>(
         &mut self,
         n_results: usize,
-        work: impl FnOnce(&[&[f32]], &mut Vec<f32>, &mut Scratch) -> T,
+        work: impl FnOnce(&[&[f32]], &mut Vec<f32>, &mut MaskBuffers, &mut Scratch) -> T,
     ) -> T {
-        let Self { values, out, scratch, .. } = self;
+        let Self { values, out, masks, scratch, .. } = self;
         out.resize(n_results, 0.0);
-        with_vectors(values, |values| work(values, out, scratch))
+        with_vectors(values, |values| work(values, out, masks, scratch))
     }
 
     /// Lends a piece of a fetched leaf as it is stored, where all inputs are bf16.
@@ -77,13 +85,14 @@ impl Buffers {
         &mut self,
         inputs: &[(Bytes, Dtype)],
         span: LeafSpan,
-        work: impl FnOnce(&[&[Bf16]]) -> T,
+        work: impl FnOnce(&[&[Bf16]], &mut MaskBuffers, &mut Scratch) -> T,
     ) -> Result<T, ModelError> {
+        let Self { raw, masks, scratch, .. } = self;
         let stored = inputs
             .iter()
-            .zip(&mut self.raw)
+            .zip(raw)
             .map(|((bytes, dtype), raw)| Ok(raw.range(bytes, span.stored(dtype.size()))?.as_chunks().0));
-        with_slices(stored, work)
+        with_slices(stored, |stored| work(stored, masks, scratch))
     }
 }
 
@@ -96,7 +105,7 @@ pub fn decode(dtype: Dtype, compute: Option<Dtype>, stored: &[u8], values: &mut 
 }
 
 /// Lends vectors side by side.
-pub fn with_vectors<T>(vectors: &[Vec<f32>], work: impl FnOnce(&[&[f32]]) -> T) -> T {
+pub fn with_vectors<S, T>(vectors: &[Vec<S>], work: impl FnOnce(&[&[S]]) -> T) -> T {
     let slices = vectors.iter().map(|vector| Ok::<_, Infallible>(vector.as_slice()));
     let Ok(result) = with_slices(slices, work);
     result

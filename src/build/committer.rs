@@ -18,7 +18,7 @@ use crate::event::{Events, spanned};
 use crate::plan::NodeId;
 use crate::store::blob::{Content, SealedBlob};
 use crate::store::range::{ChecksumsRow, ExternalRange, ExternalRow, MemoRow};
-use crate::store::tier::{ActionRow, NewBlob};
+use crate::store::tier::{ActionRow, BesideRow, NewBlob};
 use crate::store::tiered::Tiered;
 use crate::store::{ActionCache, Cas, Store, StoreError};
 
@@ -41,6 +41,7 @@ enum Job {
     Delivery(NodeId, Bytes, Delivered),
     Memo(MemoRow),
     Checksums(ChecksumsRow),
+    Beside(BesideRow),
     /// Answered once everything sent before is committed.
     Flush(Sender<()>),
 }
@@ -60,6 +61,7 @@ enum Written {
     Action(Kept),
     Memo(MemoRow),
     Checksums(ChecksumsRow),
+    Beside(BesideRow),
     Flush(Sender<()>),
 }
 
@@ -78,6 +80,7 @@ struct Batch {
     memo: Vec<MemoRow>,
     external: Vec<ExternalRow>,
     checksums: Vec<ChecksumsRow>,
+    beside: Vec<BesideRow>,
 }
 
 impl Batch {
@@ -91,7 +94,7 @@ impl Batch {
     /// Keeps bytes, then what files outside hold, then the keys that stand for both: in that order.
     fn commit(self, store: &Store, tiers: &Tiered<'_>) -> Result<(), StoreError> {
         Cas::put(tiers, self.blobs)?;
-        store.note(&self.memo, &self.external, &self.checksums)?;
+        store.note(&self.memo, &self.external, &self.checksums, &self.beside)?;
         ActionCache::put(tiers, &self.rows)
     }
 }
@@ -230,6 +233,11 @@ impl Committer {
         self.send(Job::Checksums(row))
     }
 
+    /// Hands over the keys of what was made beside a result.
+    pub fn note_beside(&self, row: BesideRow) -> Result<(), BuildError> {
+        self.send(Job::Beside(row))
+    }
+
     /// Waits until everything handed over so far is committed.
     ///
     /// # Errors
@@ -275,6 +283,7 @@ fn write(
         let next = match job {
             Job::Memo(row) => Written::Memo(row),
             Job::Checksums(row) => Written::Checksums(row),
+            Job::Beside(row) => Written::Beside(row),
             Job::Flush(done) => Written::Flush(done),
             Job::Delivery(node, bytes, delivered) => {
                 if let Bytes::Memory(bytes) = &bytes {
@@ -325,6 +334,7 @@ fn commit(
                 }
                 Written::Memo(row) => batch.memo.push(row),
                 Written::Checksums(row) => batch.checksums.push(row),
+                Written::Beside(row) => batch.beside.push(row),
                 Written::Flush(done) => flushed.push(done),
             }
             // Nobody may wait for a batch that waits for them.

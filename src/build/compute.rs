@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
-use super::buffers::Buffers;
+use super::buffers::{Buffers, with_vectors};
 use super::bytes::{Bytes, FilePart};
 use super::error::BuildError;
 use super::geometry::{Geometry, LeafSpan};
+use super::masks::Masks;
 use super::sink::FileSlice;
 use crate::kernels::convert;
+use crate::kernels::mask::Mask;
 use crate::methods::{Kernel, Leaf, Operation, Pass};
 use crate::model::ModelError;
 use crate::op::{Tensor, Whole, not_finite};
@@ -31,6 +33,8 @@ pub enum Target<'a> {
 pub struct Computation<'a> {
     pub operation: &'a dyn Operation,
     pub inputs: Vec<(Bytes, Dtype)>,
+    /// What the operation draws.
+    pub masks: &'a Masks,
     /// What inputs are rounded to first.
     pub compute: Option<Dtype>,
     /// The shape of all inputs, and of the result unless it is a table.
@@ -80,11 +84,22 @@ impl Computation<'_> {
         if let Some(table) = kernel.table() {
             return Ok(in_memory(table.iter().flat_map(|number| number.to_le_bytes()).collect()));
         }
+        let computed = self.emit_to_target(&geometry, &*kernel, target)?;
+        self.masks.end_pass();
+        Ok(computed)
+    }
+
+    fn emit_to_target(
+        &self,
+        geometry: &Geometry,
+        kernel: &dyn Kernel,
+        target: Target<'_>,
+    ) -> Result<Computed, Failure> {
         match target {
-            Target::Memory if geometry.is_contiguous() => self.emit_to_memory(&geometry, &*kernel),
+            Target::Memory if geometry.is_contiguous() => self.emit_to_memory(geometry, kernel),
             Target::Memory => {
                 let bytes = Mutex::new(vec![0; self.output.n_bytes()]);
-                self.emit_to(&geometry, &*kernel, &|offset, part| {
+                self.emit_to(geometry, kernel, &|offset, part| {
                     let at = offset as usize;
                     let mut bytes = bytes.lock().expect("no thread panics with it");
                     bytes[at..at + part.len()].copy_from_slice(part);
@@ -94,7 +109,7 @@ impl Computation<'_> {
             }
             Target::File(store) => {
                 let file = store.new_blob()?;
-                self.emit_to(&geometry, &*kernel, &|offset, bytes| Ok(file.write_at(offset, bytes)?))?;
+                self.emit_to(geometry, kernel, &|offset, bytes| Ok(file.write_at(offset, bytes)?))?;
                 let part = FilePart {
                     path: file.path().to_owned(),
                     file: file.handle()?,
@@ -105,7 +120,7 @@ impl Computation<'_> {
                 Ok((Bytes::File(Arc::new(part)), Some(Content::File(file.seal()?))))
             }
             Target::Slice(slice) => {
-                self.emit_to(&geometry, &*kernel, &|offset, bytes| slice.write_at(offset, bytes))?;
+                self.emit_to(geometry, kernel, &|offset, bytes| slice.write_at(offset, bytes))?;
                 Ok((Bytes::File(Arc::new(slice.part())), None))
             }
         }
@@ -130,6 +145,7 @@ impl Computation<'_> {
             }
             let Some(pass) = kernel.next_pass() else { break };
             let (sums, counts) = self.gather(&geometry, &*kernel, pass)?;
+            self.masks.end_pass();
             kernel.absorb(&sums, &counts).map_err(Failure::Undefined)?;
         }
         Ok((geometry, kernel))
@@ -166,14 +182,20 @@ impl Computation<'_> {
                 buffers.fetch(&self.inputs, span)?;
                 for piece in geometry.pieces(span, least_piece(kernel, in_bf16)) {
                     if in_bf16 {
-                        buffers.with_bf16(&self.inputs, piece, |inputs| {
-                            kernel.gather_bf16(&leaf(index, piece, inputs), own);
+                        buffers.with_bf16(&self.inputs, piece, |inputs, _, _| {
+                            kernel.gather_bf16(&leaf(index, piece, inputs, &[]), own);
                         })?;
                         continue;
                     }
                     buffers.load(&self.inputs, self.compute, piece)?;
-                    buffers.with_values(0, |inputs, _, scratch| {
-                        kernel.gather(&leaf(index, piece, inputs), own, &mut partial.1, scratch);
+                    buffers.with_values(0, |inputs, _, masks, scratch| {
+                        self.masks.of_piece(geometry.mask_of(piece), piece.row_len, masks, |mask, drawn| {
+                            kernel.draw(mask, &leaf(index, piece, inputs, &[]), drawn, scratch);
+                        });
+                        with_vectors(&masks.masks, |masks| {
+                            let leaf = leaf(index, piece, inputs, masks);
+                            kernel.gather(&leaf, own, &mut partial.1, scratch);
+                        });
                     });
                 }
             }
@@ -316,14 +338,25 @@ impl Computation<'_> {
         for piece in geometry.pieces(span, least_piece(kernel, in_bf16)) {
             let (encoded, more) = rest.split_at_mut(piece.len() * dtype.size());
             rest = more;
+            let place = geometry.mask_of(piece);
             let is_finite = if in_bf16 {
-                buffers.with_bf16(&self.inputs, piece, |inputs| {
-                    kernel.emit_bf16(&leaf(index, piece, inputs), encoded.as_chunks_mut().0)
+                buffers.with_bf16(&self.inputs, piece, |inputs, masks, scratch| {
+                    self.masks.of_piece(place, piece.row_len, masks, |mask, drawn| {
+                        kernel.draw_bf16(mask, &leaf(index, piece, inputs, &[]), drawn, scratch);
+                    });
+                    with_vectors(&masks.masks, |masks| {
+                        kernel.emit_bf16(&leaf(index, piece, inputs, masks), encoded.as_chunks_mut().0)
+                    })
                 })?
             } else {
                 buffers.load(&self.inputs, self.compute, piece)?;
-                buffers.with_values(piece.len(), |inputs, out, scratch| {
-                    kernel.emit(&leaf(index, piece, inputs), out, scratch);
+                buffers.with_values(piece.len(), |inputs, out, masks, scratch| {
+                    self.masks.of_piece(place, piece.row_len, masks, |mask, drawn| {
+                        kernel.draw(mask, &leaf(index, piece, inputs, &[]), drawn, scratch);
+                    });
+                    with_vectors(&masks.masks, |masks| {
+                        kernel.emit(&leaf(index, piece, inputs, masks), out, scratch);
+                    });
                     if piece.col_step != 1 {
                         *out = transposed(out, piece.rows, piece.row_len);
                     }
@@ -372,10 +405,16 @@ fn least_piece(kernel: &dyn Kernel, in_bf16: bool) -> usize {
     }
 }
 
-pub(super) fn leaf<'a, T>(index: usize, span: LeafSpan, inputs: &'a [&'a [T]]) -> Leaf<'a, T> {
+pub(super) fn leaf<'a, T>(
+    index: usize,
+    span: LeafSpan,
+    inputs: &'a [&'a [T]],
+    masks: &'a [&'a [Mask]],
+) -> Leaf<'a, T> {
     Leaf {
         index,
         inputs,
+        masks,
         rows: span.rows,
         row_len: span.row_len,
         start: span.start as u64,

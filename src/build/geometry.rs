@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use crate::kernels::mask;
 use crate::methods::{Cut, Extent};
 use crate::tensor::Shape;
 
@@ -136,6 +137,31 @@ impl Geometry {
     pub fn is_contiguous(&self) -> bool {
         matches!(self, Self::Contiguous { .. })
     }
+
+    /// The bytes that a mask of the tensor takes, as packed rows in the order of the leaves.
+    pub fn mask_bytes(&self) -> usize {
+        match *self {
+            Self::Contiguous { n_elements, row_len: None, .. } => mask::n_bytes(1, n_elements),
+            Self::Contiguous { n_elements, row_len: Some(row_len), .. } => {
+                mask::n_bytes(n_elements / row_len, row_len)
+            }
+            Self::Strided { outer, len, inner } => mask::n_bytes(outer * inner, len),
+        }
+    }
+
+    /// Those of them that hold a piece of a leaf.
+    pub fn mask_of(&self, piece: LeafSpan) -> Range<usize> {
+        let start = match *self {
+            // Leaves and their pieces begin at whole bytes.
+            Self::Contiguous { row_len: None, .. } => piece.start / mask::PER_BYTE,
+            Self::Contiguous { row_len: Some(row_len), .. } => mask::n_bytes(piece.start / row_len, row_len),
+            Self::Strided { len, inner, .. } => {
+                let (group, first) = (piece.start / (len * inner), piece.start % (len * inner));
+                mask::n_bytes(group * inner + first, len)
+            }
+        };
+        start..start + mask::n_bytes(piece.rows, piece.row_len)
+    }
 }
 
 impl LeafSpan {
@@ -219,6 +245,27 @@ mod tests {
             assert_eq!(pieces.iter().map(LeafSpan::len).collect::<Vec<_>>(), expected, "{dims:?}");
             assert!(pieces.windows(2).all(|pair| pair[0].start + pair[0].len() == pair[1].start));
             assert!(pieces.iter().all(|piece| cut == Cut::Elements || piece.row_len == leaf.row_len));
+        }
+    }
+
+    #[test]
+    fn masks_of_pieces_follow_one_another_and_fill_the_tensors_mask() {
+        for dims in
+            [&[][..], &[7], &[40_000], &[3, 5], &[100, 500], &[2, 5, 3, 70], &[4, 9, 1], &[0, 4], &[300, 200]]
+        {
+            for cut in [Cut::Elements, Cut::LastAxis, Cut::SecondAxis] {
+                let geometry = Geometry::new(&Shape(dims.to_vec()), cut);
+                let mut end = 0;
+                for leaf in geometry.blocks().into_iter().flatten().map(|index| geometry.leaf(index)) {
+                    for piece in geometry.pieces(leaf, 256) {
+                        let place = geometry.mask_of(piece);
+                        assert_eq!(place.start, end, "{dims:?} {cut:?}");
+                        assert!(place.len() * mask::PER_BYTE >= piece.len());
+                        end = place.end;
+                    }
+                }
+                assert_eq!(end, geometry.mask_bytes(), "{dims:?} {cut:?}");
+            }
         }
     }
 

@@ -77,8 +77,8 @@ impl Computation<'_> {
                 buffers.fetch(&self.inputs, span)?;
                 for piece in geometry.pieces(span, PIECE) {
                     buffers.load(&self.inputs, self.compute, piece)?;
-                    buffers.with_values(0, |inputs, _, scratch| {
-                        ranking.list(&leaf(index, piece, inputs), &mut lists, scratch);
+                    buffers.with_values(0, |inputs, _, _, scratch| {
+                        ranking.list(&leaf(index, piece, inputs, &[]), &mut lists, scratch);
                     });
                 }
                 lists.iter_mut().for_each(Listed::end_leaf);
@@ -99,17 +99,20 @@ impl Computation<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{Arc, LazyLock};
 
     use super::*;
     use crate::build::bytes::FilePart;
     use crate::build::compute::Target;
+    use crate::build::masks::Masks;
     use crate::kernels::select::magnitude;
     use crate::kernels::stream::Stream;
     use crate::methods::{self, Arguments, InputArguments, Operation, Simplified, Value};
     use crate::tensor::{Shape, TensorSpec};
 
     const N: usize = 300_000;
+
+    static NO_MASKS: LazyLock<Masks> = LazyLock::new(Masks::default);
 
     /// A method with a base of zeros and one model.
     fn operation(name: &str, values: &[(&'static str, f64)]) -> Box<dyn Operation> {
@@ -144,6 +147,7 @@ mod tests {
         Computation {
             operation,
             inputs: inputs.map(|bytes| (bytes.clone(), Dtype::F32)).into(),
+            masks: &NO_MASKS,
             compute: None,
             shape: &spec.shape,
             output: spec,

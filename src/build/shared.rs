@@ -11,8 +11,9 @@ use super::outside::Outside;
 use super::schedule::Cost;
 use super::warm::Warm;
 use crate::digest::Digest;
+use crate::kernels::mask;
 use crate::model::ModelError;
-use crate::op::Access;
+use crate::op::{Access, Streaming};
 use crate::plan::{Input, Node, NodeId, Source};
 use crate::store::StoreError;
 use crate::store::range::{FileRange, RangeContent};
@@ -89,15 +90,21 @@ impl Shared<'_> {
         })
     }
 
-    /// What arithmetic that is made from inputs holds of them.
+    /// What arithmetic holds beside inputs and result: inputs that it is made from, and masks.
     fn beside(&self, node: NodeId) -> u64 {
         let plan = self.context.plan;
         let Node::Action(action) = &plan[node] else { return 0 };
-        if !matches!(action.op.access(), Access::Beside(_)) {
-            return 0;
-        }
-        let n_elements = |input: &Input| plan[input.node].spec().shape.elements() as u64;
-        action.inputs.iter().skip(1).map(|input| n_elements(input) * size_of::<f32>() as u64).sum()
+        let n_elements = |input: &Input| plan[input.node].spec().shape.elements();
+        let n_bytes: usize = match action.op.access() {
+            Access::Beside(_) => {
+                action.inputs.iter().skip(1).map(|input| n_elements(input) * size_of::<f32>()).sum()
+            }
+            Access::Streaming(Streaming { operation, .. }) => {
+                operation.masks().len() * mask::n_bytes(1, action.output.shape.elements())
+            }
+            _ => 0,
+        };
+        n_bytes as u64
     }
 
     pub fn source_bytes(&self, source: &Source) -> Bytes {

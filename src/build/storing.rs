@@ -32,6 +32,7 @@ pub enum Why {
 pub struct Storing {
     /// By stage number.
     unstored: Vec<Option<Why>>,
+    with_masks: bool,
 }
 
 impl Storing {
@@ -47,7 +48,12 @@ impl Storing {
             (None, Policy::Auto) => changing.contains(&StageId(number)).then_some(Why::Changing),
         };
         let said = recipe.stages.iter().map(|stage| stage.cache);
-        Self { unstored: said.enumerate().map(why).collect() }
+        Self { unstored: said.enumerate().map(why).collect(), with_masks: true }
+    }
+
+    /// The same where there is too little room for what is never needed.
+    pub fn without_masks(self) -> Self {
+        Self { with_masks: false, ..self }
     }
 
     /// Why the results of a stage are not stored, if they are not.
@@ -64,6 +70,11 @@ impl Storing {
             Some(Why::Unnamed) => n_bytes <= Self::SMALL,
             Some(Why::Changing) => again || n_bytes <= Self::SMALL,
         }
+    }
+
+    /// Whether the masks of a stage's merges are stored. They are of the most use where results keep changing.
+    pub fn keeps_masks(&self, stage: StageId) -> bool {
+        self.with_masks && matches!(self.why_not(stage), None | Some(Why::Changing))
     }
 
     /// Whether anything may be noted of a stage's results, wherever they are.

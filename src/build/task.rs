@@ -13,6 +13,8 @@ use super::compute::{Computation, Computed, Failure, Target, run_whole, with_ten
 use super::context::{Context, Outcome, Resolved};
 use super::error::BuildError;
 use super::examine::{Examination, Examined};
+use super::kept_masks::{ActionMasks, Drawing};
+use super::masks::Masks;
 use super::outside::source_range;
 use super::shared::Shared;
 use super::sink::FileSlice;
@@ -264,7 +266,7 @@ impl<'t, 'a> Task<'t, 'a> {
     /// Runs an action whose inputs are resolved, hands its result to the committer and keeps it warm.
     fn run(&mut self, node: NodeId, action: &Action, key: ActionKey) -> Result<Digest, BuildError> {
         let Shared { context, committer, outside, warm, .. } = self.shared;
-        let inputs = self.shared.inputs(node);
+        let digests = self.shared.inputs(node);
         let stage = context.stage_name(action);
         let again = self.shared.resolved[node.index()].get().is_some();
         let n_bytes = action.output.n_bytes() as u64;
@@ -279,9 +281,10 @@ impl<'t, 'a> Task<'t, 'a> {
         };
         let what = format!("{stage}: {}", action.owner.tensor);
         let (mut slice, mut held) = (None, false);
+        let mut masks = ActionMasks::default();
         let (digest, bytes, content) = match action.op.access() {
             Access::Digests => {
-                if let Some(other) = inputs.iter().position(|digest| *digest != inputs[0]) {
+                if let Some(other) = digests.iter().position(|digest| *digest != digests[0]) {
                     let problem = format!(
                         "{} and {} hold different {} values, which cannot be merged",
                         action.inputs[0].label, action.inputs[other].label, action.output.dtype
@@ -289,7 +292,7 @@ impl<'t, 'a> Task<'t, 'a> {
                     return Err(undefined(problem));
                 }
                 // The result is an input's bytes, found through the key whenever they are wanted.
-                (inputs[0], self.bytes(action.inputs[0].node)?, None)
+                (digests[0], self.bytes(action.inputs[0].node)?, None)
             }
             Access::Rows(runs) => {
                 let runs = runs.iter().map(|run| self.rows(action, run)).collect::<Result<_, _>>()?;
@@ -318,7 +321,11 @@ impl<'t, 'a> Task<'t, 'a> {
                 let target = self.target(node, cached, held, slice.as_ref());
                 let inputs = self.all_inputs(action)?;
                 let shape = inputs.first().map_or(&action.output.shape, |(_, spec)| &spec.shape);
-                let run = || self.stream(action, target, operation, compute, shape, &inputs);
+                let drawing = Drawing { action, operation, compute, shape, digests: &digests };
+                let read = |digest: &Digest, n_bytes| self.read_blob(digest, n_bytes);
+                masks = ActionMasks::find(self.shared, &drawing, &read)?;
+                let arithmetic = (operation, compute, &masks.masks);
+                let run = || self.stream(action, target, arithmetic, shape, &inputs);
                 let computed = spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
                 self.hashed(action, computed)?
             }
@@ -329,12 +336,13 @@ impl<'t, 'a> Task<'t, 'a> {
                 let run = || {
                     let (streamed, beside) = inputs.split_at(1);
                     let operation = with_tensors(beside, |beside| prepare.prepare(beside))?;
-                    self.stream(action, target, &*operation, None, &shape, streamed)
+                    self.stream(action, target, (&*operation, None, &masks.masks), &shape, streamed)
                 };
                 let computed = spanned(context.events, action.op.name(), &what, run).map_err(failed)?;
                 self.hashed(action, computed)?
             }
         };
+        masks.keep(committer, key)?;
         self.shared.executed.fetch_add(1, Ordering::Relaxed);
         let n_bytes = bytes.n_bytes() as u64;
         context.events.event(Event::Ran { stage, tensor: &action.owner.tensor, bytes: n_bytes });
@@ -407,8 +415,7 @@ impl<'t, 'a> Task<'t, 'a> {
         &self,
         action: &Action,
         target: Target<'_>,
-        operation: &dyn Operation,
-        compute: Option<Dtype>,
+        (operation, compute, masks): (&dyn Operation, Option<Dtype>, &Masks),
         shape: &Shape,
         inputs: &[(Bytes, &TensorSpec)],
     ) -> Result<Computed, Failure> {
@@ -418,6 +425,7 @@ impl<'t, 'a> Task<'t, 'a> {
             operation,
             shape,
             inputs: inputs.iter().map(|(bytes, spec)| (bytes.clone(), spec.dtype)).collect(),
+            masks,
             compute,
             output: &action.output,
             parallel: self.wide,
@@ -463,9 +471,7 @@ impl<'t, 'a> Task<'t, 'a> {
             Bytes::Memory(all) if all.len() >= Checksums::BLOCK && self.wide => {
                 Some(Arc::new(Checksums(all.par_chunks(Checksums::BLOCK).map(Checksums::of).collect())))
             }
-            Bytes::Memory(all) if all.len() >= Checksums::BLOCK => {
-                Some(Arc::new(Checksums(all.chunks(Checksums::BLOCK).map(Checksums::of).collect())))
-            }
+            Bytes::Memory(all) if all.len() >= Checksums::BLOCK => Some(Arc::new(Checksums::of_all(all))),
             _ => None,
         }
     }

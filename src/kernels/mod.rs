@@ -5,7 +5,9 @@
 
 pub mod bracket;
 pub mod convert;
+pub mod elementwise;
 pub mod exponential;
+pub mod mask;
 pub mod pairs;
 pub mod partner;
 pub mod philox;

@@ -6,19 +6,12 @@
 //! decoding, computing in f32 and encoding.
 
 use super::convert::{rounded_to_bf16, unfit_for_bf16};
+use super::elementwise::{Element, Elementwise};
+use super::mask::{KEPT, Mask, masked_pair};
 use super::simd::vectorized;
 
 /// An element as it is stored.
 pub type Bf16 = [u8; 2];
-
-/// The most inputs that `counted!` tells apart.
-pub const MOST_INPUTS: usize = 5;
-
-/// What becomes of the elements that N inputs have in one place.
-pub trait Elementwise<const N: usize> {
-    /// The result in that place. Must be `#[inline(always)]`, to be compiled for every level.
-    fn of(&self, x: [f32; N]) -> f32;
-}
 
 /// A word's two elements, the first in its lower half.
 #[inline(always)]
@@ -33,61 +26,91 @@ fn joined(low: f32, high: f32) -> [u8; 4] {
     (rounded_to_bf16(low) >> 16 | rounded_to_bf16(high) & 0xffff_0000).to_le_bytes()
 }
 
+impl Element for Bf16 {
+    fn emit<F: Elementwise<N>, const N: usize>(
+        function: &F,
+        inputs: &[&[Self]; N],
+        masks: Option<&[&[Mask]; N]>,
+        out: &mut [Self],
+    ) -> bool {
+        match masks {
+            None => emit(function, inputs, out),
+            Some(masks) => emit_masked(function, inputs, masks, out),
+        }
+    }
+}
+
 vectorized! {
     /// Writes the result in every place, and tells whether all are finite as bf16; if not, what is written means
     /// nothing.
     pub fn emit<F: Elementwise<N>, const N: usize>(function: &F, inputs: &[&[Bf16]; N], out: &mut [Bf16]) -> bool {
-        let n = out.len();
-        let n_words = n / 2;
-        let mut words: [&[[u8; 4]]; N] = [&[]; N];
-        for k in 0..N {
-            words[k] = &inputs[k][..n].as_flattened().as_chunks().0[..n_words];
+        run::<F, N, false>(function, inputs, &[&[]; N], out)
+    }
+
+    fn emit_masked<F: Elementwise<N>, const N: usize>(
+        function: &F,
+        inputs: &[&[Bf16]; N],
+        masks: &[&[Mask]; N],
+        out: &mut [Bf16],
+    ) -> bool {
+        run::<F, N, true>(function, inputs, masks, out)
+    }
+
+    /// x - base.
+    pub fn subtract(x: &[Bf16], base: &[Bf16], out: &mut [f32]) {
+        for (difference, (x, base)) in out.iter_mut().zip(x.iter().zip(base)) {
+            *difference = widened(*x) - widened(*base);
         }
-        let mut unfit = 0;
-        let out_words = &mut out.as_flattened_mut().as_chunks_mut().0[..n_words];
-        for i in 0..n_words {
-            let (mut lows, mut highs) = ([0.0; N], [0.0; N]);
-            for k in 0..N {
-                [lows[k], highs[k]] = halves(words[k][i]);
-            }
-            let (low, high) = (function.of(lows), function.of(highs));
-            unfit |= unfit_for_bf16(low) | unfit_for_bf16(high);
-            out_words[i] = joined(low, high);
-        }
-        if n % 2 == 1 {
-            let mut last = [0.0; N];
-            for k in 0..N {
-                let [low, high] = inputs[k][n - 1];
-                last[k] = halves([low, high, 0, 0])[0];
-            }
-            let last = function.of(last);
-            unfit |= unfit_for_bf16(last);
-            let [low, high, ..] = joined(last, 0.0);
-            out[n - 1] = [low, high];
-        }
-        unfit >> 31 == 0
     }
 }
 
-/// Runs code on a slice of 1 to [`MOST_INPUTS`] inputs as an array, with their number as a constant:
-/// `counted!(slice, array: N => code)`.
-macro_rules! counted {
-    ($slice:expr, $array:ident: $count:ident => $code:expr) => {
-        $crate::kernels::pairs::counted!(@each $slice, $array: $count => $code, 1 2 3 4 5)
-    };
-    (@each $slice:expr, $array:ident: $count:ident => $code:expr, $($number:literal)*) => {
-        match $slice.len() {
-            $($number => {
-                const $count: usize = $number;
-                let $array: &[_; $count] = $slice.first_chunk().expect("it has just so many");
-                $code
-            })*
-            n => unreachable!("{n} inputs are not worked on in pairs"),
-        }
-    };
+#[inline(always)]
+fn widened([low, high]: Bf16) -> f32 {
+    halves([low, high, 0, 0])[0]
 }
 
-pub(crate) use counted;
+#[inline(always)]
+fn run<F: Elementwise<N>, const N: usize, const MASKED: bool>(
+    function: &F,
+    inputs: &[&[Bf16]; N],
+    masks: &[&[Mask]; N],
+    out: &mut [Bf16],
+) -> bool {
+    let n = out.len();
+    let n_words = n / 2;
+    let mut words: [&[[u8; 4]]; N] = [&[]; N];
+    let mut kept: [&[[Mask; 2]]; N] = [&[]; N];
+    for k in 0..N {
+        words[k] = &inputs[k][..n].as_flattened().as_chunks().0[..n_words];
+        kept[k] = if MASKED && k > 0 { &masks[k][..n].as_chunks().0[..n_words] } else { &[] };
+    }
+    let mut unfit = 0;
+    let out_words = &mut out.as_flattened_mut().as_chunks_mut().0[..n_words];
+    for i in 0..n_words {
+        let (mut lows, mut highs) = ([0.0; N], [0.0; N]);
+        let base = u32::from_le_bytes(words[0][i]);
+        for k in 0..N {
+            let word = u32::from_le_bytes(words[k][i]);
+            let word = if MASKED && k > 0 { masked_pair(word, base, kept[k][i]) } else { word };
+            [lows[k], highs[k]] = halves(word.to_le_bytes());
+        }
+        let (low, high) = (function.of(lows), function.of(highs));
+        unfit |= unfit_for_bf16(low) | unfit_for_bf16(high);
+        out_words[i] = joined(low, high);
+    }
+    if n % 2 == 1 {
+        let mut last = [0.0; N];
+        for k in 0..N {
+            let is_kept = !MASKED || k == 0 || masks[k][n - 1] == KEPT;
+            last[k] = widened(inputs[if is_kept { k } else { 0 }][n - 1]);
+        }
+        let last = function.of(last);
+        unfit |= unfit_for_bf16(last);
+        let [low, high, ..] = joined(last, 0.0);
+        out[n - 1] = [low, high];
+    }
+    unfit >> 31 == 0
+}
 
 #[cfg(test)]
 mod tests {
@@ -111,19 +134,35 @@ mod tests {
 
     fn agrees_with_f32<const N: usize>(weights: [f32; N], inputs: [&[Bf16]; N]) -> bool {
         let n = inputs[0].len();
+        let masks: [Vec<Mask>; N] = std::array::from_fn(|k| {
+            (0..n).map(|i| if (i * (2 * k + 3)) % 7 < 4 { KEPT } else { 0 }).collect()
+        });
+        let is_sound = agrees(weights, inputs, None);
+        agrees(weights, inputs, Some(&std::array::from_fn(|k| &masks[k][..])));
+        is_sound
+    }
+
+    fn agrees<const N: usize>(weights: [f32; N], inputs: [&[Bf16]; N], masks: Option<&[&[Mask]; N]>) -> bool {
+        let n = inputs[0].len();
         let function = WeightedSum(weights);
         let mut values = [const { Vec::new() }; N];
         for (values, input) in values.iter_mut().zip(inputs) {
             values.resize(n, 0.0);
             decode(Dtype::Bf16, input.as_flattened(), values);
         }
-        let results: Vec<f32> = (0..n).map(|i| function.of(std::array::from_fn(|k| values[k][i]))).collect();
+        let is_kept = |k: usize, i: usize| k == 0 || masks.is_none_or(|masks| masks[k][i] == KEPT);
+        let of = |i: usize| std::array::from_fn(|k| values[if is_kept(k, i) { k } else { 0 }][i]);
+        let results: Vec<f32> = (0..n).map(|i| function.of(of(i))).collect();
         let mut expected = vec![0; 2 * n];
         let expected_sound = encode(Dtype::Bf16, &results, &mut expected);
         at_every_level(|level| {
             let mut out = vec![[0xaa; 2]; n];
-            assert_eq!(emit(&function, &inputs, &mut out), expected_sound, "{N} {n} {level:?}");
+            assert_eq!(Bf16::emit(&function, &inputs, masks, &mut out), expected_sound, "{N} {n} {level:?}");
             assert!(!expected_sound || *out.as_flattened() == expected[..], "{N} {n} {level:?}");
+            let mut out = vec![f32::NAN; n];
+            f32::emit(&function, &values.each_ref().map(|values| &values[..]), masks, &mut out);
+            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert!(!expected_sound || bits(&out) == bits(&results), "{N} {n} {level:?}");
         });
         expected_sound
     }
@@ -159,18 +198,6 @@ mod tests {
                 // Twice the largest is none.
                 assert!(!agrees_with_f32([1.0, 1.0], [&values, &values]));
             }
-        }
-    }
-
-    #[test]
-    fn a_number_of_inputs_becomes_a_constant() {
-        let all = [1, 2, 3, 4, 5];
-        assert_eq!(all.len(), MOST_INPUTS);
-        for n in 1..=MOST_INPUTS {
-            assert_eq!(
-                counted!(all[..n], array: N => array.iter().sum::<usize>() + 100 * N),
-                n * (n + 1) / 2 + 100 * n
-            );
         }
     }
 }

@@ -22,15 +22,8 @@ use std::hint::select_unpredictable;
 use super::simd::vectorized;
 use super::stream::Stream;
 
-/// An element of a mask that is kept; others are 0.
+/// An element that is kept, in a mask as it is drawn; others are 0.
 pub const KEPT: u8 = 0xff;
-
-/// A value, or 0 where a mask does not keep it.
-#[inline(always)]
-pub fn masked(value: f32, kept: u8) -> f32 {
-    // The sign of a mask's element in all places.
-    f32::from_bits(value.to_bits() & i32::from(kept.cast_signed()).cast_unsigned())
-}
 
 /// Bits of u below its first byte.
 const LOW_BITS: u32 = 24;

@@ -3,7 +3,8 @@
 //!
 //! Yuan et al. 2026, Behavior Knowledge Merge in Reinforced Agentic Models, <https://arxiv.org/abs/2601.13572>.
 
-use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
+use crate::kernels::elementwise::{Elementwise, MOST_INPUTS, counted};
+use crate::kernels::pairs::{self, Bf16};
 use crate::kernels::simd::vectorized;
 
 /// Elements that are looked at together.
@@ -53,7 +54,7 @@ vectorized! {
 
 /// Whether `merge_bf16` takes so many models.
 pub(super) fn suits_pairs(n_models: usize) -> bool {
-    n_models < pairs::MOST_INPUTS
+    n_models < MOST_INPUTS
 }
 
 /// As `merge` of a base and models, from bf16 to bf16. Tells whether all of the result is finite.

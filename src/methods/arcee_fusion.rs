@@ -111,7 +111,7 @@ impl Kernel for Fusing {
                 }
             }
             Step::Quartiles(quartiles) => {
-                let values = &mut scratch.take(1).0[0];
+                let values = &mut scratch.vectors(1)[0];
                 values.resize(leaf.n_elements(), 0.0);
                 self.each_row(leaf, |range, divergence| {
                     importance(&base[range.clone()], &other[range.clone()], divergence, &mut values[range]);

@@ -6,7 +6,8 @@ use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
-use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
+use crate::kernels::elementwise::{Elementwise, MOST_INPUTS, counted};
+use crate::kernels::pairs::{self, Bf16};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
 
@@ -113,7 +114,7 @@ impl Kernel for Sum {
     }
 
     fn takes_bf16(&self) -> bool {
-        self.weights.len() <= pairs::MOST_INPUTS
+        self.weights.len() <= MOST_INPUTS
     }
 
     fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {

@@ -38,7 +38,7 @@ mod testing;
 pub use arguments::{ArgumentError, Arguments, InputArguments, Values};
 pub use interval::Interval;
 pub use method::{Method, Simplified};
-pub use operation::{Cut, Extent, Kernel, Leaf, Operation, Pass, Ranking, Sample};
+pub use operation::{Cut, DrawnMask, Extent, Kernel, Leaf, Operation, Pass, Ranking, Sample};
 pub use scratch::Scratch;
 pub use spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 

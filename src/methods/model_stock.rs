@@ -6,7 +6,8 @@ use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
-use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
+use crate::kernels::elementwise::{Elementwise, MOST_INPUTS, counted};
+use crate::kernels::pairs::{self, Bf16};
 use crate::kernels::reduce::{LANES, prefers_bf16, products_from};
 use crate::kernels::simd::{short_runs, vectorized};
 use crate::manifest::{Sink, SinkExt};
@@ -145,7 +146,7 @@ impl Kernel for Whole {
     }
 
     fn takes_bf16(&self) -> bool {
-        self.n < pairs::MOST_INPUTS && (self.ratio.is_some() || prefers_bf16())
+        self.n < MOST_INPUTS && (self.ratio.is_some() || prefers_bf16())
     }
 
     fn gather_bf16(&self, leaf: &Leaf<'_, Bf16>, sums: &mut [f64]) {

@@ -6,7 +6,8 @@ use super::method::{Method, Simplified};
 use super::operation::{Cut, Extent, Kernel, Leaf, Operation};
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
-use crate::kernels::pairs::{self, Bf16, Elementwise};
+use crate::kernels::elementwise::Elementwise;
+use crate::kernels::pairs::{self, Bf16};
 use crate::kernels::simd::vectorized;
 use crate::manifest::{Sink, SinkExt};
 

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 use super::scratch::Scratch;
 use crate::kernels::bracket::Listed;
+use crate::kernels::mask::Mask;
 use crate::kernels::pairs::Bf16;
 use crate::manifest::Sink;
 
@@ -18,6 +19,27 @@ pub trait Operation: Send + Sync + Debug {
 
     /// Starts work on one tensor.
     fn kernel(&self, extent: Extent) -> Box<dyn Kernel + '_>;
+
+    /// The masks that it draws, in their order.
+    fn masks(&self) -> Vec<DrawnMask> {
+        Vec::new()
+    }
+
+    /// Writes every field that a mask follows from, by name, beside the two inputs that it looks at.
+    fn write_mask(&self, _mask: usize, _sink: &mut dyn Sink) {
+        unreachable!("the operation draws no masks")
+    }
+}
+
+/// A mask that an operation draws: which elements an input's difference from the first input keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrawnMask {
+    /// The input's number.
+    pub input: usize,
+    /// Whether to draw it takes longer than to read it from a disk, a bit an element.
+    pub is_worth_keeping: bool,
+    /// Whether more than one pass looks at it.
+    pub is_used_twice: bool,
 }
 
 /// The size of a tensor and of its leaves.
@@ -59,6 +81,8 @@ pub struct Leaf<'a, T = f32> {
     pub index: usize,
     /// One slice per operation input, each of `rows * row_len` values, row by row.
     pub inputs: &'a [&'a [T]],
+    /// One slice per mask that the operation draws, in the order of the elements; none while masks are drawn.
+    pub masks: &'a [&'a [Mask]],
     /// Under [`Cut::Elements`] 1; otherwise the number of whole vectors.
     pub rows: usize,
     /// Under [`Cut::Elements`] the number of elements; otherwise the length of a vector.
@@ -100,6 +124,13 @@ pub trait Kernel: Sync {
         false
     }
 
+    /// Draws a mask for a piece of whole rows: for each of its elements [`KEPT`] or 0.
+    ///
+    /// [`KEPT`]: crate::kernels::partner::KEPT
+    fn draw(&self, _mask: usize, _leaf: &Leaf<'_>, _drawn: &mut Vec<u8>, _scratch: &mut Scratch) {
+        unreachable!("the operation draws no masks")
+    }
+
     /// Adds what a leaf holds. `sums` arrive zeroed and are the leaf's own; `counts` are shared by
     /// many leaves and must only be added to.
     fn gather(&self, _leaf: &Leaf<'_>, _sums: &mut [f64], _counts: &mut [u64], _scratch: &mut Scratch) {}
@@ -124,6 +155,11 @@ pub trait Kernel: Sync {
     /// the same bits. Leaves come in pieces only to kernels that take them.
     fn takes_bf16(&self) -> bool {
         false
+    }
+
+    /// As `draw`, from bf16 as it is stored. Only for kernels that take it.
+    fn draw_bf16(&self, _mask: usize, _leaf: &Leaf<'_, Bf16>, _drawn: &mut Vec<u8>, _scratch: &mut Scratch) {
+        unreachable!("the kernel takes no bf16")
     }
 
     /// As `gather`, from bf16 as it is stored. Only for kernels that take it, and passes without counts.

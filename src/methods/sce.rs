@@ -7,7 +7,8 @@ use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass, Ranking, Samp
 use super::scratch::Scratch;
 use super::spec::{BaseRule, Count, Default, Kind, MethodSpec, MissingRule, ParamSpec, Scope, Value};
 use crate::kernels::bracket::{Bracket, Listed, above};
-use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
+use crate::kernels::elementwise::{Elementwise, MOST_INPUTS, counted};
+use crate::kernels::pairs::{self, Bf16};
 use crate::kernels::reduce::{LANES, over_lanes, prefers_bf16, products_from};
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection, magnitude};
 use crate::kernels::simd::vectorized;
@@ -155,7 +156,7 @@ impl Electing<'_> {
 
 /// Deviations of all elements of a leaf.
 fn deviations_of<'s>(leaf: &Leaf<'_>, scratch: &'s mut Scratch) -> &'s mut Vec<f32> {
-    let values = &mut scratch.take(1).0[0];
+    let values = &mut scratch.vectors(1)[0];
     values.resize(leaf.n_elements(), 0.0);
     deviations(leaf.inputs[0], &leaf.inputs[1..], values);
     values
@@ -290,7 +291,7 @@ impl Kernel for Electing<'_> {
 
     fn takes_bf16(&self) -> bool {
         self.operation.topk.is_none()
-            && self.operation.n < pairs::MOST_INPUTS
+            && self.operation.n < MOST_INPUTS
             && (self.step == Step::Emit || prefers_bf16())
     }
 

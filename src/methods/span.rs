@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use super::gram::Gram;
 use super::operation::{Kernel, Leaf, Pass};
 use super::scratch::Scratch;
-use crate::kernels::pairs::{self, Bf16, Elementwise, counted};
+use crate::kernels::elementwise::{Elementwise, MOST_INPUTS, counted};
+use crate::kernels::pairs::{self, Bf16};
 use crate::kernels::reduce::{Element, LANES, prefers_bf16, products, products_from};
 use crate::kernels::simd::vectorized;
 
@@ -89,7 +90,7 @@ pub(super) fn combine(has_base: bool, inputs: &[&[f32]], factors: &[f64], out: &
 
 /// Whether `combine_bf16` takes so many vectors.
 pub(super) fn suits_pairs(has_base: bool, n_vectors: usize) -> bool {
-    usize::from(has_base) + n_vectors <= pairs::MOST_INPUTS
+    usize::from(has_base) + n_vectors <= MOST_INPUTS
 }
 
 /// As `combine`, from bf16 to bf16. Tells whether all of the result is finite.

@@ -8,6 +8,7 @@ use super::operation::{Cut, Extent, Kernel, Leaf, Operation, Sample};
 use super::scratch::Scratch;
 use super::spec::{self, Scope, Value};
 use crate::kernels::bracket::{Listed, places};
+use crate::kernels::mask::{Mask, widen};
 use crate::kernels::stream::Stream;
 
 pub const B: [f32; 8] = [1.0, -2.0, 3.0, -4.0, 0.5, 0.25, -0.5, 2.0];
@@ -165,13 +166,13 @@ impl Case {
         fn leaf<'a>(
             index: usize,
             range: &std::ops::Range<usize>,
-            inputs: &'a [&'a [f32]],
+            (inputs, masks): (&'a [&'a [f32]], &'a [&'a [Mask]]),
             cut: Cut,
             row_len: usize,
         ) -> Leaf<'a> {
             let row_len = if cut == Cut::Elements { range.len() } else { row_len };
             let (rows, start, row_step) = (range.len() / row_len, range.start as u64, row_len as u64);
-            Leaf { index, inputs, rows, row_len, start, row_step, col_step: 1 }
+            Leaf { index, inputs, masks, rows, row_len, start, row_step, col_step: 1 }
         }
         // Leaves in pieces of whole rows where the kernel takes them, as builds hand them over.
         let pieces = |kernel: &dyn Kernel, range: &std::ops::Range<usize>| -> Vec<std::ops::Range<usize>> {
@@ -179,6 +180,18 @@ impl Case {
             range.clone().step_by(piece).map(|start| start..(start + piece).min(range.end)).collect()
         };
         let mut scratch = Scratch::default();
+        let n_masks = operation.masks().len();
+        let draw = |kernel: &dyn Kernel, index, piece: &std::ops::Range<usize>, scratch: &mut Scratch| {
+            let inputs = slices(piece);
+            let leaf = leaf(index, piece, (&inputs, &[]), operation.cut(), row_len);
+            let mask = |number: usize| -> Vec<Mask> {
+                let (mut drawn, mut mask) = (Vec::new(), Vec::new());
+                kernel.draw(number, &leaf, &mut drawn, scratch);
+                widen(&drawn, &mut mask);
+                mask
+            };
+            (0..n_masks).map(mask).collect::<Vec<_>>()
+        };
         loop {
             if let Some(ranking) = kernel.ranking() {
                 let Some(sample) = self.sample else {
@@ -199,7 +212,7 @@ impl Case {
                     for start in range.clone().step_by(piece) {
                         let piece = start..(start + piece).min(range.end);
                         let inputs = slices(&piece);
-                        let leaf = leaf(index, &piece, &inputs, operation.cut(), row_len);
+                        let leaf = leaf(index, &piece, (&inputs, &[]), operation.cut(), row_len);
                         ranking.list(&leaf, &mut lists, &mut scratch);
                     }
                     lists.iter_mut().for_each(Listed::end_leaf);
@@ -216,8 +229,10 @@ impl Case {
             for (index, range) in leaves.iter().enumerate().rev() {
                 let own = &mut sums[index * pass.sums..(index + 1) * pass.sums];
                 for piece in pieces(&*kernel, range) {
-                    let inputs = slices(&piece);
-                    let leaf = leaf(index, &piece, &inputs, operation.cut(), row_len);
+                    let masks = draw(&*kernel, index, &piece, &mut scratch);
+                    let (inputs, masks) =
+                        (slices(&piece), masks.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                    let leaf = leaf(index, &piece, (&inputs, &masks), operation.cut(), row_len);
                     kernel.gather(&leaf, own, &mut counts, &mut scratch);
                 }
             }
@@ -226,8 +241,9 @@ impl Case {
         let mut out = vec![f32::NAN; n];
         for (index, range) in leaves.iter().enumerate() {
             for piece in pieces(&*kernel, range) {
-                let inputs = slices(&piece);
-                let leaf = leaf(index, &piece, &inputs, operation.cut(), row_len);
+                let masks = draw(&*kernel, index, &piece, &mut scratch);
+                let (inputs, masks) = (slices(&piece), masks.iter().map(Vec::as_slice).collect::<Vec<_>>());
+                let leaf = leaf(index, &piece, (&inputs, &masks), operation.cut(), row_len);
                 kernel.emit(&leaf, &mut out[piece.clone()], &mut scratch);
             }
         }
@@ -253,7 +269,16 @@ impl Case {
             let values: Vec<Vec<f32>> = inputs.iter().map(|i| of_row(i, row)).collect();
             let inputs: Vec<&[f32]> = values.iter().map(Vec::as_slice).collect();
             let (start, col_step) = (row as u64, rows as u64);
-            let leaf = Leaf { index: row, inputs: &inputs, rows: 1, row_len, start, row_step: 1, col_step };
+            let leaf = Leaf {
+                index: row,
+                inputs: &inputs,
+                masks: &[],
+                rows: 1,
+                row_len,
+                start,
+                row_step: 1,
+                col_step,
+            };
             let mut result = vec![f32::NAN; row_len];
             kernel.emit(&leaf, &mut result, &mut Scratch::default());
             result.iter().enumerate().for_each(|(at, r)| out[at * rows + row] = *r);

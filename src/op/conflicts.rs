@@ -181,7 +181,16 @@ mod tests {
             let range = start..(start + 24).min(n);
             let slices: Vec<&[f32]> = inputs.iter().map(|input| &input[range.clone()]).collect();
             let (row_len, start) = (range.len(), start as u64);
-            let leaf = Leaf { index, inputs: &slices, rows: 1, row_len, start, row_step: 0, col_step: 1 };
+            let leaf = Leaf {
+                index,
+                inputs: &slices,
+                masks: &[],
+                rows: 1,
+                row_len,
+                start,
+                row_step: 0,
+                col_step: 1,
+            };
             let own = &mut sums[index * pass.sums..(index + 1) * pass.sums];
             kernel.gather(&leaf, own, &mut counts, &mut Scratch::default());
         }

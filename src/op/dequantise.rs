@@ -174,6 +174,7 @@ mod tests {
         let leaf = Leaf {
             index: 0,
             inputs: &[&values],
+            masks: &[],
             rows: values.len() / len,
             row_len: len,
             start: 0,

@@ -269,6 +269,7 @@ mod tests {
                 let leaf = Leaf {
                     index,
                     inputs: &[&before[range.clone()], &after[range.clone()]],
+                    masks: &[],
                     rows: 1,
                     row_len: range.len(),
                     start: start as u64,

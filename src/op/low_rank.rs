@@ -318,6 +318,7 @@ mod tests {
         let leaf = Leaf {
             index: 0,
             inputs: &[&seen],
+            masks: &[],
             rows: count,
             row_len: len,
             start: 0,

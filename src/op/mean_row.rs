@@ -178,6 +178,7 @@ mod tests {
                 let leaf = Leaf {
                     index,
                     inputs: &inputs,
+                    masks: &[],
                     rows: 1,
                     row_len: values.len(),
                     start: (index * leaf) as u64,

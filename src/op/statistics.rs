@@ -243,6 +243,7 @@ mod tests {
             let leaf = Leaf {
                 index,
                 inputs: &slices,
+                masks: &[],
                 rows: 1,
                 row_len: range.len(),
                 start: start as u64,

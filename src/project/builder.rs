@@ -154,7 +154,7 @@ impl<'a> Builder<'a> {
             destination::check_outside(dir, &project.cache)?;
             recover(dir, events, &proceed)?;
         }
-        self.check_room(&dirs, &layouts)?;
+        let is_roomy = self.check_room(&dirs, &layouts)?;
         let locks = if locked { pledges::locks(recipe, plan, &dirs)? } else { Vec::new() };
         let extras: Vec<Vec<(String, Vec<u8>)>> = plan
             .targets
@@ -174,6 +174,7 @@ impl<'a> Builder<'a> {
         };
         let tiers = Tiered::new(&store);
         let storing = project.storing(recipe, Some(&store.index().snapshot()?))?;
+        let storing = if is_roomy { storing } else { storing.without_masks() };
         let context = Context {
             recipe,
             plan,
@@ -256,18 +257,20 @@ impl<'a> Builder<'a> {
         Ok(report)
     }
 
-    /// Refuses to begin what does not fit on the disk.
-    fn check_room(&self, dirs: &[PathBuf], layouts: &[OutputLayout]) -> Result<(), ProjectError> {
+    /// Refuses to begin what does not fit on the disk. Tells whether there is room for all that could be kept, too.
+    fn check_room(&self, dirs: &[PathBuf], layouts: &[OutputLayout]) -> Result<bool, ProjectError> {
         let Self { project, recipe, planned, ask, .. } = *self;
         let outputs: Vec<_> = dirs.iter().cloned().zip(layouts.iter().cloned()).collect();
         let storing = project.storing_now(recipe)?;
-        let wanted = Wanted { storing: &storing, plan: &planned.plan, outputs: &outputs };
+        let wanted = Wanted { storing: &storing, with_masks: true, plan: &planned.plan, outputs: &outputs };
         // Most often there is room for everything, whatever of it is there already.
         if room::check(&room::rooms(&project.cache, wanted, &|_| true, ask)).is_ok() {
-            return Ok(());
+            return Ok(true);
         }
+        let wanted = Wanted { with_masks: false, ..wanted };
         let verdicts = project.status(recipe, planned)?.verdicts;
-        room::check(&room::rooms(&project.cache, wanted, &|node| verdicts[node] == Verdict::Run, ask))
+        room::check(&room::rooms(&project.cache, wanted, &|node| verdicts[node] == Verdict::Run, ask))?;
+        Ok(false)
     }
 }
 

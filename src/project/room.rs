@@ -15,9 +15,11 @@ use super::stored::for_store;
 use crate::build::Storing;
 use crate::build::status::{Verdict, Verdicts};
 use crate::disk::Space;
+use crate::kernels::mask;
+use crate::op::{Access, Streaming};
 use crate::output::format::layout::OutputLayout;
 use crate::output::workbench;
-use crate::plan::{NodeId, Plan};
+use crate::plan::{Action, NodeId, Plan};
 use crate::recipe::Recipe;
 use crate::store::Store;
 
@@ -41,6 +43,8 @@ pub(super) type Ask = fn(&Path) -> io::Result<Space>;
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub storing: &'a Storing,
+    /// Whether masks count, which a build can do without.
+    pub with_masks: bool,
     pub plan: &'a Plan,
     pub outputs: &'a [(PathBuf, OutputLayout)],
 }
@@ -69,11 +73,19 @@ pub(super) fn rooms(cache: &Path, wanted: Wanted<'_>, runs: &dyn Fn(NodeId) -> b
 }
 
 /// Bytes of results that the store must take.
-fn to_store(Wanted { storing, plan, .. }: Wanted<'_>, runs: &dyn Fn(NodeId) -> bool) -> u64 {
+fn to_store(Wanted { storing, with_masks, plan, .. }: Wanted<'_>, runs: &dyn Fn(NodeId) -> bool) -> u64 {
     let n_bytes = |node: NodeId| plan[node].spec().n_bytes() as u64;
     let is_stored =
         |node: &NodeId| runs(*node) && storing.holds(plan.action(*node).owner.stage, n_bytes(*node), false);
-    for_store(plan).filter(is_stored).map(n_bytes).sum()
+    let results: u64 = for_store(plan).filter(is_stored).map(n_bytes).sum();
+    results + if with_masks { plan.actions().map(|(_, action)| masks(action)).sum() } else { 0 }
+}
+
+/// Bytes of the masks that an action may keep.
+fn masks(action: &Action) -> u64 {
+    let Access::Streaming(Streaming { operation, .. }) = action.op.access() else { return 0 };
+    let n_kept = operation.masks().iter().filter(|mask| mask.is_worth_keeping).count();
+    (n_kept * mask::n_bytes(1, action.output.shape.elements())) as u64
 }
 
 /// Bytes that the files below a folder take.
@@ -123,7 +135,8 @@ impl Project {
         let outputs: Vec<(PathBuf, OutputLayout)> = (plan.targets.iter())
             .map(|target| (self.output_dir(recipe, *target, None), self.lay_out(plan, *target)))
             .collect();
-        let wanted = Wanted { storing: &self.storing_now(recipe)?, plan, outputs: &outputs };
+        let wanted =
+            Wanted { storing: &self.storing_now(recipe)?, with_masks: false, plan, outputs: &outputs };
         Ok(rooms(&self.cache, wanted, &|node| verdicts[node] == Verdict::Run, crate::disk::space))
     }
 }

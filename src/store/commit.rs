@@ -10,10 +10,10 @@ use super::index::Index;
 use super::range::{ChecksumsRow, ExternalRow, MemoRow, Pack, PackedRow};
 use super::rows;
 use super::tables::{
-    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, FINGERPRINTS, LATEST, MEMO, PACKED,
-    TAGS, Table, USED, build_key, build_number,
+    ACTIONS, ATTACHED, BESIDE, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, FINGERPRINTS, LATEST, MEMO,
+    PACKED, TAGS, Table, USED, build_key, build_number,
 };
-use super::tier::ActionRow;
+use super::tier::{ActionRow, BesideRow};
 use crate::digest::Digest;
 use crate::identity::Identity;
 
@@ -33,6 +33,16 @@ pub struct NewBuild {
     pub time: u64,
 }
 
+/// What becomes known while a build goes on.
+#[derive(Clone, Copy, Default)]
+pub(super) struct NewRows<'a> {
+    pub actions: &'a [ActionRow],
+    pub memo: &'a [MemoRow],
+    pub external: &'a [ExternalRow],
+    pub checksums: &'a [ChecksumsRow],
+    pub beside: &'a [BesideRow],
+}
+
 /// What a finished output holds.
 #[derive(Default)]
 pub struct NewOutput {
@@ -47,20 +57,23 @@ pub struct NewOutput {
 }
 
 impl Index {
-    pub(super) fn commit(
-        &self,
-        actions: &[ActionRow],
-        memo: &[MemoRow],
-        external: &[ExternalRow],
-        checksums: &[ChecksumsRow],
-    ) -> Result<(), StoreError> {
-        if actions.is_empty() && memo.is_empty() && external.is_empty() && checksums.is_empty() {
+    pub(super) fn commit(&self, new: &NewRows<'_>) -> Result<(), StoreError> {
+        let NewRows { actions, memo, external, checksums, beside } = *new;
+        if actions.is_empty()
+            && memo.is_empty()
+            && external.is_empty()
+            && checksums.is_empty()
+            && beside.is_empty()
+        {
             return Ok(());
         }
         let mut put = Rows::default();
         put.results(actions, memo, external);
         for (digest, checksums) in checksums {
             put.row(CHECKSUMS, &digest.0, &rows::checksums(checksums));
+        }
+        for (key, beside) in beside {
+            put.row(BESIDE, &key.0, &rows::keys(beside));
         }
         self.write(|transaction| put.write(transaction))
     }
@@ -296,12 +309,17 @@ mod tests {
         let content = RangeContent { digest: Digest([3; 32]), mark: true };
         let sums = Checksums(vec![1, u128::MAX]);
         let summed = (row.digest, Arc::new(sums.clone()));
-        index.commit(std::slice::from_ref(&row), &[(range(4), content)], &[], &[summed]).unwrap();
+        let (actions, memo, checksums) = ([row], [(range(4), content)], [summed]);
+        let beside = [(row.key, vec![ActionKey([8; 32]), ActionKey([7; 32])])];
+        let (actions, memo, checksums, beside) = (&actions[..], &memo[..], &checksums[..], &beside[..]);
+        index.commit(&NewRows { actions, memo, external: &[], checksums, beside }).unwrap();
         // A second handle, as another process would have it.
         let reader = Index::open_for_reading(&path).unwrap();
         let snapshot = reader.snapshot().unwrap();
         assert_eq!(snapshot.action(&row.key).unwrap(), Some((row.digest, 7)));
         assert_eq!(snapshot.action(&ActionKey([9; 32])).unwrap(), None);
+        assert_eq!(snapshot.beside(&row.key).unwrap(), beside[0].1);
+        assert_eq!(snapshot.beside(&ActionKey([8; 32])).unwrap(), []);
         assert_eq!(snapshot.remembered(&range(4)).unwrap(), Some(content));
         assert_eq!(snapshot.remembered(&range(6)).unwrap(), None);
         let mut probed = range(4);

@@ -8,14 +8,14 @@ use rayon::prelude::*;
 
 use super::blob::{self, BlobFile, Content, InFile, Lookup, SealedBlob};
 use super::catch_panic;
-use super::commit::NewOutput;
+use super::commit::{NewOutput, NewRows};
 use super::error::StoreError;
 use super::folder::{is_there, read_dir};
 use super::index::Index;
 use super::lock::{StoreLock, Wait};
 use super::range::{ChecksumsRow, ExternalRow, MemoRow};
 use super::session::Session;
-use super::tier::{ActionCache, ActionRow, Cas, NewBlob};
+use super::tier::{ActionCache, ActionRow, BesideRow, Cas, NewBlob};
 use crate::digest::{ActionKey, Digest};
 use crate::disk::DirectWriter;
 use crate::identity::Identity;
@@ -223,15 +223,19 @@ impl Store {
         }
     }
 
-    /// Notes what files outside the store held. A read-only store forgets it, which costs another reading
-    /// of them.
+    /// Notes what files outside the store held, and what was made beside results. A read-only store forgets it, which
+    /// costs another reading of them.
     pub fn note(
         &self,
         memo: &[MemoRow],
         external: &[ExternalRow],
         checksums: &[ChecksumsRow],
+        beside: &[BesideRow],
     ) -> Result<(), StoreError> {
-        if self.is_read_only() { Ok(()) } else { self.index.commit(&[], memo, external, checksums) }
+        if self.is_read_only() {
+            return Ok(());
+        }
+        self.index.commit(&NewRows { memo, external, checksums, beside, ..NewRows::default() })
     }
 
     /// Forgets what a file held, as it may not hold that any more though its stamps say so.
@@ -271,7 +275,7 @@ impl ActionCache for Store {
         if !rows.is_empty() {
             self.session()?;
         }
-        self.index.commit(rows, &[], &[], &[])
+        self.index.commit(&NewRows { actions: rows, ..NewRows::default() })
     }
 }
 

@@ -12,8 +12,8 @@ use super::index::Index;
 use super::local::Store;
 use super::rows;
 use super::tables::{
-    self, ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, PACKED, TAGS,
-    Table, USED, build_number,
+    self, ACTIONS, ATTACHED, BESIDE, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FILES, LATEST, MEMO, PACKED,
+    TAGS, Table, USED, build_number,
 };
 use crate::digest::{ActionKey, Digest};
 use crate::disk;
@@ -45,6 +45,7 @@ impl Needed {
                 key.is_some_and(|key| self.keys.contains(&key))
                     || rows::read_action(payload).is_some_and(|(digest, _)| self.blobs.contains(&digest))
             }
+            BESIDE => key.try_into().is_ok_and(|key| self.keys.contains(&ActionKey(key))),
             MEMO => rows::read_range_digest(payload).is_some_and(|digest| self.digests.contains(&digest)),
             CHECKSUMS => digest_key().is_some_and(|digest| self.digests.contains(&digest)),
             EXTERNAL => {

@@ -7,6 +7,7 @@
 //! action  = digest (32) size (as many bytes as it takes)
 //! range   = size, modified, changed, born (8 each) probe (16) digest (32) mark (1)
 //! tag     = build number (8) whatever the caller noted
+//! beside  = key (32), as often as something was made beside
 //! sums    = checksum of a block (16), as often as there are blocks
 //! packed   = pack (16) offset, length (8 each)
 //! external =  device, inode, size, offset, length, modified, changed, born (8 each) probe (16) path
@@ -19,7 +20,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::range::{ExternalRange, FileRange, Pack, PackRange, RangeContent};
-use crate::digest::{Checksums, Digest};
+use crate::digest::{ActionKey, Checksums, Digest};
 use crate::identity::Identity;
 
 const CHECK: usize = 8;
@@ -55,6 +56,15 @@ pub(super) fn read_action(payload: &[u8]) -> Option<(Digest, u64)> {
     let mut size = [0; 8];
     size.get_mut(..used.len())?.copy_from_slice(used);
     Some((Digest(*digest), u64::from_le_bytes(size)))
+}
+
+pub(super) fn keys(keys: &[ActionKey]) -> Vec<u8> {
+    keys.iter().flat_map(|key| key.0).collect()
+}
+
+pub(super) fn read_keys(payload: &[u8]) -> Option<Vec<ActionKey>> {
+    let (keys, rest) = payload.as_chunks();
+    rest.is_empty().then(|| keys.iter().map(|key| ActionKey(*key)).collect())
 }
 
 /// The number of a build, or a time in seconds since the epoch.

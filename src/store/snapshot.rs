@@ -9,8 +9,8 @@ use super::index::Index;
 use super::range::{ExternalRange, FileRange, PackRange, PackedRow, RangeContent};
 use super::rows;
 use super::tables::{
-    ACTIONS, ATTACHED, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FINGERPRINTS, LATEST, MEMO, PACKED, TAGS,
-    Table, USED, build_key, build_number,
+    ACTIONS, ATTACHED, BESIDE, BLOCKS, BUILDS, CHECKSUMS, COSTS, EXTERNAL, FINGERPRINTS, LATEST, MEMO,
+    PACKED, TAGS, Table, USED, build_key, build_number,
 };
 use crate::digest::{ActionKey, Checksums, Digest};
 
@@ -37,6 +37,11 @@ impl Snapshot<'_> {
     /// The digest and size of an action's output.
     pub fn action(&self, key: &ActionKey) -> Result<Option<(Digest, u64)>, StoreError> {
         self.get(ACTIONS, &key.0, rows::read_action)
+    }
+
+    /// The keys of what was made beside an action's output.
+    pub fn beside(&self, key: &ActionKey) -> Result<Vec<ActionKey>, StoreError> {
+        Ok(self.get(BESIDE, &key.0, rows::read_keys)?.unwrap_or_default())
     }
 
     /// What a range of a file held, if the file is still in the state in which it was read.

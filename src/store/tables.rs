@@ -8,6 +8,8 @@ pub(super) struct Table(pub &'static str);
 
 /// Action key -> digest and size of its output.
 pub(super) const ACTIONS: Table = Table("actions");
+/// Action key -> the keys of what was made beside its output.
+pub(super) const BESIDE: Table = Table("beside");
 /// Where a range of a file is -> the file's state, and what the range held.
 pub(super) const MEMO: Table = Table("memo");
 /// Digest -> a range outside the store that holds its bytes.
@@ -35,8 +37,9 @@ pub(super) const ATTACHED: Table = Table("attached");
 /// What was asked for -> how all was found and left by the build that did it, as the caller wrote it.
 pub(super) const FINGERPRINTS: Table = Table("fingerprints");
 
-pub(super) const ALL: [Table; 14] = [
+pub(super) const ALL: [Table; 15] = [
     ACTIONS,
+    BESIDE,
     MEMO,
     EXTERNAL,
     PACKED,

@@ -17,6 +17,9 @@ pub struct ActionRow {
     pub n_bytes: u64,
 }
 
+/// The key of an action, and those of what was made beside its result to spare work the next time. Nothing needs it.
+pub type BesideRow = (ActionKey, Vec<ActionKey>);
+
 /// Bytes to be kept under their digest.
 #[derive(Debug)]
 pub struct NewBlob {

@@ -1,7 +1,7 @@
 //! Methods with loops of their own for bf16 give the bytes that decoding, computing in f32 and encoding give.
 
-use lamarck::build::Bytes;
 use lamarck::build::compute::{Computation, Failure};
+use lamarck::build::{Bytes, Masks};
 use lamarck::kernels::pairs::Bf16;
 use lamarck::kernels::simd::{Level, limit};
 use lamarck::kernels::stream::Stream;
@@ -28,9 +28,11 @@ fn run(
             (Bytes::Memory(bytes.to_vec().into()), Dtype::Bf16)
         }
     };
+    let masks = Masks::unknown(operation, shape);
     let computation = Computation {
         operation,
         inputs: inputs.iter().map(bytes).collect(),
+        masks: &masks,
         compute: None,
         shape,
         output: &output,

@@ -36,6 +36,7 @@ mod layers;
 mod links;
 mod lora;
 mod machine;
+mod masks;
 mod mergekit;
 mod methods;
 mod naming;

@@ -1,6 +1,6 @@
 //! The loops of the family.
 
-use crate::kernels::partner::masked;
+use crate::kernels::mask::{Mask, masked};
 use crate::kernels::simd::vectorized;
 
 vectorized! {
@@ -10,30 +10,10 @@ vectorized! {
         }
     }
 
-    pub fn add_difference(x: &[f32], base: &[f32], weight: f32, out: &mut [f32]) {
-        for (sum, (x, b)) in out.iter_mut().zip(x.iter().zip(base)) {
-            *sum += (x - b) * weight;
-        }
-    }
-
     /// Zeroes what a mask does not keep.
-    pub fn mask_out(mask: &[u8], values: &mut [f32]) {
+    pub fn mask_out(mask: &[Mask], values: &mut [f32]) {
         for (value, kept) in values.iter_mut().zip(mask) {
-            *value = masked(*value, *kept);
-        }
-    }
-
-    pub fn add_masked_difference(
-        x: &[f32],
-        base: &[f32],
-        mask: &[u8],
-        factor: f32,
-        weight: f32,
-        out: &mut [f32],
-    ) {
-        for ((sum, kept), (x, b)) in out.iter_mut().zip(mask).zip(x.iter().zip(base)) {
-            // Multiplying by 1 changes nothing, and there is one rounding each.
-            *sum += masked(x - b, *kept) * factor * weight;
+            *value = masked(*value, 0.0, *kept);
         }
     }
 

@@ -34,8 +34,7 @@ pub(super) fn guess(selections: &[Option<Selection>], sample: &Sample<'_>) -> Ve
 
 /// Looks through a piece of a leaf.
 pub(super) fn list(brackets: &[Bracketed], leaf: &Leaf<'_>, lists: &mut [Listed], scratch: &mut Scratch) {
-    let (vectors, _) = scratch.take(1);
-    let delta = &mut vectors[0];
+    let delta = &mut scratch.vectors(1)[0];
     let mut at_hand = None;
     for (Bracketed { vector, bracket, .. }, listed) in brackets.iter().zip(lists) {
         // Both bounds of a selection look through the same difference.

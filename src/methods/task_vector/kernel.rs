@@ -1,20 +1,20 @@
 //! The family's operation: its part of the action key, and its arithmetic leaf by leaf.
 
-use super::arithmetic::{
-    add, add_difference, add_masked_difference, add_to_base, divide, mask_out, scale, subtract,
-};
+use super::arithmetic::{add, add_to_base, divide, mask_out, scale, subtract};
 use super::brackets::{Bracketed, guess, list, settle};
-use super::election::{Candidate, FEW, Form, Tally, elect, elect_many};
-use super::plain::Plain;
-use super::sparsify::Sparsifier;
-use super::vectors::{Divisor, TaskVectors, Vector};
+use super::election::{Elected, elect_many};
+use super::sparsify::{Sparsifier, rows_of};
+use super::sum::Sum;
+use super::vectors::{Combination, Divisor, TaskVectors, Vector};
 use crate::kernels::bracket::Listed;
-use crate::kernels::pairs::{self, Bf16, counted};
+use crate::kernels::elementwise::{Element, MOST_INPUTS, counted};
+use crate::kernels::mask::Mask;
+use crate::kernels::pairs::{self, Bf16};
 use crate::kernels::reduce::{l1, over_leaves};
 use crate::kernels::select::{BINS, LEAF_COUNTS, Selection};
 use crate::manifest::{Sink, SinkExt};
-use crate::methods::operation::{Cut, Extent, Kernel, Leaf, Operation, Pass, Ranking, Sample};
-use crate::methods::scratch::{Drawing, Scratch};
+use crate::methods::operation::{Cut, DrawnMask, Extent, Kernel, Leaf, Operation, Pass, Ranking, Sample};
+use crate::methods::scratch::Scratch;
 
 /// Sums below this leave a difference as it is instead of scaling it back.
 const LEAST_L1: f64 = 1e-7;
@@ -51,6 +51,19 @@ impl Operation for TaskVectors {
 
     fn kernel(&self, extent: Extent) -> Box<dyn Kernel + '_> {
         Box::new(TaskKernel::new(self, extent.n_elements))
+    }
+
+    fn masks(&self) -> Vec<DrawnMask> {
+        let mask = |(i, vector): (usize, &Vector)| {
+            let is_worth_keeping = vector.sparsifier.compares();
+            DrawnMask { input: i + 1, is_worth_keeping, is_used_twice: self.rescale }
+        };
+        self.drawn().map(mask).collect()
+    }
+
+    fn write_mask(&self, mask: usize, sink: &mut dyn Sink) {
+        let (_, vector) = self.drawn().nth(mask).expect("the operation has the mask");
+        vector.sparsifier.write_manifest("mask", sink);
     }
 }
 
@@ -101,22 +114,23 @@ impl<'a> TaskKernel<'a> {
         self.selections.iter().enumerate().filter_map(|(i, selection)| Some((i, selection.as_ref()?)))
     }
 
+    /// The mask that decides what a vector keeps, if one does.
+    fn mask_of<'m>(&self, vector: usize, masks: &'m [&[Mask]]) -> Option<&'m [Mask]> {
+        let mask = self.operation.drawn().position(|(drawn, _)| drawn == vector)?;
+        Some(masks[mask])
+    }
+
     /// Zeroes what the rule does not keep.
-    fn sparsify(&self, vector: usize, leaf: &Leaf<'_>, drawing: &mut Drawing, values: &mut [f32]) {
+    fn sparsify(&self, vector: usize, leaf: &Leaf<'_>, values: &mut [f32]) {
         if let Some(selection) = &self.selections[vector] {
-            return selection.apply(leaf.index, values);
-        }
-        let sparsifier = &self.operation.vectors[vector].sparsifier;
-        if sparsifier.draws() {
-            let (drawer, masks) = drawing.take(1);
-            sparsifier.draw(leaf, values, drawer, &mut masks[0]);
-            mask_out(&masks[0], values);
+            selection.apply(leaf.index, values);
+        } else if let Some(mask) = self.mask_of(vector, leaf.masks) {
+            mask_out(mask, values);
         }
     }
 
     fn gather_totals(&self, leaf: &Leaf<'_>, sums: &mut [f64], scratch: &mut Scratch) {
-        let (vectors, drawing) = scratch.take(1);
-        let delta = &mut vectors[0];
+        let delta = &mut scratch.vectors(1)[0];
         for (i, vector) in self.operation.vectors.iter().enumerate() {
             if vector.sparsifier == Sparsifier::Everything {
                 continue;
@@ -135,7 +149,7 @@ impl<'a> TaskKernel<'a> {
             match &self.selections[i] {
                 Some(selection) => *kept = selection.add_between(delta),
                 None => {
-                    self.sparsify(i, leaf, drawing, delta);
+                    self.sparsify(i, leaf, delta);
                     *kept = l1(delta);
                 }
             }
@@ -161,89 +175,55 @@ impl<'a> TaskKernel<'a> {
         }
     }
 
-    /// The weighted sparse difference of one vector.
-    fn weighted(&self, vector: usize, leaf: &Leaf<'_>, drawing: &mut Drawing, values: &mut Vec<f32>) {
-        difference(leaf, vector, values);
-        self.sparsify(vector, leaf, drawing, values);
-        let (factor, weight) = (self.factors[vector], self.operation.vectors[vector].weight as f32);
-        // Multiplying by 1 changes nothing, and there is one rounding each.
-        scale(values, factor, weight);
-    }
-
-    /// What the election looks at.
-    fn form(&self) -> Form {
-        if self.selections.iter().any(Option::is_some) {
-            Form::Differences
-        } else if self.operation.vectors.iter().any(|vector| vector.sparsifier.draws()) {
-            Form::MaskedModels
-        } else {
-            Form::Models
+    /// The results of what has more vectors than one loop takes.
+    fn emit_many(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
+        let TaskVectors { vectors, election, divisor, lambda, .. } = self.operation;
+        let (base, lambda) = (leaf.inputs[0], *lambda as f32);
+        let weights: Vec<f32> = vectors.iter().map(|vector| vector.weight as f32).collect();
+        let weighted = scratch.vectors(vectors.len());
+        for (i, values) in weighted.iter_mut().enumerate() {
+            difference(leaf, i, values);
+            self.sparsify(i, leaf, values);
+            // Multiplying by 1 changes nothing, and there is one rounding each.
+            scale(values, self.factors[i], weights[i]);
         }
-    }
-
-    fn elect(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        let vectors = &self.operation.vectors;
-        let is_mean = self.operation.divisor == Divisor::Elected;
-        let tally = Tally { is_mean, lambda: self.operation.lambda as f32 };
-        let (deltas, drawing) = scratch.take(vectors.len());
-        if vectors.len() > FEW {
-            for (i, values) in deltas.iter_mut().enumerate() {
-                self.weighted(i, leaf, drawing, values);
-            }
-            let weights: Vec<f32> = vectors.iter().map(|vector| vector.weight as f32).collect();
-            return elect_many(deltas, &weights, leaf.inputs[0], tally, out);
+        if *election {
+            return elect_many(weighted, &weights, base, *divisor == Divisor::Elected, lambda, out);
         }
-        let form = self.form();
-        let (drawer, masks) = drawing.take(vectors.len());
-        for (i, (vector, mask)) in vectors.iter().zip(&mut *masks).enumerate() {
-            let delta = &mut deltas[if form == Form::Differences { i } else { 0 }];
-            if form == Form::Differences || vector.sparsifier.compares() {
-                difference(leaf, i, delta);
-            }
-            if let Some(selection) = &self.selections[i] {
-                selection.apply(leaf.index, delta);
-            }
-            if form == Form::MaskedModels {
-                vector.sparsifier.draw(leaf, delta, drawer, mask);
-            }
-        }
-        let candidates: [Candidate<'_>; FEW] = std::array::from_fn(|place| {
-            // Places beyond the last vector are not looked at.
-            let i = place.min(vectors.len() - 1);
-            Candidate {
-                values: if form == Form::Differences { &deltas[i] } else { leaf.inputs[i + 1] },
-                mask: &masks[i],
-                factor: self.factors[i],
-                weight: vectors[i].weight as f32,
-            }
-        });
-        elect(&candidates[..vectors.len()], form, leaf.inputs[0], tally, out);
-    }
-
-    fn add_up(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        let (deltas, drawing) = scratch.take(1);
-        let delta = &mut deltas[0];
         out.fill(0.0);
-        for (i, Vector { weight, sparsifier }) in self.operation.vectors.iter().enumerate() {
-            let (x, base, weight) = (leaf.inputs[i + 1], leaf.inputs[0], *weight as f32);
-            if *sparsifier == Sparsifier::Everything {
-                add_difference(x, base, weight, out);
-            } else if sparsifier.draws() {
-                let (drawer, masks) = drawing.take(1);
-                if sparsifier.compares() {
-                    difference(leaf, i, delta);
-                }
-                sparsifier.draw(leaf, delta, drawer, &mut masks[0]);
-                add_masked_difference(x, base, &masks[0], self.factors[i], weight, out);
-            } else {
-                self.weighted(i, leaf, drawing, delta);
-                add(out, delta);
+        weighted.iter().for_each(|values| add(out, values));
+        if let Divisor::Fixed(total) = divisor {
+            divide(out, *total as f32);
+        }
+        add_to_base(base, lambda, out);
+    }
+
+    /// The results from a base and models, or sparse differences, of which masks say what they keep.
+    fn combine<T: Element, const ARE_MODELS: bool>(
+        &self,
+        inputs: &[&[T]],
+        masks: Option<&[&[Mask]; MOST_INPUTS]>,
+        out: &mut [T],
+    ) -> bool {
+        let TaskVectors { election, divisor, .. } = *self.operation;
+        counted!(inputs, inputs: N => {
+            let masks = masks.and_then(|masks| masks.first_chunk());
+            let combination = Combination::new(self.operation, &self.factors);
+            match (election, divisor) {
+                (false, divisor) => T::emit(&Sum::<N, ARE_MODELS>::new(combination, divisor), inputs, masks, out),
+                (true, Divisor::Elected) => T::emit(&Elected::<N, ARE_MODELS, true>(combination), inputs, masks, out),
+                (true, _) => T::emit(&Elected::<N, ARE_MODELS, false>(combination), inputs, masks, out),
             }
+        })
+    }
+
+    /// The masks of all inputs, behind a place for the base; `all` for vectors that are kept whole.
+    fn masks_of<'m>(&self, masks: &'m [&[Mask]], all: &'m [Mask]) -> [&'m [Mask]; MOST_INPUTS] {
+        let mut of_inputs = [&[][..]; MOST_INPUTS];
+        for i in 0..self.operation.vectors.len() {
+            of_inputs[i + 1] = self.mask_of(i, masks).unwrap_or(all);
         }
-        if let Divisor::Fixed(total) = self.operation.divisor {
-            divide(out, total as f32);
-        }
-        add_to_base(leaf.inputs[0], self.operation.lambda as f32, out);
+        of_inputs
     }
 }
 
@@ -290,8 +270,7 @@ impl Kernel for TaskKernel<'_> {
         if self.phase == Phase::Totals {
             return self.gather_totals(leaf, sums, scratch);
         }
-        let (vectors, _) = scratch.take(1);
-        let delta = &mut vectors[0];
+        let delta = &mut scratch.vectors(1)[0];
         for ((i, selection), counts) in self.selected().zip(counts.chunks_exact_mut(BINS)) {
             difference(leaf, i, delta);
             selection.count(delta, counts);
@@ -319,20 +298,60 @@ impl Kernel for TaskKernel<'_> {
         Ok(())
     }
 
+    fn draw(&self, mask: usize, leaf: &Leaf<'_>, drawn: &mut Vec<u8>, scratch: &mut Scratch) {
+        let (i, Vector { sparsifier, .. }) = self.operation.drawn().nth(mask).expect("the mask is asked for");
+        let (delta, drawer) = scratch.drawing();
+        if sparsifier.compares() {
+            difference(leaf, i, delta);
+        }
+        sparsifier.draw(rows_of(leaf), delta, drawer, drawn);
+    }
+
+    fn draw_bf16(&self, mask: usize, leaf: &Leaf<'_, Bf16>, drawn: &mut Vec<u8>, scratch: &mut Scratch) {
+        let (i, Vector { sparsifier, .. }) = self.operation.drawn().nth(mask).expect("the mask is asked for");
+        let (delta, drawer) = scratch.drawing();
+        if sparsifier.compares() {
+            delta.resize(leaf.n_elements(), 0.0);
+            pairs::subtract(leaf.inputs[i + 1], leaf.inputs[0], delta);
+        }
+        sparsifier.draw(rows_of(leaf), delta, drawer, drawn);
+    }
+
     fn emit(&self, leaf: &Leaf<'_>, out: &mut [f32], scratch: &mut Scratch) {
-        if self.operation.election {
-            self.elect(leaf, out, scratch);
+        let n = self.operation.vectors.len();
+        if n >= MOST_INPUTS {
+            return self.emit_many(leaf, out, scratch);
+        }
+        if self.selected().next().is_some() {
+            let deltas = scratch.vectors(n);
+            for (i, delta) in deltas.iter_mut().enumerate() {
+                difference(leaf, i, delta);
+                self.sparsify(i, leaf, delta);
+            }
+            let mut inputs = [leaf.inputs[0]; MOST_INPUTS];
+            inputs[1..].iter_mut().zip(&*deltas).for_each(|(input, delta)| *input = delta);
+            self.combine::<f32, false>(&inputs[..=n], None, out);
+        } else if leaf.masks.is_empty() {
+            self.combine::<f32, true>(leaf.inputs, None, out);
         } else {
-            self.add_up(leaf, out, scratch);
+            let all = scratch.all_kept(leaf.n_elements());
+            self.combine::<f32, true>(leaf.inputs, Some(&self.masks_of(leaf.masks, all)), out);
         }
     }
 
     fn takes_bf16(&self) -> bool {
-        self.operation.is_plain() && self.operation.vectors.len() < pairs::MOST_INPUTS
+        let TaskVectors { vectors, .. } = self.operation;
+        let are_alike = |is: fn(&Sparsifier) -> bool| vectors.iter().all(|vector| is(&vector.sparsifier));
+        self.phase == Phase::Emit
+            && vectors.len() < MOST_INPUTS
+            && (are_alike(Sparsifier::draws) || are_alike(|rule| *rule == Sparsifier::Everything))
     }
 
     fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
-        counted!(leaf.inputs, inputs: N => pairs::emit(&Plain::<N>::new(self.operation), inputs, out))
+        match leaf.masks {
+            [] => self.combine::<Bf16, true>(leaf.inputs, None, out),
+            masks => self.combine::<Bf16, true>(leaf.inputs, Some(&self.masks_of(masks, &[])), out),
+        }
     }
 }
 

@@ -17,8 +17,8 @@ mod family;
 mod kernel;
 pub mod members;
 mod params;
-mod plain;
 mod sparsify;
+mod sum;
 mod vectors;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which elements of a difference are kept.
 
-use crate::kernels::partner::{Drawer, KEPT, Rows};
+use crate::kernels::partner::{Drawer, Rows};
 use crate::kernels::stream::Stream;
 use crate::manifest::{Sink, SinkExt};
 use crate::methods::operation::Leaf;
@@ -69,23 +69,19 @@ impl Sparsifier {
         matches!(self, Self::Random { .. } | Self::Ranked { .. })
     }
 
-    /// Whether the draws look at the difference.
+    /// Whether the draws look at the difference, which makes them costly.
     pub(super) fn compares(&self) -> bool {
         matches!(self, Self::Ranked { .. })
     }
 
-    /// Draws which elements of a leaf are kept; all of them where chance does not decide. `delta` is the
-    /// leaf's difference, if the draws look at it.
-    pub(super) fn draw(&self, leaf: &Leaf<'_>, delta: &[f32], drawer: &mut Drawer, mask: &mut Vec<u8>) {
+    /// Draws which elements of rows are kept. `delta` is their difference, if the draws look at it.
+    pub(super) fn draw(&self, rows: Rows, delta: &[f32], drawer: &mut Drawer, drawn: &mut Vec<u8>) {
         match self {
-            Self::Random { density, stream } => drawer.evenly(stream, *density, rows_of(leaf), mask),
+            Self::Random { density, stream } => drawer.evenly(stream, *density, rows, drawn),
             Self::Ranked { density, epsilon, stream } => {
-                drawer.by_rank(stream, *density, *epsilon, rows_of(leaf), delta, mask);
+                drawer.by_rank(stream, *density, *epsilon, rows, delta, drawn);
             }
-            _ => {
-                mask.clear();
-                mask.resize(leaf.n_elements(), KEPT);
-            }
+            _ => unreachable!("chance does not decide what is kept"),
         }
     }
 
@@ -108,7 +104,7 @@ impl Sparsifier {
 }
 
 /// Where a leaf's elements are.
-fn rows_of(leaf: &Leaf<'_>) -> Rows {
+pub(super) fn rows_of<T>(leaf: &Leaf<'_, T>) -> Rows {
     let Leaf { rows: count, row_len: len, start, row_step, col_step, .. } = *leaf;
     Rows { count, len, start, row_step, col_step }
 }
