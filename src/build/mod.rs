@@ -6,11 +6,14 @@
 //! | `status`, `reasons` | what a build would do, and why; nothing is run |
 //! | `schedule` | which node is next; knows no bytes |
 //! | `workers`, `task` | threads, and the work on one node |
+//! | `reading` | what a node is computed from, checked |
 //! | `measured` | how long the work on each node took |
 //! | `warm`, `prefetch`, `outside` | bytes at hand, bytes to come, bytes outside the store |
 //! | `spill` | bytes at hand go to a file |
 //! | `bytes`, `examine` | a tensor's bytes wherever they are; one pass over them |
 //! | `compute`, `geometry` | an operation, leaf by leaf |
+//! | `buffers`, `masks` | what a thread holds of inputs; what is drawn for a tensor |
+//! | `kept_masks` | masks of earlier builds |
 //! | `ranking` | ranks in a whole tensor, by a sample and one pass |
 //! | `storing` | which stages' results are kept at all |
 //! | `committer`, `sink` | keeping results, in the background, in the store or where the output has them |
@@ -31,6 +34,7 @@ mod measured;
 mod outside;
 mod prefetch;
 mod ranking;
+mod reading;
 pub mod reasons;
 pub mod resolve;
 mod schedule;
