@@ -6,7 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::json;
 
 use super::layout::{Format, OutputLayout, PlacedTensor, ShardLayout};
 use crate::tensor::TensorSpec;
@@ -75,17 +77,7 @@ fn file_name(number: usize, of: usize) -> String {
 
 fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardLayout {
     tensors.sort_by_key(|(name, spec)| (spec.n_bytes() % PAGE != 0, *name));
-    let mut entries = serde_json::Map::new();
-    entries.insert("__metadata__".to_owned(), json!({ "format": "pt" }));
-    let mut offset = 0;
-    for (name, spec) in &tensors {
-        let end = offset + spec.n_bytes();
-        let entry =
-            json!({ "dtype": spec.dtype.name(), "shape": spec.shape.0, "data_offsets": [offset, end] });
-        entries.insert((*name).clone(), entry);
-        offset = end;
-    }
-    let mut json = Value::Object(entries).to_string().into_bytes();
+    let mut json = entries(&tensors).expect("JSON values serialise");
     json.resize((json.len() + 8).next_multiple_of(PAGE) - 8, b' ');
     let mut header = (json.len() as u64).to_le_bytes().to_vec();
     header.extend(json);
@@ -101,6 +93,30 @@ fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardLayout 
     ShardLayout { file, header, tensors, n_bytes: at }
 }
 
+/// The JSON of a header.
+fn entries(tensors: &[(&String, &TensorSpec)]) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    struct Entry<'a> {
+        dtype: &'a str,
+        shape: &'a [usize],
+        data_offsets: [usize; 2],
+    }
+
+    let mut json = Vec::new();
+    let mut serializer = serde_json::Serializer::new(&mut json);
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("__metadata__", &json!({ "format": "pt" }))?;
+    let mut offset = 0;
+    for (name, spec) in tensors {
+        let end = offset + spec.n_bytes();
+        let (dtype, shape) = (spec.dtype.name(), spec.shape.0.as_slice());
+        map.serialize_entry(name, &Entry { dtype, shape, data_offsets: [offset, end] })?;
+        offset = end;
+    }
+    map.end()?;
+    Ok(json)
+}
+
 /// Sorts numbers in names by value, so that layer 2 comes before layer 10.
 fn natural_key(name: &str) -> Vec<(u64, String)> {
     name.split('.')
@@ -111,6 +127,8 @@ fn natural_key(name: &str) -> Vec<(u64, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Value;
+
     use crate::tensor::{Dtype, Shape};
     use proptest::prelude::*;
 
