@@ -42,9 +42,17 @@ pub trait SinkExt: Sink {
 
 impl<S: Sink + ?Sized> SinkExt for S {}
 
+/// About as many bytes as the fields of an action take.
+const USUAL: usize = 2048;
+
 /// Hashes fields into an action key.
-#[derive(Default)]
 pub struct KeyHasher(Vec<u8>);
+
+impl Default for KeyHasher {
+    fn default() -> Self {
+        Self(Vec::with_capacity(USUAL))
+    }
+}
 
 impl KeyHasher {
     pub fn finish(self) -> ActionKey {
@@ -64,8 +72,13 @@ impl Sink for KeyHasher {
 }
 
 /// Collects fields as lines of `name = value`.
-#[derive(Default)]
 pub struct ManifestText(String);
+
+impl Default for ManifestText {
+    fn default() -> Self {
+        Self(String::with_capacity(USUAL))
+    }
+}
 
 impl ManifestText {
     pub fn finish(self) -> String {
