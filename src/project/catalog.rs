@@ -89,17 +89,16 @@ impl Project {
         let models = needed.iter().zip(&checkpoints);
         let models: Vec<Option<&Checkpoint>> =
             models.map(|(needed, checkpoint)| (!needed.is_adapter).then_some(checkpoint.as_ref())).collect();
-        let beside = beside(recipe, &models)?;
-        let read: Vec<_> = checkpoints
-            .par_iter()
-            .zip(beside)
-            .map(|(checkpoint, beside)| inventory(checkpoint, beside))
-            .collect();
+        let (beside, read): (_, Vec<_>) = rayon::join(
+            || beside(recipe, &models),
+            || checkpoints.par_iter().map(|checkpoint| inventory(checkpoint)).collect(),
+        );
         let mut inventories: Vec<Inventory> = Vec::new();
-        for (read, Needed { reference, span, .. }) in read.into_iter().zip(&needed) {
+        for ((read, beside), Needed { reference, span, .. }) in read.into_iter().zip(beside?).zip(&needed) {
             match read {
                 Ok((inventory, undone)) => {
-                    inventories.push(inventory);
+                    let Beside { vocabulary, generation, chat_template } = beside;
+                    inventories.push(Inventory { vocabulary, generation, chat_template, ..inventory });
                     findings.extend(undone.map(|undone| dequantised(reference, &undone, *span)));
                 }
                 Err(error) => findings.push(quantised(&error, *span)),
@@ -188,14 +187,11 @@ fn dequantised(reference: &ModelRef, undone: &Undone, span: Span) -> Finding {
     Finding::note("dequantised", span, message)
 }
 
-/// What is known of a checkpoint, and what was undone to read it as plain weights.
+/// What is known of a checkpoint's weights, and what was undone to read them as plain ones.
 ///
 /// # Errors
-/// If its weights are quantised in another way.
-pub(super) fn inventory(
-    checkpoint: &Checkpoint,
-    Beside { vocabulary, generation, chat_template }: Beside,
-) -> Result<(Inventory, Option<Undone>), ModelError> {
+/// If they are quantised in another way.
+pub(super) fn inventory(checkpoint: &Checkpoint) -> Result<(Inventory, Option<Undone>), ModelError> {
     let spec = |name: &str| (name.to_owned(), checkpoint.spec(name).expect("the name is listed").clone());
     let mut tensors = checkpoint.names().map(spec).collect();
     let view = |name: &str| Some((name.to_owned(), checkpoint.view(name)?.clone()));
@@ -209,5 +205,6 @@ pub(super) fn inventory(
         let apart = experts::join(&mut tensors, &mut views);
         (Layout::infer(tensors.keys().map(String::as_str), &config), apart)
     };
+    let (vocabulary, generation, chat_template) = (None, None, None);
     Ok((Inventory { tensors, views, layout, apart, config, vocabulary, generation, chat_template }, undone))
 }

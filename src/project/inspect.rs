@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::beside::Beside;
 use super::catalog::inventory;
 use super::error::ProjectError;
 use super::settings::Project;
@@ -38,8 +37,8 @@ impl Project {
     ) -> Result<(PathBuf, AdaptedInventory), ProjectError> {
         let opened = self.find_and_open(adapter, true)?;
         let path = opened.dir.clone();
-        let (model, _) = inventory(model, Beside::default())?;
-        let (opened, _) = inventory(&opened, Beside::default())?;
+        let (model, _) = inventory(model)?;
+        let (opened, _) = inventory(&opened)?;
         match AdaptedInventory::new(&model, &opened) {
             Ok(found) => Ok((path, found)),
             Err(problems) => Err(ProjectError::Adapter { path, problems }),
