@@ -35,10 +35,10 @@ pub fn check(
         return None;
     }
     let rules = rules(&donor.config);
+    let rule = rules.first()?;
     let (was, is) = (kinds(donor, donor.tensors.keys()), kinds(donor, outputs.keys()));
     let ((module, layer), _) =
         is.iter().find(|(place, kind)| was.get(place).is_some_and(|was| was != *kind))?;
-    let rule = rules.first()?;
     let message = format!(
         "stage `{}`: layer {layer} of {} has other tensors than a rule in config.json says (`{rule}`)",
         stage.name, donor.layout.modules[*module].name

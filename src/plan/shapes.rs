@@ -178,7 +178,8 @@ impl<'r> Shaper<'r, '_> {
             if namings.contains_key(&input.value) {
                 continue;
             }
-            let naming = if donor.is_bare() || input.value == *self.donor() {
+            let is_alike = || inventory.layout == donor.layout && names(inventory).eq(names(donor));
+            let naming = if donor.is_bare() || input.value == *self.donor() || is_alike() {
                 Naming::own(&inventory.layout)
             } else {
                 Naming::new((&donor.layout, names(donor)), (&inventory.layout, names(inventory)))

@@ -19,6 +19,9 @@ pub struct Slot {
     pub names: Vec<(usize, String)>,
 }
 
+/// Every tensor of an input, and where it stands there.
+type Places<'a> = Vec<(&'a str, (usize, Position))>;
+
 /// The layer tensors of an input's module by layer, each with what follows the layer's number.
 type Layers<'a> = BTreeMap<usize, Vec<(&'a str, &'a str)>>;
 
@@ -37,6 +40,10 @@ impl Inputs<'_> {
     /// Names every output tensor that any source could give.
     pub fn slots(&self, segments: &[Segment<'_>]) -> BTreeMap<String, Slot> {
         let mut slots = BTreeMap::new();
+        let mut places: BTreeMap<&Reference, Places<'_>> = BTreeMap::new();
+        for source in segments.iter().flat_map(|segment| &segment.sources) {
+            places.entry(source.reference).or_insert_with(|| self.places(source.reference));
+        }
         for (module, layout) in self.donor.layout.modules.iter().enumerate() {
             let own: Vec<usize> = (0..segments.len()).filter(|i| segments[*i].module == module).collect();
             let (Some(&first), Some(&last)) = (own.first(), own.last()) else { continue };
@@ -44,11 +51,13 @@ impl Inputs<'_> {
             let mut layers: BTreeMap<&Reference, Layers<'_>> = BTreeMap::new();
             for &number in &own {
                 for source in &segments[number].sources {
-                    layers.entry(source.reference).or_insert_with(|| self.layers(source.reference, module));
+                    let places = &places[source.reference];
+                    let sorted = || self.layers(source.reference, places, module);
+                    layers.entry(source.reference).or_insert_with(sorted);
                 }
                 layer_slots(number, &segments[number], layout, &layers, &mut slots);
             }
-            self.other_slots(module, (first, last), segments, &mut slots);
+            self.other_slots(module, (first, last), segments, &places, &mut slots);
         }
         slots
     }
@@ -62,12 +71,17 @@ impl Inputs<'_> {
         format!("{prefix}.{number:0digits$}.{rest}")
     }
 
-    fn layers(&self, reference: &Reference, module: usize) -> Layers<'_> {
+    fn places(&self, reference: &Reference) -> Places<'_> {
+        let inventory = inventory_of(self.models, self.shapes, reference);
+        inventory.tensors.keys().map(|name| (name.as_str(), inventory.layout.place(name))).collect()
+    }
+
+    fn layers<'p>(&self, reference: &Reference, places: &Places<'p>, module: usize) -> Layers<'p> {
         let inventory = inventory_of(self.models, self.shapes, reference);
         let mut layers = Layers::new();
         let Some(module) = self.namings[reference].module(module) else { return layers };
-        for name in inventory.tensors.keys() {
-            let (of, Position::Layer(layer)) = inventory.layout.place(name) else { continue };
+        for (name, place) in places {
+            let (of, Position::Layer(layer)) = *place else { continue };
             if of == module {
                 let behind = &name[inventory.layout.modules[of].prefix.len() + 1..];
                 let suffix = behind.trim_start_matches(|c: char| c.is_ascii_digit());
@@ -84,6 +98,7 @@ impl Inputs<'_> {
         module: usize,
         (first, last): (usize, usize),
         segments: &[Segment<'_>],
+        places: &BTreeMap<&Reference, Places<'_>>,
         slots: &mut BTreeMap<String, Slot>,
     ) {
         let is_bare = self.donor.is_bare();
@@ -93,10 +108,9 @@ impl Inputs<'_> {
             // Sources may differ in a leading word of what the donor lacks; the first to name a tensor decides.
             let mut known: HashMap<&str, &str> = HashMap::new();
             for (source_number, source) in segments[number].sources[..n_sources].iter().enumerate() {
-                let inventory = inventory_of(self.models, self.shapes, source.reference);
                 let naming = &self.namings[source.reference];
-                for own in inventory.tensors.keys() {
-                    if naming.is_of_layer(inventory.layout.place(own)) {
+                for (own, place) in &places[source.reference] {
+                    if naming.is_of_layer(*place) {
                         continue;
                     }
                     let name = naming.name(own);
@@ -115,7 +129,7 @@ impl Inputs<'_> {
                             n_sources,
                             names: Vec::new(),
                         });
-                        slot.names.push((source_number, own.clone()));
+                        slot.names.push((source_number, (*own).to_owned()));
                     }
                 }
             }
@@ -171,21 +185,21 @@ fn layer_slots(
     layers: &BTreeMap<&Reference, Layers<'_>>,
     slots: &mut BTreeMap<String, Slot>,
 ) {
+    // By the number of the layer and what follows it, so that each is named once, however many sources have it.
+    let mut found: BTreeMap<(usize, &str), Vec<(usize, String)>> = BTreeMap::new();
     for (source_number, source) in segment.sources.iter().enumerate() {
         for (layer, tensors) in layers[source.reference].range(source.start..source.start + segment.layers) {
-            let offset = layer - source.start;
-            let t = if segment.layers == 1 { 1.0 } else { offset as f64 / (segment.layers - 1) as f64 };
             for (name, suffix) in tensors {
-                let output = format!("{prefix}.{:0digits$}{suffix}", segment.first_layer + offset);
-                let n_sources = segment.sources.len();
-                let slot = slots.entry(output).or_insert_with(|| Slot {
-                    segment: number,
-                    t,
-                    n_sources,
-                    names: Vec::new(),
-                });
-                slot.names.push((source_number, (*name).to_owned()));
+                let names = found.entry((layer - source.start, suffix)).or_default();
+                names.push((source_number, (*name).to_owned()));
             }
         }
+    }
+    let n_sources = segment.sources.len();
+    for ((offset, suffix), names) in found {
+        let t = if segment.layers == 1 { 1.0 } else { offset as f64 / (segment.layers - 1) as f64 };
+        let output = format!("{prefix}.{:0digits$}{suffix}", segment.first_layer + offset);
+        let slot = || Slot { segment: number, t, n_sources, names: Vec::new() };
+        slots.entry(output).or_insert_with(slot).names.extend(names);
     }
 }
