@@ -38,7 +38,7 @@ pub struct Compared {
 
 /// Takes what pairs of tensors are made of out of two plans, and adds their differences as work of a stage.
 pub fn compare(plans: [(&Plan, Offset); 2], pairs: &[Pair], stage: StageId) -> Compared {
-    let mut plan = Plan::new(Vec::new(), &[], &[], (0, 0));
+    let mut plan = Plan::new(&[], &[], (0, 0));
     let [first, second] = [0, 1].map(|side| {
         let (of, offset) = plans[side];
         let mut taken = HashMap::new();
@@ -53,7 +53,7 @@ pub fn compare(plans: [(&Plan, Offset); 2], pairs: &[Pair], stage: StageId) -> C
     let differences = pairs.iter().zip(&sides).map(|(Pair { tensor, .. }, [before, after])| {
         let input = |node: &NodeId, role| Input { node: *node, label: tensor.clone(), role };
         let inputs = vec![input(before, difference::BEFORE), input(after, difference::AFTER)];
-        plan.act(Owner { stage, tensor: tensor.clone() }, Arc::new(Difference), inputs, Vec::new()).ok()
+        plan.act(Owner { stage, tensor: tensor.clone() }, Arc::new(Difference), inputs, Arc::default()).ok()
     });
     let differences = differences.collect();
     Compared { plan, sides, differences }
@@ -72,7 +72,7 @@ fn moved(node: &Node, offset: Offset, taken: &HashMap<NodeId, NodeId>) -> Node {
             op: Arc::clone(op),
             inputs: inputs.iter().map(|input| Input { node: taken[&input.node], ..input.clone() }).collect(),
             output: output.clone(),
-            origins: Vec::new(),
+            origins: Arc::default(),
         }),
     }
 }

@@ -75,7 +75,7 @@ pub struct Action {
     /// The result's dtype and shape.
     pub output: TensorSpec,
     /// Where in the recipe its parameters came from.
-    pub origins: Vec<Origin>,
+    pub origins: Arc<[Origin]>,
 }
 
 /// The stage and the tensor that an action is counted with.
@@ -130,15 +130,10 @@ impl std::ops::Index<NodeId> for Plan {
 }
 
 impl Plan {
-    /// A plan for targets, whose nodes are yet to be added: so many, it is expected, that read so much.
-    pub(super) fn new(
-        stages: Vec<Option<StagePlan>>,
-        targets: &[StageId],
-        order: &[StageId],
-        (n_nodes, n_read): (usize, usize),
-    ) -> Self {
+    /// A plan for targets, whose stages and nodes are yet to be added: so many nodes, it is expected, that read so much.
+    pub(super) fn new(targets: &[StageId], order: &[StageId], (n_nodes, n_read): (usize, usize)) -> Self {
         let graph = DiGraph::with_capacity(n_nodes, n_read);
-        Self { graph, stages, targets: targets.to_vec(), order: order.to_vec() }
+        Self { graph, stages: Vec::new(), targets: targets.to_vec(), order: order.to_vec() }
     }
 
     /// Adds a node; what it reads was added before.
@@ -160,7 +155,7 @@ impl Plan {
         owner: Owner,
         op: Arc<dyn Op>,
         inputs: Vec<Input>,
-        origins: Vec<Origin>,
+        origins: Arc<[Origin]>,
     ) -> Result<NodeId, String> {
         let specs: Vec<&TensorSpec> = inputs.iter().map(|input| self[input.node].spec()).collect();
         let output = op.output(&specs)?;

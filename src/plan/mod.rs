@@ -110,7 +110,7 @@ pub fn plan(recipe: &Recipe, models: &[Model], targets: &[StageId]) -> (Option<P
     let shapes = shapes::shape_all(recipe, models, &order, &mut findings);
     let plan = shapes.map(|shapes| {
         lint::check(recipe, models, &order, &shapes, &mut findings);
-        lower::lower(recipe, models, &order, &targets, &shapes, &mut findings)
+        lower::lower(recipe, models, &order, &targets, shapes, &mut findings)
     });
     let has_error = findings.iter().any(Finding::is_error);
     (plan.filter(|_| !has_error), findings)

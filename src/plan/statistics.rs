@@ -45,7 +45,7 @@ fn add_change(plan: &mut Plan, tensor: &str, node: NodeId) -> Option<NodeId> {
     let op = Arc::new(Statistics { models: inputs.len() - 2 });
     let owner = Owner { stage: action.owner.stage, tensor: format!("{tensor}: statistics") };
     // Inputs of a merge have one shape and are floating-point.
-    plan.act(owner, op, inputs, Vec::new()).ok()
+    plan.act(owner, op, inputs, Arc::default()).ok()
 }
 
 /// Adds, for every tensor that a stage merges from task vectors of two models or more, where these are at odds.
@@ -58,7 +58,7 @@ pub fn add_conflicts(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeId
             continue;
         }
         let owner = Owner { stage, tensor: format!("{tensor}: conflicts") };
-        if let Ok(conflicts) = plan.act(owner, Arc::new(Conflicts), inputs, Vec::new()) {
+        if let Ok(conflicts) = plan.act(owner, Arc::new(Conflicts), inputs, Arc::default()) {
             added.insert(tensor, conflicts);
         }
     }
@@ -88,7 +88,7 @@ pub fn add_ancestry(plan: &mut Plan, stage: StageId) -> BTreeMap<String, NodeId>
         inputs.extend(others.map(|source| Input { node: *source, label: label(source), role: Role::MODEL }));
         let op = Arc::new(Statistics { models: inputs.len() - 2 });
         let owner = Owner { stage, tensor: format!("{tensor}: ancestry") };
-        if let Ok(ancestry) = plan.act(owner, op, inputs, Vec::new()) {
+        if let Ok(ancestry) = plan.act(owner, op, inputs, Arc::default()) {
             added.insert(tensor, ancestry);
         }
     }

@@ -83,6 +83,8 @@ impl<'a> Lowering<'a> {
     /// Adds an action on inputs that were checked when an adapter was applied.
     fn act(&mut self, owner: Owner, op: Arc<dyn Op>, inputs: Vec<Input>) -> NodeId {
         let what = owner.tensor.clone();
-        self.plan.act(owner, op, inputs, Vec::new()).unwrap_or_else(|problem| panic!("`{what}` {problem}"))
+        self.plan
+            .act(owner, op, inputs, Arc::default())
+            .unwrap_or_else(|problem| panic!("`{what}` {problem}"))
     }
 }

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::arguments::{Resolved, Site};
-use super::catalog::{Model, ModelId, model_id};
+use super::catalog::{Inventory, Model, ModelId, model_id};
 use super::fp8;
 use super::graph::{Input, Node, NodeId, Origin, Owner, Plan, Source, StagePlan};
 use super::stage_shape::{Part, Shapes, StageShape, keeps_bytes};
@@ -27,17 +27,15 @@ pub fn lower(
     models: &[Model],
     order: &[StageId],
     targets: &[StageId],
-    shapes: &Shapes<'_>,
+    shapes: Shapes<'_>,
     findings: &mut Vec<Finding>,
 ) -> Plan {
-    let stages =
-        shapes.stages.iter().map(|shape| shape.as_ref().map(|shape| stage_plan(shape, models))).collect();
     let room = |n_tensors: usize| HashMap::with_capacity(n_tensors);
     let mut lowering = Lowering {
         recipe,
         models,
-        shapes,
-        plan: Plan::new(stages, targets, order, expected(models, shapes)),
+        shapes: &shapes,
+        plan: Plan::new(targets, order, expected(models, &shapes)),
         sources: models.iter().map(|model| room(model.inventory.tensors.len())).collect(),
         views: vec![HashMap::new(); models.len()],
         adapted: HashMap::new(),
@@ -49,16 +47,17 @@ pub fn lower(
         stored: HashMap::new(),
         rows: HashMap::new(),
         by_piece: HashMap::new(),
+        origins: vec![Arc::default(); recipe.stages.len()],
         findings,
     };
     let written: Vec<Written> = targets.iter().map(|target| lowering.written(*target)).collect();
     let Lowering { mut plan, outputs, .. } = lowering;
-    for (stage, outputs) in plan.stages.iter_mut().zip(outputs) {
-        if !outputs.is_empty() {
-            let nodes = outputs.into_iter().map(|(name, node)| (name.to_owned(), node)).collect();
-            stage.as_mut().expect("only shaped stages are lowered").nodes = nodes;
-        }
-    }
+    let nodes = outputs.into_iter().map(|outputs| {
+        outputs.into_iter().map(|(name, node)| (name.to_owned(), node)).collect::<BTreeMap<_, _>>()
+    });
+    let nodes: Vec<_> = nodes.collect();
+    let stages = shapes.stages.into_iter().zip(nodes);
+    plan.stages = stages.map(|(shape, nodes)| Some(stage_plan(shape?, nodes, models))).collect();
     for (target, Written { tensors, nodes }) in targets.iter().zip(written) {
         let stage = plan.stages[target.0].as_mut().expect("targets are shaped");
         (stage.tensors, stage.nodes) = (tensors, nodes);
@@ -73,18 +72,19 @@ fn expected(models: &[Model], shapes: &Shapes<'_>) -> (usize, usize) {
     (n_sources + outputs().count(), outputs().map(|output| output.parts.len()).sum())
 }
 
-fn stage_plan(shape: &StageShape<'_>, models: &[Model]) -> StagePlan {
+fn stage_plan(shape: StageShape<'_>, nodes: BTreeMap<String, NodeId>, models: &[Model]) -> StagePlan {
     let of_donor = &models[shape.donor.0].inventory.generation;
+    let Inventory { tensors, config, generation, .. } = shape.inventory;
     StagePlan {
-        tensors: shape.inventory.tensors.clone(),
-        nodes: BTreeMap::new(),
-        config: shape.inventory.config.clone(),
+        tensors,
+        nodes,
+        config,
         tokenizer: shape.tokenizer,
         donor: shape.donor,
-        tokens: shape.remade.clone(),
-        rows: shape.rows.clone(),
-        generation: shape.inventory.generation.clone().filter(|config| Some(config) != of_donor.as_ref()),
-        chat_template: shape.chat_template.clone(),
+        tokens: shape.remade,
+        rows: shape.rows,
+        generation: generation.filter(|config| Some(config) != of_donor.as_ref()),
+        chat_template: shape.chat_template,
     }
 }
 
@@ -117,6 +117,8 @@ struct Lowering<'a> {
     rows: HashMap<(NodeId, usize), NodeId>,
     /// Nodes seen as pieces of one shape, by the node.
     by_piece: HashMap<NodeId, NodeId>,
+    /// Where values came from for the last action of each stage.
+    origins: Vec<Arc<[Origin]>>,
     findings: &'a mut Vec<Finding>,
 }
 
@@ -208,6 +210,7 @@ impl<'a> Lowering<'a> {
         };
         let inputs = parts.into_iter().map(input).collect();
         let owner = Owner { stage: site.id, tensor: site.name.to_owned() };
+        let origins = self.shared(site.id, origins);
         match self.plan.act(owner, op, inputs, origins) {
             Ok(node) => node,
             Err(problem) => {
@@ -299,10 +302,19 @@ impl<'a> Lowering<'a> {
         let owner = Owner { stage, tensor: format!("{tensor} of {name}") };
         let node = self
             .plan
-            .act(owner, Arc::clone(op), read, Vec::new())
+            .act(owner, Arc::clone(op), read, Arc::default())
             .unwrap_or_else(|problem| panic!("the view of `{tensor}` {problem}"));
         self.views[model.0].insert(tensor.to_owned(), node);
         node
+    }
+
+    /// Where values came from: mostly the same for all actions of a stage, which then share it.
+    fn shared(&mut self, stage: StageId, origins: Vec<Origin>) -> Arc<[Origin]> {
+        let last = &mut self.origins[stage.0];
+        if **last != *origins {
+            *last = origins.into();
+        }
+        Arc::clone(last)
     }
 
     /// Adds an error unless the same place already has one of the kind: one message is enough for the

@@ -125,6 +125,7 @@ impl<'a> Lowering<'a> {
         };
         let inputs = parts.into_iter().map(input).collect();
         let owner = Owner { stage: site.id, tensor: self.piece_name(site.id, site.name, piece.number) };
+        let origins = self.shared(site.id, origins);
         self.plan.act(owner, op, inputs, origins).ok()
     }
 
@@ -223,7 +224,7 @@ impl<'a> Lowering<'a> {
         let count = shape.elements() / each.max(1);
         let mut act = |tensor: String, op: Arc<dyn Op>, node: NodeId| {
             let input = Input { node, label: whole.to_owned(), role: Role::PART };
-            let made = self.plan.act(Owner { stage, tensor }, op, vec![input], Vec::new());
+            let made = self.plan.act(Owner { stage, tensor }, op, vec![input], Arc::default());
             made.unwrap_or_else(|problem| panic!("a piece of `{whole}` {problem}"))
         };
         let of_pieces = if shape.0[0] == count {
