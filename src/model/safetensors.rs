@@ -85,7 +85,11 @@ pub fn parse(json: &[u8], file_bytes: u64) -> Result<BTreeMap<String, Entry>, St
             "has {file_bytes} bytes, but its tensors end at {end}; it is truncated or damaged"
         ));
     }
-    tensors.into_iter().map(|(name, info)| Ok((name.clone(), entry(&name, info, data_start)?))).collect()
+    let with_entry = |(name, info): (String, TensorInfo)| {
+        let entry = entry(&name, info, data_start)?;
+        Ok((name, entry))
+    };
+    tensors.into_iter().map(with_entry).collect()
 }
 
 fn entry(name: &str, info: TensorInfo, data_start: u64) -> Result<Entry, String> {

@@ -11,6 +11,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde_json::json;
 
 use super::layout::{Format, OutputLayout, PlacedTensor, ShardLayout};
+use crate::model::safetensors::LENGTH_BYTES;
 use crate::tensor::TensorSpec;
 
 /// The file that says which shard holds which tensor.
@@ -20,6 +21,9 @@ const INDEX: &str = "model.safetensors.index.json";
 const SINGLE: &str = "model.safetensors";
 
 const PAGE: usize = 4096;
+
+/// About as many bytes as a tensor takes in a header.
+const USUAL: usize = 150;
 
 pub(super) struct Safetensors;
 
@@ -77,10 +81,12 @@ fn file_name(number: usize, of: usize) -> String {
 
 fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardLayout {
     tensors.sort_by_key(|(name, spec)| (spec.n_bytes() % PAGE != 0, *name));
-    let mut json = entries(&tensors).expect("JSON values serialise");
-    json.resize((json.len() + 8).next_multiple_of(PAGE) - 8, b' ');
-    let mut header = (json.len() as u64).to_le_bytes().to_vec();
-    header.extend(json);
+    let mut header = Vec::with_capacity(tensors.len() * USUAL);
+    header.resize(LENGTH_BYTES, 0);
+    entries(&tensors, &mut header).expect("JSON values serialise");
+    header.resize(header.len().next_multiple_of(PAGE), b' ');
+    let n_bytes = (header.len() - LENGTH_BYTES) as u64;
+    header[..LENGTH_BYTES].copy_from_slice(&n_bytes.to_le_bytes());
     let mut at = header.len() as u64;
     let tensors = tensors
         .into_iter()
@@ -93,8 +99,8 @@ fn shard(file: String, mut tensors: Vec<(&String, &TensorSpec)>) -> ShardLayout 
     ShardLayout { file, header, tensors, n_bytes: at }
 }
 
-/// The JSON of a header.
-fn entries(tensors: &[(&String, &TensorSpec)]) -> serde_json::Result<Vec<u8>> {
+/// Writes the JSON of a header.
+fn entries(tensors: &[(&String, &TensorSpec)], into: &mut Vec<u8>) -> serde_json::Result<()> {
     #[derive(Serialize)]
     struct Entry<'a> {
         dtype: &'a str,
@@ -102,8 +108,7 @@ fn entries(tensors: &[(&String, &TensorSpec)]) -> serde_json::Result<Vec<u8>> {
         data_offsets: [usize; 2],
     }
 
-    let mut json = Vec::new();
-    let mut serializer = serde_json::Serializer::new(&mut json);
+    let mut serializer = serde_json::Serializer::new(into);
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("__metadata__", &json!({ "format": "pt" }))?;
     let mut offset = 0;
@@ -113,8 +118,7 @@ fn entries(tensors: &[(&String, &TensorSpec)]) -> serde_json::Result<Vec<u8>> {
         map.serialize_entry(name, &Entry { dtype, shape, data_offsets: [offset, end] })?;
         offset = end;
     }
-    map.end()?;
-    Ok(json)
+    map.end()
 }
 
 /// Sorts numbers in names by value, so that layer 2 comes before layer 10.
