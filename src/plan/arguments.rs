@@ -47,7 +47,7 @@ impl<'a> Site<'a> {
         let stage = self.stage();
         let spec = stage.method.spec();
         let mut shared = Values::new();
-        let mut origins = Vec::new();
+        let mut origins = Vec::with_capacity(spec.params.len() * (self.output.parts.len() + 1));
         for param in spec.params.iter().filter(|param| param.scope == Scope::Shared) {
             let span = self
                 .resolve(&mut shared, param, &self.segment.levels, self.name)

@@ -46,7 +46,8 @@ impl<'a> Kept<'a> {
         last: Option<&Record>,
     ) -> Self {
         let source = |node: NodeId| digest(node).filter(|_| matches!(plan[node], Node::Source(_)));
-        let sources = plan.nodes().filter_map(source).collect();
+        let mut sources = HashSet::with_capacity(plan.len());
+        sources.extend(plan.nodes().filter_map(source));
         let (mut held, mut outputs) = (HashMap::new(), Vec::new());
         for (number, target) in plan.targets.iter().enumerate() {
             let name = &recipe.stage(*target).name;
