@@ -66,8 +66,9 @@ pub struct Resolved {
 }
 
 impl Context<'_> {
-    /// More than this needs not wait for a disk to be busy.
-    const MOST_WAITING: u64 = 256 << 20;
+    /// As much as keeps a disk busy, however much memory there is. A longer queue takes more memory, which the kernel
+    /// clears first, at the cost of copying as much.
+    const MOST_WAITING: u64 = 64 << 20;
 
     /// # Errors
     /// If the build was asked to stop.
@@ -91,13 +92,14 @@ impl Context<'_> {
     /// Results up to this size are made in memory if they are to be written, too; larger ones in the file that is to
     /// hold them.
     pub fn written_from_memory(&self) -> u64 {
-        (self.memory / 16).min(Self::MOST_WAITING)
+        (self.memory / 16).min(Self::MOST_WAITING / 4)
     }
 
     /// What a node may take at most to be worked on by one thread, in memory: beside it others run, and what
     /// they all read and make stays for those that read it next.
     pub fn narrow(&self) -> u64 {
-        self.budget() / (4 * self.threads.current_num_threads() as u64)
+        const MOST: u64 = 64 << 20;
+        (self.budget() / (4 * self.threads.current_num_threads() as u64)).min(MOST)
     }
 
     /// The name of an action's stage.

@@ -29,12 +29,15 @@ impl Task<'_, '_> {
     }
 
     /// Reads a source, into memory if there is room for it beside all that is kept, and for some more like it: one
-    /// that had to make room before it is read again would have come in vain.
+    /// that had to make room before it is read again would have come in vain. Where little is to be gained, the page
+    /// cache serves as well.
     pub(super) fn read_source(&self, node: NodeId, bytes: Bytes, tensor: &str) -> Result<Bytes, BuildError> {
+        const LEAST: u64 = 64 << 20;
         const TOGETHER: u64 = 8;
         let Shared { context, warm, .. } = self.shared;
         let n_bytes = bytes.n_bytes() as u64;
-        let fits = || n_bytes <= self.room / TOGETHER && warm.total() + n_bytes <= self.room;
+        let fits =
+            || (LEAST..=self.room / TOGETHER).contains(&n_bytes) && warm.total() + n_bytes <= self.room;
         if self.wide && fits() && !self.shared.is_gathered_from(node) {
             let read = || bytes.into_memory_side_by_side();
             return Ok(spanned(context.events, "read source", tensor, read)?);

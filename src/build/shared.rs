@@ -68,7 +68,7 @@ impl Shared<'_> {
         let readers = self.context.plan.readers(node).map(n_bytes);
         let largest = readers.chain([n_bytes(node)]).max().unwrap_or(0);
         let wide = largest > self.context.narrow();
-        // What a wide node reads and makes is in memory only where there is room for it.
+        // What a wide node reads and makes is in memory only where there is room for it beside what is kept.
         let must_hold = if wide && !self.is_whole(node) { 0 } else { n_bytes(node) };
         Cost { n_bytes: must_hold + self.beside(node), wide }
     }

@@ -222,6 +222,29 @@ impl Space {
         written.and_then(|number| number.parse().ok()).expect("the kernel counts what is written")
     }
 
+    /// Runs the binary, and watches how much anonymous memory it takes; the most, in bytes.
+    #[cfg(target_os = "linux")]
+    #[track_caller]
+    pub fn most_memory(&self, args: &[&str]) -> u64 {
+        let mut child = self.command(args).spawn().expect("the binary starts");
+        let status = format!("/proc/{}/status", child.id());
+        let mut most = 0;
+        let ended = loop {
+            if let Some(ended) = child.try_wait().expect("it can be waited for") {
+                break ended;
+            }
+            // Until the new process has its own name, it may still show the memory of this one, which started it.
+            let text = fs::read_to_string(&status).unwrap_or_default();
+            let text = if text.starts_with("Name:\tlamarck\n") { text } else { String::new() };
+            let anonymous = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+            let kilobytes =
+                anonymous.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
+            most = most.max(kilobytes.unwrap_or(0) * 1024);
+        };
+        assert!(ended.success());
+        most
+    }
+
     /// Every file below a folder, with its bytes.
     pub fn files(&self, relative: &str) -> BTreeMap<PathBuf, Vec<u8>> {
         let root = self.path(relative);

@@ -78,6 +78,19 @@ fn what_is_not_stored_is_not_written() {
     assert!((4.9..5.2).contains(&ratio) && made == expected, "{ratio}");
 }
 
+#[test]
+#[cfg(target_os = "linux")]
+fn large_results_stay_within_the_limit_of_memory() {
+    let space = space(1, &[2560, 4096]);
+    space.write("recipe.yaml", chain());
+    for (limit, least) in [(90, 10), (200, 80)] {
+        let memory = format!("{limit}MiB");
+        let args = ["build", "-q", "recipe.yaml", "--jobs", "2", "--memory", &memory, "--cache", &memory];
+        let most = space.most_memory(&args) / MB;
+        assert!((least..limit + 40).contains(&most), "{most} MiB of {limit}");
+    }
+}
+
 /// Results that are read again long after, by another layer of the output. None is computed twice, and what is written
 /// beside the output is no more than what does not fit.
 #[test]

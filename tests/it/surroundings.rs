@@ -76,27 +76,6 @@ fn models_may_have_more_shards_than_files_may_be_open() {
     space.ok(&["verify", "merges/out"]);
 }
 
-/// The most bytes of anonymous memory that a build took.
-#[cfg(target_os = "linux")]
-fn most_memory(space: &Space, args: &[&str]) -> u64 {
-    let mut child = space.command(args).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
-    let mut most = 0;
-    let ended = loop {
-        if let Some(ended) = child.try_wait().unwrap() {
-            break ended;
-        }
-        // Until the new process has its own name, it may still show the memory of this one, which started it.
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let text = if text.starts_with("Name:\tlamarck\n") { text } else { String::new() };
-        let anonymous = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
-        let kilobytes = anonymous.and_then(|rest| rest.trim().trim_end_matches(" kB").parse::<u64>().ok());
-        most = most.max(kilobytes.unwrap_or(0) * 1024);
-    };
-    assert!(ended.success());
-    most
-}
-
 /// What the help text says of memory holds, for many tensors of middling size; also where each is read again
 /// long after it was first, by another output.
 #[test]
@@ -129,7 +108,7 @@ fn memory_stays_within_its_limit() {
         let (file, cache) = (format!("{recipe}.yaml"), format!("cache-{recipe}-{limit}"));
         let memory = format!("{limit}MB");
         let args = ["build", "-q", &file, "--memory", &memory, "--jobs", "2", "--cache", &cache];
-        let most = most_memory(&space, &args);
+        let most = space.most_memory(&args);
         assert!(most > 5 * MB, "nothing was measured");
         assert!(most < (limit + 40) * MB, "{recipe} at {memory}: {} MB", most / MB);
     }
