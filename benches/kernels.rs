@@ -70,10 +70,41 @@ fn table(what: &str, names: &[&str], shape: &[usize], inputs: &[Bytes]) {
     println!("\n{:40} {:>5} {:>20} {:>24} {:>7}", what, "GB/s", "% of copy", "ns", "CPU ns");
     for name in names {
         let method = methods::find(name).expect("the method exists");
-        for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
-            if simd::limit(level) == level {
-                measure(method, level, shape, inputs);
+        for draws in Draws::of(name) {
+            for level in [Level::Baseline, Level::Avx2, Level::Avx512] {
+                if simd::limit(level) == level {
+                    measure(method, *draws, level, shape, inputs);
+                }
             }
+        }
+    }
+}
+
+/// How a method's masks are come by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Draws {
+    /// As by default: once for the sums that rescaling takes, if the method draws at all.
+    Default,
+    /// Without rescaling.
+    Once,
+    /// Without rescaling, from masks of an earlier build.
+    AtHand,
+}
+
+impl Draws {
+    fn of(name: &str) -> &'static [Self] {
+        match name {
+            "della" => &[Self::Default, Self::Once, Self::AtHand],
+            "dare_ties" => &[Self::Default, Self::Once],
+            _ => &[Self::Default],
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Default => "",
+            Self::Once => ", rescale: false",
+            Self::AtHand => ", masks at hand",
         }
     }
 }
@@ -117,13 +148,13 @@ fn tensor(n: usize, number: usize) -> Bytes {
     Bytes::Memory(bytes.into())
 }
 
-fn measure(method: &'static dyn Method, level: Level, shape: &[usize], inputs: &[Bytes]) {
+fn measure(method: &'static dyn Method, draws: Draws, level: Level, shape: &[usize], inputs: &[Bytes]) {
     let name = method.spec().name;
     let spec = method.spec();
     let has_base = spec.base.is_relative();
     let n_inputs = spec.inputs.max.map_or(inputs.len(), |max| max + usize::from(has_base));
     let Simplified::Operation { operation, inputs: order } =
-        method.simplify(&arguments(method, n_inputs)).expect("the arguments are sound")
+        method.simplify(&arguments(method, draws, n_inputs)).expect("the arguments are sound")
     else {
         unreachable!("there is something to compute")
     };
@@ -131,12 +162,15 @@ fn measure(method: &'static dyn Method, level: Level, shape: &[usize], inputs: &
     let operands: Vec<Bytes> = order.iter().map(|i| of_shape(&inputs[*i], &tensor)).collect();
     let mut copies: Vec<Vec<u8>> = operands.iter().map(|bytes| vec![1; bytes.n_bytes()]).collect();
     let mut out = vec![1; tensor.n_bytes()];
+    // What is drawn for these in the first round is at hand in all others.
+    let at_hand = (draws == Draws::AtHand).then(|| Masks::staying(&*operation, &tensor.shape));
     let [kernel, copy] = in_turn(
         || {
+            let unknown = Masks::unknown(&*operation, &tensor.shape);
             let computation = Computation {
                 operation: &*operation,
                 inputs: operands.iter().map(|bytes| (bytes.clone(), Dtype::Bf16)).collect(),
-                masks: &Masks::unknown(&*operation, &tensor.shape),
+                masks: at_hand.as_ref().unwrap_or(&unknown),
                 compute: None,
                 shape: &tensor.shape,
                 output: &tensor,
@@ -163,7 +197,7 @@ fn measure(method: &'static dyn Method, level: Level, shape: &[usize], inputs: &
     let Spread { median, low, high } = kernel.wall;
     println!(
         "{:40} {:5.1} {:6.0} ({:4.0} to {:4.0}) {:8.2} ({:5.2} to {:5.2}) {:7.2}",
-        format!("  {name}, {level:?}"),
+        format!("  {name}{}, {level:?}", draws.label()),
         moved as f64 / median / 1e9,
         share.median,
         share.low,
@@ -191,12 +225,13 @@ fn copy_all(from: &Bytes, to: &mut [u8]) {
     to.par_chunks_mut(PIECE).zip(from.par_chunks(PIECE)).for_each(|(to, from)| to.copy_from_slice(from));
 }
 
-fn arguments(method: &'static dyn Method, n_inputs: usize) -> Arguments {
+fn arguments(method: &'static dyn Method, draws: Draws, n_inputs: usize) -> Arguments {
     let value = |name: &str, default| match (name, default) {
         ("weight", _) => Some(Value::Number(0.6)),
         ("density", _) => Some(Value::Number(0.6)),
         ("epsilon", _) => Some(Value::Number(0.08)),
         ("t", _) => Some(Value::Number(0.4)),
+        ("rescale", _) if draws != Draws::Default => Some(Value::Flag(false)),
         (_, methods::Default::Is(value)) => Some(value),
         _ => None,
     };

@@ -131,7 +131,9 @@ impl Computation<'_> {
     pub fn run_into(&self, out: &mut [u8]) -> Result<(), Failure> {
         let (geometry, kernel) = self.prepare()?;
         assert!(geometry.is_contiguous() && out.len() == self.output.n_bytes());
-        self.emit_into(&geometry, &*kernel, out)
+        self.emit_into(&geometry, &*kernel, out)?;
+        self.masks.end_pass();
+        Ok(())
     }
 
     /// Carries out all passes that gather. The kernel that it returns may emit.

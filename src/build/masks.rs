@@ -61,8 +61,17 @@ impl Masks {
 
     /// The masks of an operation on tensors of a shape, where none is known.
     pub fn unknown(operation: &dyn Operation, shape: &Shape) -> Self {
-        let n_bytes = Geometry::new(shape, operation.cut()).mask_bytes();
         let wanted = |mask: DrawnMask| if mask.is_used_twice { Wanted::Whole } else { Wanted::Piecewise };
+        Self::of(operation, shape, wanted)
+    }
+
+    /// The same, all of which stay in memory once they are drawn.
+    pub fn staying(operation: &dyn Operation, shape: &Shape) -> Self {
+        Self::of(operation, shape, |_| Wanted::Whole)
+    }
+
+    fn of(operation: &dyn Operation, shape: &Shape, wanted: fn(DrawnMask) -> Wanted) -> Self {
+        let n_bytes = Geometry::new(shape, operation.cut()).mask_bytes();
         Self::new(n_bytes, operation.masks().into_iter().map(wanted).collect())
     }
 

@@ -28,23 +28,31 @@ fn run(
             (Bytes::Memory(bytes.to_vec().into()), Dtype::Bf16)
         }
     };
-    let masks = Masks::unknown(operation, shape);
-    let computation = Computation {
-        operation,
-        inputs: inputs.iter().map(bytes).collect(),
-        masks: &masks,
-        compute: None,
-        shape,
-        output: &output,
-        parallel,
-        proceed: &|| Ok(()),
+    let compute = |masks: &Masks| {
+        let computation = Computation {
+            operation,
+            inputs: inputs.iter().map(bytes).collect(),
+            masks,
+            compute: None,
+            shape,
+            output: &output,
+            parallel,
+            proceed: &|| Ok(()),
+        };
+        let mut out = vec![0xaa; output.n_bytes()];
+        match computation.run_into(&mut out) {
+            Ok(()) => Ok(out),
+            Err(Failure::Undefined(problem)) => Err(problem),
+            Err(Failure::Build(error)) => panic!("{error}"),
+        }
     };
-    let mut out = vec![0xaa; output.n_bytes()];
-    match computation.run_into(&mut out) {
-        Ok(()) => Ok(out),
-        Err(Failure::Undefined(problem)) => Err(problem),
-        Err(Failure::Build(error)) => panic!("{error}"),
+    let out = compute(&Masks::unknown(operation, shape));
+    // Masks that stay are drawn for the first result, and at hand for the second.
+    if !operation.masks().is_empty() {
+        let staying = Masks::staying(operation, shape);
+        (0..2).for_each(|_| assert_eq!(compute(&staying), out));
     }
+    out
 }
 
 /// Whether a computation has a result, which is the same from bf16 as it is stored, at every level, as from f32.
