@@ -11,8 +11,11 @@ use crate::harness::Space;
 
 const MODEL: &str = "merges/merged/model.safetensors";
 
-/// What one mask of a large tensor takes, a bit an element; nothing else has this size.
-const N_BYTES: usize = 512 * 512 / 8;
+/// Tensors that are large enough for masks to be kept.
+const LARGE: u64 = 3;
+
+/// What the mask of a large tensor takes with its key, a bit an element; nothing else has this size, or twice this size.
+const N_BYTES: usize = 32 + 512 * 1024 / 8;
 
 const RECIPE: &str = "\
 name: merged
@@ -25,13 +28,13 @@ parameters: {rescale: RESCALE}
 dtype: bfloat16
 ";
 
-/// Two tensors that are large enough for masks to be kept, and one that is not.
+/// Large tensors, and one that is not large.
 fn space() -> Space {
     let space = Space::new();
     for (model, seed) in [("base", 1), ("a", 2), ("b", 3)] {
-        let mut checkpoint = Checkpoint::new(json!({ "num_hidden_layers": 2 }));
-        for layer in 0..2 {
-            checkpoint.random(&format!("model.layers.{layer}.w.weight"), &[512, 512], seed * 100 + layer);
+        let mut checkpoint = Checkpoint::new(json!({ "num_hidden_layers": LARGE }));
+        for layer in 0..LARGE {
+            checkpoint.random(&format!("model.layers.{layer}.w.weight"), &[512, 1024], seed * 100 + layer);
         }
         checkpoint.random("model.norm.weight", &[1024], seed);
         checkpoint.write(&space.path(model));
@@ -57,7 +60,7 @@ fn build_anew(space: &Space, args: &[&str]) -> Vec<u8> {
 
 fn masks(space: &Space) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut blobs = space.files("cache/v2/blobs");
-    blobs.retain(|_, bytes| bytes.len() == N_BYTES);
+    blobs.retain(|_, bytes| [N_BYTES, 2 * N_BYTES].contains(&bytes.len()));
     blobs
 }
 
@@ -72,7 +75,7 @@ fn an_edit_finds_the_masks_of_the_build_before() {
         space.write("recipe.yaml", RECIPE.replace("RESCALE", rescale));
         build(&space);
         let first = masks(&space);
-        assert_eq!(first.len(), 4, "two models have two large tensors");
+        assert_eq!(first.len() as u64, LARGE, "masks of one tensor are kept together");
         space.replace("recipe.yaml", "weight: 0.6", "weight: 0.7");
         assert!(build(&space) == build_anew(&space, &[]));
         assert!(masks(&space) == first, "a weight changes no mask");
@@ -84,7 +87,7 @@ fn an_edit_finds_the_masks_of_the_build_before() {
             bytes[N_BYTES / 2] ^= 1;
             match number {
                 0 => continue,
-                1 => bytes.truncate(N_BYTES - 1),
+                1 => bytes.truncate(N_BYTES),
                 _ => {}
             }
             fs::write(&path, bytes).unwrap();
@@ -100,8 +103,9 @@ fn an_edit_finds_the_masks_of_the_build_before() {
         space.replace("recipe.yaml", "density: 0.5", "density: 0.55");
         assert!(build(&space) == build_anew(&space, &[]));
         let both = masks(&space);
-        assert_eq!(both.len(), 6);
         assert!(first.keys().all(|path| both.contains_key(path)));
+        let of_one_model = both.values().filter(|bytes| bytes.len() == N_BYTES).count();
+        assert_eq!((both.len() as u64, of_one_model as u64), (2 * LARGE, LARGE));
     }
 }
 
@@ -110,6 +114,7 @@ fn masks_go_first_and_what_they_were_of_stays() {
     let space = space();
     build(&space);
     space.replace("recipe.yaml", "density: 0.5", "density: 0.55");
+    space.replace("recipe.yaml", "density: 0.6", "density: 0.65");
     let model = build(&space);
     let stat = json(&space, &["cache", "stat"]);
     let usage = |stat: &Value| {
@@ -117,21 +122,22 @@ fn masks_go_first_and_what_they_were_of_stays() {
         let masks = stages.iter().find(|stage| stage["stage"] == "masks");
         masks.map(|masks| (masks["results"].as_u64().unwrap(), masks["bytes"].as_u64().unwrap()))
     };
-    assert_eq!(usage(&stat), Some((4, 4 * N_BYTES as u64)), "{stat}");
+    assert_eq!(usage(&stat), Some((LARGE, LARGE * 2 * N_BYTES as u64)), "{stat}");
+    assert_eq!(masks(&space).len() as u64, 2 * LARGE);
     // Those that the last build does not have are stale.
     json(&space, &["cache", "gc", "--stale"]);
-    assert_eq!(masks(&space).len(), 4);
+    assert_eq!(masks(&space).len() as u64, LARGE);
     assert!(space.ok(&["cache", "verify"]).stdout.contains("all sound"));
     // Where room is short masks go, of the newest build too, and nothing else.
     let stat = json(&space, &["cache", "stat"]);
-    let limit = stat["blob_bytes"].as_u64().unwrap() - 3 * N_BYTES as u64;
+    let limit = stat["blob_bytes"].as_u64().unwrap() - 2 * 2 * N_BYTES as u64;
     let removed = json(&space, &["cache", "gc", "--max-size", &limit.to_string()]);
-    assert_eq!((&removed["removed"], &removed["removed_builds"]), (&json!(3), &json!(0)), "{removed}");
+    assert_eq!((&removed["removed"], &removed["removed_builds"]), (&json!(2), &json!(0)), "{removed}");
     assert_eq!(masks(&space).len(), 1);
     assert_eq!(space.build(&["recipe.yaml"]).ran.len(), 0);
     space.replace("recipe.yaml", "weight: 0.6", "weight: 0.7");
     assert!(build(&space) != model);
-    assert_eq!(masks(&space).len(), 4);
+    assert_eq!(masks(&space).len() as u64, LARGE);
 }
 
 #[test]
