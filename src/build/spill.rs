@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::bytes::{Bytes, FilePart};
 use super::error::BuildError;
-use super::examine::Examination;
+use crate::digest::Checksums;
 use crate::store::Store;
 
 /// Writes bytes to a temporary file, from which they are read from now on. It has no name any more when this
@@ -14,7 +14,6 @@ pub fn spill(bytes: &Bytes, store: &Store) -> Result<Bytes, BuildError> {
     bytes.blocks(|offset, block| Ok::<_, BuildError>(file.write_at(offset, block)?))?;
     let path = file.path().to_owned();
     let part = FilePart { path, file: file.handle()?, offset: 0, n_bytes: bytes.n_bytes(), is_own: true };
-    let proceed = || Ok(());
-    let examined = Examination { wide: false, proceed: &proceed, span: None }.of(bytes, None)?;
-    Ok(Bytes::File(Arc::new(part)).checked(examined.checksums))
+    let checksums = Checksums::of_all(&bytes.in_full()?);
+    Ok(Bytes::File(Arc::new(part)).checked(Arc::new(checksums)))
 }
