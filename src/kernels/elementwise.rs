@@ -35,26 +35,22 @@ impl Element for f32 {
         masks: Option<&[&[Mask]; N]>,
         out: &mut [Self],
     ) -> bool {
-        match masks {
-            None => emit(function, inputs, out),
-            Some(masks) => emit_masked(function, inputs, masks, out),
-        }
+        emit(function, inputs, masks, out);
         true
     }
 }
 
 vectorized! {
-    fn emit<F: Elementwise<N>, const N: usize>(function: &F, inputs: &[&[f32]; N], out: &mut [f32]) {
-        run::<F, N, false>(function, inputs, &[&[]; N], out);
-    }
-
-    fn emit_masked<F: Elementwise<N>, const N: usize>(
+    fn emit<F: Elementwise<N>, const N: usize>(
         function: &F,
         inputs: &[&[f32]; N],
-        masks: &[&[Mask]; N],
+        masks: Option<&[&[Mask]; N]>,
         out: &mut [f32],
     ) {
-        run::<F, N, true>(function, inputs, masks, out);
+        match masks {
+            None => run::<F, N, false>(function, inputs, &[&[]; N], out),
+            Some(masks) => run::<F, N, true>(function, inputs, masks, out),
+        }
     }
 }
 

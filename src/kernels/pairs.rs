@@ -33,27 +33,22 @@ impl Element for Bf16 {
         masks: Option<&[&[Mask]; N]>,
         out: &mut [Self],
     ) -> bool {
-        match masks {
-            None => emit(function, inputs, out),
-            Some(masks) => emit_masked(function, inputs, masks, out),
-        }
+        emit(function, inputs, masks, out)
     }
 }
 
 vectorized! {
-    /// Writes the result in every place, and tells whether all are finite as bf16; if not, what is written means
-    /// nothing.
-    pub fn emit<F: Elementwise<N>, const N: usize>(function: &F, inputs: &[&[Bf16]; N], out: &mut [Bf16]) -> bool {
-        run::<F, N, false>(function, inputs, &[&[]; N], out)
-    }
-
-    fn emit_masked<F: Elementwise<N>, const N: usize>(
+    /// Writes the result in every place, as [`Element::emit`] does.
+    pub fn emit<F: Elementwise<N>, const N: usize>(
         function: &F,
         inputs: &[&[Bf16]; N],
-        masks: &[&[Mask]; N],
+        masks: Option<&[&[Mask]; N]>,
         out: &mut [Bf16],
     ) -> bool {
-        run::<F, N, true>(function, inputs, masks, out)
+        match masks {
+            None => run::<F, N, false>(function, inputs, &[&[]; N], out),
+            Some(masks) => run::<F, N, true>(function, inputs, masks, out),
+        }
     }
 
     /// x - base.

@@ -62,7 +62,7 @@ pub(super) fn merge_bf16(inputs: &[&[Bf16]], threshold: f32, factors: &[f64], ou
     counted!(inputs, inputs: N => {
         let mut own = [0.0; N];
         own[1..].copy_from_slice(factors);
-        pairs::emit(&Merged { threshold, factors: own }, inputs, out)
+        pairs::emit(&Merged { threshold, factors: own }, inputs, None, out)
     })
 }
 

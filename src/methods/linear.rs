@@ -121,8 +121,8 @@ impl Kernel for Sum {
         counted!(leaf.inputs, inputs: N => {
             let weights = std::array::from_fn(|k| self.weights[k] as f32);
             match self.divisor {
-                None => pairs::emit(&WeightedSum(weights), inputs, out),
-                Some(divisor) => pairs::emit(&WeightedMean(WeightedSum(weights), divisor as f32), inputs, out),
+                None => pairs::emit(&WeightedSum(weights), inputs, None, out),
+                Some(divisor) => pairs::emit(&WeightedMean(WeightedSum(weights), divisor as f32), inputs, None, out),
             }
         })
     }

@@ -155,7 +155,7 @@ impl Kernel for Whole {
 
     fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         let blended = Blended::new(self.ratio.expect("the pass came first"), self.n);
-        counted!(leaf.inputs, inputs: N => pairs::emit(&blended, inputs, out))
+        counted!(leaf.inputs, inputs: N => pairs::emit(&blended, inputs, None, out))
     }
 }
 

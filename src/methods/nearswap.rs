@@ -89,7 +89,7 @@ impl Kernel for Near {
     }
 
     fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
-        pairs::emit(self, &[leaf.inputs[0], leaf.inputs[1]], out)
+        pairs::emit(self, &[leaf.inputs[0], leaf.inputs[1]], None, out)
     }
 }
 

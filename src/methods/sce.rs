@@ -305,7 +305,7 @@ impl Kernel for Electing<'_> {
         counted!(leaf.inputs, inputs: N => {
             let mut weights = [0.0; N];
             weights[1..].copy_from_slice(&self.weights);
-            pairs::emit(&Elected(weights), inputs, out)
+            pairs::emit(&Elected(weights), inputs, None, out)
         })
     }
 }

@@ -135,7 +135,7 @@ impl Kernel for Blend {
 
     fn emit_bf16(&self, leaf: &Leaf<'_, Bf16>, out: &mut [Bf16]) -> bool {
         let [of_base, of_other] = self.factors.expect("the pass came first");
-        pairs::emit(&Blended { of_base, of_other }, &[leaf.inputs[0], leaf.inputs[1]], out)
+        pairs::emit(&Blended { of_base, of_other }, &[leaf.inputs[0], leaf.inputs[1]], None, out)
     }
 }
 

@@ -99,9 +99,9 @@ pub(super) fn combine_bf16(has_base: bool, inputs: &[&[Bf16]], factors: &[f64], 
         let mut own = [0.0; N];
         own[usize::from(has_base)..].copy_from_slice(factors);
         if has_base {
-            pairs::emit(&SumFrom(own), inputs, out)
+            pairs::emit(&SumFrom(own), inputs, None, out)
         } else {
-            pairs::emit(&Sum(own), inputs, out)
+            pairs::emit(&Sum(own), inputs, None, out)
         }
     })
 }
